@@ -1,0 +1,46 @@
+# Each target sets up what it needs: .venv, the dependencies, the extension in release mode. Nothing is done twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILT := $(VENV)/built
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help:  ## List what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; results in demo/
+	$(BIN)/subsetscan demo --out demo
+
+test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
+	cargo test --workspace --locked --quiet
+	$(BIN)/python -m pytest
+
+check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- --deny warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest subsetscan._core --concise
+
+format: $(BUILT)  ## Format all code
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(BUILT)  ## Time the stages of the core, and the scan beside a plain numpy one
+	cargo bench --workspace --locked
+	$(BIN)/python -m pytest benches/bench_scan.py -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds
+
+clean:  ## Remove all that was built
+	rm -rf $(VENV) target demo python/subsetscan/_core*.so
+
+$(BUILT): pyproject.toml $(RUST)
+	@echo "setting up $(VENV): a few minutes the first time" >&2
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,15 @@
+"""Find the jointly anomalous subset of a network's activations.
+
+Compare each node of an image with the same node on clean images, and find, exactly and in linear time, the subset of
+nodes that is jointly most anomalous: non-parametric subset scanning.
+"""
+
+from importlib.metadata import version
+
+from .background import Background
+from .detector import SubsetScanDetector
+from .scanner import ModelScanner
+from .scanning import ScanResult, scan
+
+__all__ = ["Background", "ModelScanner", "ScanResult", "SubsetScanDetector", "scan"]
+__version__ = version("subsetscan")

@@ -1,0 +1,18 @@
+"""`python -m subsetscan`, and the entry point of the command `subsetscan`."""
+
+import sys
+
+
+def main() -> None:
+    """Start the command line, or say what it needs."""
+    try:
+        from .cli import main as start
+    except ModuleNotFoundError as error:
+        if error.name != "typer":
+            raise
+        sys.exit('subsetscan: the command line needs typer: pip install "subsetscan[all]"')
+    start()
+
+
+if __name__ == "__main__":
+    main()

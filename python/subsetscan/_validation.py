@@ -1,0 +1,46 @@
+"""What arrays are accepted: anything that reads as a table of numbers, brought to a form that the core borrows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["node_values", "probabilities"]
+
+_BORROWED = (np.float16, np.float32, np.float64)
+
+
+def node_values(values: Any, what: str = "node values") -> np.ndarray:
+    """Take node values as a two-dimensional array of floats, without a copy where that is possible.
+
+    Parameters
+    ----------
+    values : array-like of shape (N, J)
+        float16, float32 and float64 are kept; booleans and integers become float64.
+    what : str
+        What to call them in messages.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers, or are wider than float64.
+    ValueError
+        If there are not two dimensions.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    if array.dtype.newbyteorder("=") not in _BORROWED:
+        raise TypeError(f"{what} must be float16, float32, float64 or integers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        hint = "; for one image use x.reshape(1, -1)" if array.ndim == 1 else ""
+        raise ValueError(f"{what} must have 2 dimensions (images, nodes), got shape {array.shape}{hint}")
+    if not (array.dtype.isnative and array.flags.aligned):
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def probabilities(values: Any) -> np.ndarray:
+    """Take p-values as a two-dimensional array of float64."""
+    return node_values(values, "p-values").astype(np.float64, copy=False)

@@ -1,0 +1,326 @@
+"""The background: what clean images gave each node, sorted once, for any number of test images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._validation import node_values
+from .scanning import ScanResult
+
+__all__ = ["Background", "BackgroundBuilder"]
+
+
+class Background:
+    """Node values of clean images, validated and sorted once: the reference that test images are ranked in.
+
+    Immutable, and safe to use from several threads. Sorting is the costly part; scanning then only searches.
+
+    Parameters
+    ----------
+    activations : array-like of shape (M, J)
+        One row for each clean image, one column for each node: float16, float32 or float64 in any memory layout.
+        Booleans and integers become float64. Infinities have their place in the order; NaN has none.
+    tail : {"upper", "lower", "two-sided"}, optional
+        Keep only what scans of this tail look at. Such a compact background refuses other tails, larger
+        thresholds, and p-values. By default everything is kept.
+    alpha_max : float in (0, 1], default 0.5
+        The largest threshold of those scans. Only with `tail`.
+
+    Attributes
+    ----------
+    n_samples : int
+        Number of images, M.
+    n_nodes : int
+        Number of nodes, J.
+    dtype : numpy.dtype
+        Type of the values that are kept.
+    nbytes : int
+        Their size in bytes.
+    tail, alpha_max : str, float or None
+        What a compact background was built for.
+
+    Raises
+    ------
+    ValueError
+        If there is no image or no node, a value is NaN, there are not two dimensions, or `tail` or `alpha_max` is
+        none of the above.
+    TypeError
+        If the values are not real numbers.
+
+    Examples
+    --------
+    >>> background = Background([[0.0, 1.0], [0.5, 2.0], [1.0, 3.0]])
+    >>> background.p_values([[2.0, 0.5]])
+    array([[0.25, 1.  ]])
+    >>> background.scan([[2.0, 0.5]]).scores.round(3)
+    array([1.386])
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, activations: Any, tail: str | None = None, alpha_max: float | None = None) -> None:
+        self._core = _core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max))
+
+    @property
+    def n_samples(self) -> int:  # noqa: D102 (as for the others: the class says it)
+        return self._core.n_samples
+
+    @property
+    def n_nodes(self) -> int:  # noqa: D102
+        return self._core.n_nodes
+
+    @property
+    def dtype(self) -> np.dtype:  # noqa: D102
+        return np.dtype(self._core.dtype)
+
+    @property
+    def nbytes(self) -> int:  # noqa: D102
+        return self._core.nbytes
+
+    @property
+    def tail(self) -> str | None:  # noqa: D102
+        return self._core.tail
+
+    @property
+    def alpha_max(self) -> float | None:  # noqa: D102
+        return self._core.alpha_max
+
+    def p_values(self, x: Any, tail: str = "upper") -> np.ndarray:
+        """Compute the empirical p-value of every node of every image.
+
+        For the upper tail, (number of background values >= x, plus 1) / (M + 1). The lower tail counts those <= x;
+        the two-sided p-value is twice the smaller of both, at most 1.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, J)
+            Node values of test images. A type other than the background's is compared exactly, without rounding.
+        tail : {"upper", "lower", "two-sided"}
+
+        Returns
+        -------
+        ndarray of shape (N, J), float64
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of nodes or a NaN, the tail is unknown, or the background is compact.
+
+        References
+        ----------
+        Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3.1.
+        """
+        return self._core.p_values(node_values(x), tail)
+
+    def p_value_ranges(self, x: Any, tail: str = "upper") -> np.ndarray:
+        """Compute the range of every p-value: every tie counted as less extreme, and as more extreme.
+
+        Parameters
+        ----------
+        x, tail
+            As for `p_values`.
+
+        Returns
+        -------
+        ndarray of shape (N, J, 2), float64
+            p_min = (number of background values > x) / (M + 1), and p_max, the value of `p_values`.
+
+        Raises
+        ------
+        ValueError
+            As for `p_values`.
+
+        References
+        ----------
+        E. McFowland III, S. Speakman, D. B. Neill, Fast generalized subset scan for anomalous pattern detection,
+        JMLR 14, 2013.
+        """
+        return self._core.p_value_ranges(node_values(x), tail)
+
+    def scan(
+        self,
+        x: Any,
+        statistic: str = "berk-jones",
+        tail: str = "upper",
+        alpha_max: float = 0.5,
+        scope: str = "subset",
+        return_nodes: bool = False,
+    ) -> ScanResult:
+        """Find the highest-scoring subset of nodes of each image, exactly, over all subsets and all thresholds.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, J)
+            Node values of images that are not in the background.
+        statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
+            What a subset is scored by.
+        tail : {"upper", "lower", "two-sided"}
+            Which values are extreme.
+        alpha_max : float in (0, 1]
+            The largest threshold to consider.
+        scope : {"subset", "all"}
+            Hold the small p-values against the subset alone, as in the paper, or against all nodes.
+        return_nodes : bool
+            Whether to return the subsets as well.
+
+        Returns
+        -------
+        ScanResult
+
+        Raises
+        ------
+        ValueError
+            If `x` has another number of nodes or a NaN, a name or `alpha_max` is none of the above, or the background
+            is compact and was built for other scans.
+
+        References
+        ----------
+        Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1.
+        """
+        images = node_values(x)
+        found = self._core.scan(images, statistic, tail, alpha_max, scope, return_nodes)
+        return ScanResult._from_core(found, images.shape[1])
+
+    def leave_one_out(
+        self,
+        x: Any,
+        statistic: str = "berk-jones",
+        tail: str = "upper",
+        alpha_max: float = 0.5,
+        scope: str = "subset",
+        return_nodes: bool = False,
+    ) -> ScanResult:
+        """Scan images of the background, each against all the others: null scores that waste no image.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, J)
+            Rows of the background, all or some.
+        statistic, tail, alpha_max, scope, return_nodes
+            As for `scan`.
+
+        Returns
+        -------
+        ScanResult
+
+        Raises
+        ------
+        ValueError
+            As for `scan`, and if an image cannot be in the background.
+        """
+        images = node_values(x)
+        found = self._core.leave_one_out(images, statistic, tail, alpha_max, scope, return_nodes)
+        return ScanResult._from_core(found, images.shape[1])
+
+    def rank_histogram(self, x: Any, tail: str = "upper", alpha_max: float = 0.5) -> np.ndarray:
+        """Count the nodes of each image at each p-value up to `alpha_max`.
+
+        The histograms of disjoint sets of nodes add up to that of their union: layers, or machines, can count apart
+        and be scanned as one.
+
+        Parameters
+        ----------
+        x, tail, alpha_max
+            As for `scan`.
+
+        Returns
+        -------
+        ndarray of shape (N, K), uint32
+            One column for each of the K p-values up to `alpha_max` that M background values can lead to, increasing.
+
+        Raises
+        ------
+        ValueError
+            As for `scan`.
+        """
+        return self._core.rank_histogram(node_values(x), tail, alpha_max)
+
+    def __repr__(self) -> str:
+        kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
+        return f"<Background of {self.n_samples} images x {self.n_nodes} nodes, {self.dtype}{kept}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max)
+
+    def _columns(self) -> np.ndarray:
+        """Return what is kept, one row for each node, ascending."""
+        return self._core.columns()
+
+    @classmethod
+    def _from_columns(
+        cls, columns: np.ndarray, n_samples: int, tail: str | None, alpha_max: float | None
+    ) -> Background:
+        """Take up what `_columns` returned. Raises ValueError if it did not."""
+        return cls._wrap(_core.Background.from_columns(node_values(columns, "columns"), n_samples, tail, alpha_max))
+
+    @classmethod
+    def _wrap(cls, core: _core.Background) -> Background:
+        background = cls.__new__(cls)
+        background._core = core
+        return background
+
+
+class BackgroundBuilder:
+    """A background whose images come in batches, so that they need never be in memory together.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many images will come.
+    tail, alpha_max
+        As for `Background`.
+
+    Examples
+    --------
+    >>> builder = BackgroundBuilder(3)
+    >>> builder.add([[0.0, 1.0], [0.5, 2.0]])
+    >>> builder.add([[1.0, 3.0]])
+    >>> builder.finish()
+    <Background of 3 images x 2 nodes, float64>
+    """
+
+    def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
+        self._n_samples = n_samples
+        self._kept = _kept(tail, alpha_max)
+        self._core: _core.BackgroundBuilder | None = None
+        self._dtype: np.dtype | None = None
+
+    def add(self, activations: Any) -> None:
+        """Add the node values of some images, of shape (n, J).
+
+        Raises
+        ------
+        ValueError
+            If a value is NaN, the number of nodes is not that of the first batch, or too many images come. The
+            images of such a batch do not count; what came before stays.
+        TypeError
+            If the values are not real numbers, or their type is not that of the first batch.
+        """
+        values = node_values(activations, "activations")
+        if self._core is None:
+            self._core = _core.BackgroundBuilder(self._n_samples, values.shape[1], values.dtype.name, *self._kept)
+            self._dtype = values.dtype
+        if values.dtype != self._dtype:
+            raise TypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
+        self._core.push(values)
+
+    def finish(self) -> Background:
+        """Sort what has come.
+
+        Raises
+        ------
+        ValueError
+            If fewer images came than were announced.
+        """
+        if self._core is None:
+            raise ValueError(f"the background was to hold {self._n_samples} images, but none were given")
+        return Background._wrap(self._core.finish())
+
+
+def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float | None]:
+    if tail is None and alpha_max is not None:
+        raise ValueError(f"alpha_max={alpha_max} says what a compact background is for and needs a tail beside it")
+    return tail, alpha_max

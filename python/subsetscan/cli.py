@@ -1,0 +1,178 @@
+"""The command line: `subsetscan demo`, `scan`, `train`. It parses and reports; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .detector import SubsetScanDetector
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find the jointly anomalous subset of a network's activations.",
+)
+
+Tail = Literal["upper", "lower", "two-sided"]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.", file_okay=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Seed = 0,
+    n_background: Annotated[int, typer.Option(min=2, help="Images that make the background and calibrate.")] = 1000,
+    n_clean: Annotated[int, typer.Option(min=1, help="Images that remain clean.")] = 400,
+    n_attacked: Annotated[int, typer.Option(min=1, help="Images that are attacked.")] = 600,
+    quiet: Quiet = False,
+) -> None:
+    """Tell adversarial Fashion-MNIST images from clean ones, with what the package carries.
+
+    Attacks a classifier by FGSM and BIM, scans every layer and the reconstruction error of an autoencoder, prints
+    how well attacked images are told from clean ones, and draws where.
+    """
+    from .lab import demo as demonstration
+
+    _start_keras()
+    demonstration.run(
+        out,
+        seed=seed,
+        n_background=n_background,
+        n_clean=n_clean,
+        n_attacked=n_attacked,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def scan(
+    model: Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")],
+    background: Annotated[Path, typer.Option(help="Clean images that make the background, .npy of shape (n, ...).")],
+    input: Annotated[Path, typer.Option(help="Images to scan, .npy.")],  # noqa: A002 (the option's name)
+    out: Out,
+    clean: Annotated[
+        Path | None, typer.Option(help="Further clean images, .npy: the input is told from them, as an AUROC.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help='"all", or names of layers, comma-separated. All, if no error is asked for.')
+    ] = None,
+    reconstruction_error: Annotated[
+        Literal["absolute", "squared", "binary-crossentropy"] | None,
+        typer.Option(help="Scan the reconstruction error of an autoencoder, pixel by pixel."),
+    ] = None,
+    statistic: Annotated[
+        Literal["berk-jones", "higher-criticism", "kolmogorov-smirnov"],
+        typer.Option(help="What a subset is scored by."),
+    ] = "berk-jones",
+    tail: Annotated[Tail, typer.Option(help="Which node values are extreme.")] = "upper",
+    alpha_max: Annotated[float, typer.Option(help="The largest threshold to consider, in (0, 1].")] = 0.5,
+    scope: Annotated[
+        Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")
+    ] = "subset",
+    calibration: Annotated[
+        Literal["holdout", "leave-one-out", "none"],
+        typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
+    ] = "holdout",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images worked on at once.")] = 256,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Scan your own images with your own model.
+
+    Writes scores.csv (set, index, space, score, alpha, size, p_value), summary.json (for each space the number of
+    nodes and, with --clean, the AUROC with a 95 % interval) and scores.png.
+    """
+    from .lab import scan_files
+
+    _start_keras()
+    scan_files.run(
+        model=model,
+        background=background,
+        images=input,
+        clean=clean,
+        layers=layers,
+        reconstruction_error=reconstruction_error,
+        detector=SubsetScanDetector(
+            statistic=statistic,
+            tail=tail,
+            alpha_max=alpha_max,
+            scope=scope,
+            calibration=None if calibration == "none" else calibration,
+            random_state=seed,
+        ),
+        out=out,
+        batch_size=batch_size,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def train(
+    network: Annotated[Literal["autoencoder", "classifier"], typer.Option(help="Which network.")],
+    out: Out,
+    dataset: Annotated[Literal["fashion-mnist", "mnist"], typer.Option(help="On which images.")] = "fashion-mnist",
+    data: Annotated[Path | None, typer.Option(help="Folder with the dataset's four IDX files.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="By default 100 for the autoencoder, 25 for the classifier.")
+    ] = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train one of the networks of the experiments.
+
+    Keeps a checkpoint of every epoch: the same command continues where it was stopped.
+    """
+    from .lab.training import train as train_network
+
+    _start_keras()
+    summary = train_network(network, dataset, out, data=data, epochs=epochs, seed=seed, verbose=0 if quiet else 2)
+    for name, value in summary.items():
+        typer.echo(f"{name}: {value}")
+
+
+def _start_keras() -> None:
+    """Import Keras and start its backend, which greets with notes on the machine that are not ours to show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import keras
+
+        keras.ops.zeros(1)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error.name} is not installed: pip install "subsetscan[all]"') from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    del category
+    typer.echo(f"subsetscan: warning: {' '.join(str(message).split())}", err=True)
+
+
+def main() -> None:
+    """Run the command line: what is wrong with the input is one line on standard error, and exit code 2."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            app(prog_name="subsetscan")
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        message = " ".join(str(error).split())
+        typer.echo(f"subsetscan: {message or type(error).__name__}", err=True)
+        sys.exit(2)

@@ -1,0 +1,181 @@
+"""Image datasets in the IDX format: where they are looked for, and how they are read.
+
+The sample that travels with the package is read by the same code as the full datasets.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["DATA", "DATASETS", "load", "load_sample", "read_idx", "write_idx", "write_sample"]
+
+DATA = Path(__file__).parent / "data"  # what travels with the package
+
+_IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_SPLITS = {"train": "train", "test": "t10k"}
+_SAMPLE = "fashion-mnist-sample"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a dataset usually lies, and its name in ``keras.datasets``."""
+
+    keras_module: str
+    folders: tuple[Path, ...]
+
+
+DATASETS = {
+    # The first folder is where Debian's package `dataset-fashion-mnist` puts its files.
+    "fashion-mnist": Dataset(
+        keras_module="fashion_mnist",
+        folders=(Path("/usr/share/datasets/fashion-mnist"), Path("/usr/local/share/datasets/fashion-mnist")),
+    ),
+    "mnist": Dataset(
+        keras_module="mnist",
+        folders=(Path("/usr/share/datasets/mnist"), Path("/usr/local/share/datasets/mnist")),
+    ),
+}
+
+
+def read_idx(path: Path | str) -> np.ndarray:
+    """Read one IDX file, gzip-compressed or plain.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. A name that ends in ``.gz`` is decompressed.
+
+    Returns
+    -------
+    ndarray
+        In native byte order, with the shape that the file's header states.
+
+    Raises
+    ------
+    ValueError
+        If the file is not in the IDX format, or is shorter or longer than its header says.
+    """
+    path = Path(path)
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read()
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is not a complete gzip file: {error}") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
+        raise ValueError(f"{path} is not an IDX file: it starts with the bytes {content[:4]!r}")
+    dtype, ndim = np.dtype(_IDX_DTYPES[content[2]]), content[3]
+    header = 4 + 4 * ndim
+    if len(content) < header:
+        raise ValueError(f"{path} ends within its header: {len(content)} of {header} bytes")
+    shape = struct.unpack(f">{ndim}I", content[4:header])
+    expected = header + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise ValueError(f"{path} has {len(content)} bytes where its header promises {expected}")
+    array = np.frombuffer(content, dtype, offset=header).reshape(shape)
+    return array.astype(dtype.newbyteorder("="))
+
+
+def write_idx(path: Path | str, array: np.ndarray) -> None:
+    """Write unsigned bytes as a gzip-compressed IDX file whose bytes depend on the array alone."""
+    array = np.ascontiguousarray(array)
+    if array.dtype != np.uint8:
+        raise TypeError(f"only uint8 arrays are written as IDX, got {array.dtype}")
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
+    Path(path).write_bytes(gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0))
+
+
+def load(name: str, split: str = "test", folder: Path | str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Load a dataset from the first place that has it.
+
+    The places, in order: `folder` (and nowhere else, if it is given), known system folders, and ``keras.datasets``,
+    which has a cache and downloads what is not there.
+
+    Parameters
+    ----------
+    name : {"fashion-mnist", "mnist"}
+    split : {"train", "test"}
+    folder : path-like, optional
+        A folder with the four IDX files under their usual names, compressed or not.
+
+    Returns
+    -------
+    images : ndarray of shape (N, 28, 28, 1), float32 in [0, 1]
+    labels : ndarray of shape (N,), int64
+
+    Raises
+    ------
+    ValueError
+        If the name or the split is unknown, or a file is damaged.
+    FileNotFoundError
+        If no place has the dataset; the message lists the places.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset {name!r}; known are {', '.join(DATASETS)}")
+    if split not in _SPLITS:
+        raise ValueError(f"unknown split {split!r}; known are {', '.join(_SPLITS)}")
+    dataset = DATASETS[name]
+    folders = dataset.folders if folder is None else (Path(folder),)
+    for place in folders:
+        if (pair := _find_pair(place, split)) is not None:
+            return _as_images(*(read_idx(path) for path in pair))
+    tried = [str(place) for place in folders]
+    if folder is None:
+        try:
+            return _load_by_keras(dataset, split)
+        except Exception as error:  # Keras raises a bare Exception when a download fails
+            tried.append(f"keras.datasets.{dataset.keras_module} ({error})")
+    raise FileNotFoundError(
+        f"found no {name} ({split}); looked for {_SPLITS[split]}-images-idx3-ubyte[.gz] and its labels in: "
+        + "; ".join(tried)
+    )
+
+
+def load_sample() -> tuple[np.ndarray, np.ndarray]:
+    """Load the 2,000 Fashion-MNIST test images that travel with the package: 200 of each class, mixed.
+
+    Returns
+    -------
+    images : ndarray of shape (2000, 28, 28, 1), float32 in [0, 1]
+    labels : ndarray of shape (2000,), int64
+    """
+    return _as_images(
+        read_idx(DATA / f"{_SAMPLE}-images-idx3-ubyte.gz"), read_idx(DATA / f"{_SAMPLE}-labels-idx1-ubyte.gz")
+    )
+
+
+def write_sample(folder: Path | str = DATA, n_per_class: int = 200) -> None:
+    """Write the sample of `load_sample`: the first images of each class of the test set, in their order there."""
+    images, labels = load("fashion-mnist", "test")
+    chosen = np.sort(np.concatenate([np.flatnonzero(labels == label)[:n_per_class] for label in range(10)]))
+    pixels = np.rint(images[chosen, :, :, 0] * 255).astype(np.uint8)
+    write_idx(Path(folder) / f"{_SAMPLE}-images-idx3-ubyte.gz", pixels)
+    write_idx(Path(folder) / f"{_SAMPLE}-labels-idx1-ubyte.gz", labels[chosen].astype(np.uint8))
+
+
+def _find_pair(folder: Path, split: str) -> tuple[Path, Path] | None:
+    found = []
+    for kind in ("images-idx3", "labels-idx1"):
+        stem = folder / f"{_SPLITS[split]}-{kind}-ubyte"
+        path = next((p for p in (stem.with_name(stem.name + ".gz"), stem) if p.is_file()), None)
+        if path is None:
+            return None
+        found.append(path)
+    return found[0], found[1]
+
+
+def _load_by_keras(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
+    import keras
+
+    train, test = getattr(keras.datasets, dataset.keras_module).load_data()
+    return _as_images(*(train if split == "train" else test))
+
+
+def _as_images(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(pixels) != len(labels):
+        raise ValueError(f"{len(pixels)} images but {len(labels)} labels")
+    return (pixels.astype(np.float32) / np.float32(255))[..., np.newaxis], labels.astype(np.int64)

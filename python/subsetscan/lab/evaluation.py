@@ -1,0 +1,151 @@
+"""Spaces x sets of images: scans, p-values, and how well attacked images are told from clean ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from .._files import whole
+from ..scanner import ModelScanner
+from ..scanning import ScanResult
+
+__all__ = ["Auroc", "Evaluation", "area", "auroc", "evaluate", "write_json"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Auroc:
+    """Area under the ROC curve, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the three numbers under the names they have in ``summary.json``."""
+        return {"auroc": self.value, "auroc_low": self.low, "auroc_high": self.high}
+
+
+def auroc(clean: np.ndarray, anomalous: np.ndarray, *, n_resamples: int = 1000, seed: int = 0) -> Auroc:
+    """Estimate the chance that an anomalous image scores higher than a clean one, ties counting half.
+
+    Parameters
+    ----------
+    clean, anomalous : ndarray of shape (n,) and (m,)
+        Scores, at least one each.
+    n_resamples : int
+        Bootstrap samples, drawn from the clean and the anomalous scores apart, for the percentile interval.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If one of them is empty.
+    """
+    if not len(clean) or not len(anomalous):
+        raise ValueError(f"an AUROC needs scores of both kinds, got {len(clean)} clean and {len(anomalous)} anomalous")
+    value = area(clean, anomalous)
+    if len(clean) == 1 or len(anomalous) == 1:
+        return Auroc(value, 0.0, 1.0)  # nothing to resample: such an estimate excludes nothing
+    interval = bootstrap(
+        (clean, anomalous),
+        area,
+        n_resamples=n_resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Auroc(value, float(interval.low), float(interval.high))
+
+
+def area(clean: np.ndarray, anomalous: np.ndarray) -> float:
+    """Compute the area under the ROC curve alone, by sorting: the bootstrap asks for it a thousand times."""
+    ordered = np.sort(clean)
+    below = np.searchsorted(ordered, anomalous, side="left") + np.searchsorted(ordered, anomalous, side="right")
+    return float(below.sum()) / (2 * len(clean) * len(anomalous))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scans of several sets of images in several spaces.
+
+    Attributes
+    ----------
+    n_nodes : dict of str to int
+        For each space.
+    scans : dict of str to dict of str to ScanResult
+        For each set and space.
+    p_values : dict of str to dict of str to ndarray, or None
+        Calibrated p-values, for each set and space; None without calibration.
+    """
+
+    n_nodes: dict[str, int]
+    scans: dict[str, dict[str, ScanResult]]
+    p_values: dict[str, dict[str, np.ndarray]] | None
+
+    @classmethod
+    def join(cls, evaluations: Sequence[Evaluation]) -> Evaluation:
+        """Put evaluations of the same sets in different spaces together."""
+        calibrated = [evaluation.p_values for evaluation in evaluations if evaluation.p_values is not None]
+        return cls(
+            {space: n for evaluation in evaluations for space, n in evaluation.n_nodes.items()},
+            _join([evaluation.scans for evaluation in evaluations]),
+            _join(calibrated) if len(calibrated) == len(evaluations) else None,
+        )
+
+    def auroc(self, space: str, anomalous: str, clean: str = "clean") -> Auroc:
+        """Return how well the scores of one set are told from those of another."""
+        return auroc(self.scans[clean][space].scores, self.scans[anomalous][space].scores)
+
+    def write_scores(self, path: Path | str) -> None:
+        """Write one line for each image and space: set, index, space, score, alpha, size, p_value."""
+        with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value"])
+            for kind, scans in self.scans.items():
+                for space, scan in scans.items():
+                    p_values = [""] * len(scan) if self.p_values is None else self.p_values[kind][space].tolist()
+                    columns = scan.scores.tolist(), scan.alphas.tolist(), scan.sizes.tolist(), p_values
+                    for index, row in enumerate(zip(*columns, strict=True)):
+                        writer.writerow([kind, index, space, *row])
+
+
+def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]:
+    return {kind: {space: value for part in found for space, value in part[kind].items()} for kind in found[0]}
+
+
+def evaluate(scanner: ModelScanner, sets: Mapping[str, Any]) -> Evaluation:
+    """Scan sets of images with a fitted scanner.
+
+    Parameters
+    ----------
+    scanner : ModelScanner
+    sets : mapping of str to array-like of shape (n, ...)
+        Images, by the name of their set.
+    """
+    scans = {kind: scanner.scan(images) for kind, images in sets.items()}
+    p_values = None
+    if scanner.detector.calibration is not None:
+        p_values = {
+            kind: {space: scanner.detectors_[space].p_values_of(scan.scores) for space, scan in found.items()}
+            for kind, found in scans.items()
+        }
+    n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
+    return Evaluation(n_nodes, scans, p_values)
+
+
+def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that people can read, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,130 @@
+"""Figures of an evaluation: score distributions, ROC curves, anomalous nodes over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from .._files import whole
+from .evaluation import Evaluation, area, auroc
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Example", "anomalous_nodes", "distributions", "roc", "save"]
+
+# The colours of Okabe and Ito, which colour-blind readers tell apart; the first is for clean images.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def distributions(evaluation: Evaluation, *, clean: str = "clean") -> Figure:
+    """Draw the scores of every set in every space, a panel for each space."""
+    from matplotlib.figure import Figure
+
+    spaces = list(evaluation.n_nodes)
+    n_columns = min(len(spaces), 4)
+    n_rows = -(-len(spaces) // n_columns)
+    figure = Figure(figsize=(3.2 * n_columns, 2.3 * n_rows + 0.5), layout="constrained")
+    panels = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
+    for panel, space in zip(panels, spaces, strict=False):
+        scores = {kind: scans[space].scores for kind, scans in evaluation.scans.items()}
+        edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=40)
+        for (kind, values), colour in zip(scores.items(), _COLOURS, strict=False):
+            panel.hist(values, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
+            panel.hist(values, edges, density=True, histtype="step", color=colour, label=_name(kind))
+        quality = [
+            f"{_name(kind)} {area(scores[clean], values):.2f}"
+            for kind, values in scores.items()
+            if kind != clean and clean in scores and len(values) and len(scores[clean])
+        ]
+        panel.set_title(f"{space}\n" + (f"AUROC {', '.join(quality)}" if quality else ""), fontsize=9)
+        panel.tick_params(labelsize=7)
+        panel.set_yticks([])
+    for panel in panels[len(spaces) :]:
+        panel.set_axis_off()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(evaluation.scans))
+    figure.supxlabel("scan score")
+    figure.supylabel("density")
+    return figure
+
+
+def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
+    """Draw ROC curves, a panel for each attack.
+
+    Parameters
+    ----------
+    curves : mapping of str to mapping of str to pair of ndarray
+        For each attack and detector the scores of clean and of attacked images.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(curves), 5.3), layout="constrained")
+    for panel, (attack, detectors) in zip(
+        figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+    ):
+        for (detector, (clean, attacked)), colour in zip(detectors.items(), _COLOURS, strict=False):
+            truth = np.repeat([0, 1], [len(clean), len(attacked)])
+            false_positives, true_positives, _ = roc_curve(truth, np.concatenate([clean, attacked]))
+            panel.plot(
+                false_positives, true_positives, color=colour, label=f"{detector}: {auroc(clean, attacked)}"
+            )  # fmt: skip
+        panel.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
+        panel.set(title=_name(attack), xlabel="false positive rate", ylabel="true positive rate")
+        panel.set_box_aspect(1)
+        panel.legend(loc="lower right", fontsize=8, title="AUROC [95 % interval]", title_fontsize=8)
+    return figure
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image, its reconstruction error and its anomalous nodes, each of shape (H, W), and a caption."""
+
+    image: np.ndarray
+    error: np.ndarray
+    nodes: np.ndarray
+    caption: str
+
+
+def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
+    """Draw images, and their anomalous nodes over their reconstruction error (the paper, figure 5).
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of Example
+        The examples of each set; the sets have the same number.
+    """
+    from matplotlib.figure import Figure
+
+    n_examples = max(len(examples) for examples in rows.values())
+    figure = Figure(figsize=(1.75 * n_examples, 3.9 * len(rows)), layout="constrained")
+    panels = figure.subplots(2 * len(rows), n_examples, squeeze=False)
+    brightest = max(float(example.error.max()) for examples in rows.values() for example in examples)
+    for n, (kind, examples) in enumerate(rows.items()):
+        above, below = panels[2 * n], panels[2 * n + 1]
+        for example, picture, map_ in zip(examples, above, below, strict=True):
+            picture.imshow(example.image, cmap="gray", vmin=0, vmax=1)
+            picture.set_title(example.caption, fontsize=8)
+            map_.imshow(example.error, cmap="Blues", vmin=0, vmax=brightest)
+            red = np.zeros((*example.nodes.shape, 4))
+            red[example.nodes] = (0.8, 0.0, 0.1, 0.7)
+            map_.imshow(red)
+        above[0].set_ylabel(_name(kind), fontsize=9)
+        below[0].set_ylabel("error (blue) and\nanomalous nodes (red)", fontsize=9)
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def _name(kind: str) -> str:
+    return kind.upper() if kind in ("fgsm", "bim") else kind

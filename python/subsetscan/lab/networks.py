@@ -1,0 +1,110 @@
+"""The two small networks of the experiments: how they are built, where the trained ones lie, how any model opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .datasets import DATA
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["NETWORKS", "build_autoencoder", "build_classifier", "load_model", "load_pretrained"]
+
+
+def build_autoencoder() -> keras.Model:
+    """Build the convolutional autoencoder of the paper, uncompiled: 4,385 parameters, thirteen layers.
+
+    Returns
+    -------
+    keras.Model
+        From images (N, 28, 28, 1) in [0, 1] to their reconstructions of the same shape.
+
+    References
+    ----------
+    Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section A.4 and figure 8.
+    """
+    import keras
+    from keras import layers
+
+    def convolution(n: int, filters: int, padding: str = "same", activation: str = "relu") -> keras.layers.Layer:
+        return layers.Conv2D(filters, 3, padding=padding, activation=activation, name=f"conv2d_{n}")
+
+    images = keras.Input((28, 28, 1), name="images")
+    x = images
+    for n, filters in enumerate((16, 8, 8), start=1):
+        x = convolution(n, filters)(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"max_pooling2d_{n}")(x)
+    # The unpadded sixth convolution takes 16 x 16 to 14 x 14, so that the last upsampling ends at 28 x 28.
+    for n, (filters, padding) in enumerate(((8, "same"), (8, "same"), (16, "valid")), start=1):
+        x = convolution(n + 3, filters, padding)(x)
+        x = layers.UpSampling2D(2, name=f"up_sampling2d_{n}")(x)
+    return keras.Model(images, convolution(7, 1, activation="sigmoid")(x), name="autoencoder")
+
+
+def build_classifier() -> keras.Model:
+    """Build the convolutional classifier that the attacks aim at, uncompiled.
+
+    Returns
+    -------
+    keras.Model
+        From images (N, 28, 28, 1) in [0, 1] to probabilities (N, 10).
+    """
+    import keras
+    from keras import layers
+
+    images = keras.Input((28, 28, 1), name="images")
+    x = layers.Conv2D(32, 3, activation="relu", name="conv2d_1")(images)
+    x = layers.MaxPooling2D(2, name="max_pooling2d_1")(x)
+    x = layers.Conv2D(64, 3, activation="relu", name="conv2d_2")(x)
+    x = layers.MaxPooling2D(2, name="max_pooling2d_2")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dropout(0.25, name="dropout_1")(x)
+    x = layers.Dense(128, activation="relu", name="dense_1")(x)
+    x = layers.Dropout(0.5, name="dropout_2")(x)
+    return keras.Model(images, layers.Dense(10, activation="softmax", name="dense_2")(x), name="classifier")
+
+
+NETWORKS = {"autoencoder": build_autoencoder, "classifier": build_classifier}
+
+
+def load_pretrained(network: str) -> keras.Model:
+    """Open a network that travels with the package, trained on the Fashion-MNIST training set.
+
+    Parameters
+    ----------
+    network : {"autoencoder", "classifier"}
+    """
+    if network not in NETWORKS:
+        raise ValueError(f"unknown network {network!r}; known are {', '.join(NETWORKS)}")
+    return load_model(DATA / f"fashion-mnist-{network}.keras")
+
+
+def load_model(path: Path | str) -> keras.Model:
+    """Open a Keras model file (``.keras`` or ``.h5``, Keras 2 files included) for reading its activations.
+
+    The model is opened without its training configuration, and no code from the file is executed.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    ValueError
+        If Keras cannot read it; the message says what can be done.
+    """
+    import keras
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file at {path}")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises nearly every type, depending on what the file holds
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"Keras {keras.__version__} cannot open {path}: {reason} "
+            "(if the file was written by another version of Keras: build the network in code, call "
+            "model.load_weights(file), and save it again as .keras; custom layers must be registered with "
+            "keras.saving.register_keras_serializable before loading)"
+        ) from error

@@ -1,0 +1,24 @@
+"""Tables as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["text_table"]
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table: the first column to the left, the others to the right.
+
+    >>> print(text_table(["space", "nodes"], [["pixels", "784"], ["conv2d_1", "12544"]]))
+    space     nodes
+    --------  -----
+    pixels      784
+    conv2d_1  12544
+    """
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for line in (header, ["-" * width for width in widths], *rows):
+        first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
+    return "\n".join(lines)

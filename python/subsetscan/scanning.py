@@ -1,0 +1,152 @@
+"""The scan of p-values that came from anywhere, and what every scan returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from . import _core
+from ._validation import probabilities
+
+__all__ = ["ScanResult", "scan"]
+
+# What the core returns: scores, alphas, sizes, and the index arrays of the subsets.
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ScanResult:
+    """The highest-scoring subset of nodes of each of N images.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (N,), float64
+        The scan score; 0 for an image without any node at p <= alpha_max.
+    alphas : ndarray of shape (N,), float64
+        The threshold that gives the score: the subset is all nodes with p <= alpha. 0 for an empty subset.
+    sizes : ndarray of shape (N,), int64
+        The number of nodes in the subset.
+    nodes : scipy.sparse.csr_array of shape (N, J), bool, or None
+        The subset itself, one row an image, if it was asked for.
+    """
+
+    scores: np.ndarray
+    alphas: np.ndarray
+    sizes: np.ndarray
+    nodes: sparse.csr_array | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def mask(self, index: int, node_shape: Sequence[int]) -> np.ndarray:
+        """Lay the subset of one image out in the shape of its nodes, to be drawn.
+
+        Parameters
+        ----------
+        index : int
+            Which image.
+        node_shape : sequence of int
+            Shape in which its J nodes lie, as a space's `node_shapes` has it.
+
+        Returns
+        -------
+        ndarray of that shape, bool
+
+        Raises
+        ------
+        ValueError
+            If the scan was not asked to return nodes, or their number is not that of the shape.
+        IndexError
+            If there is no such image.
+
+        Examples
+        --------
+        >>> scan([[0.02, 0.9, 0.02, 0.4]], return_nodes=True).mask(0, (2, 2))
+        array([[ True, False],
+               [ True, False]])
+        """
+        if self.nodes is None:
+            raise ValueError("the subsets were not kept: scan with return_nodes=True")
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no image {index} among {len(self)}")
+        start, end = self.nodes.indptr[index % len(self)], self.nodes.indptr[index % len(self) + 1]
+        members = np.zeros(self.nodes.shape[1], dtype=bool)
+        members[self.nodes.indices[start:end]] = True
+        return members.reshape(tuple(node_shape))
+
+    @classmethod
+    def concatenate(cls, results: Sequence[ScanResult]) -> ScanResult:
+        """Put the results of several batches of images, at least one, below each other."""
+        nodes = [result.nodes for result in results]
+        return cls(
+            np.concatenate([result.scores for result in results]),
+            np.concatenate([result.alphas for result in results]),
+            np.concatenate([result.sizes for result in results]),
+            None if None in nodes else sparse.csr_array(sparse.vstack(nodes, format="csr")),
+        )
+
+    @classmethod
+    def _from_core(cls, found: _Found, n_nodes: int) -> ScanResult:
+        scores, alphas, sizes, subsets = found
+        if subsets is None:
+            return cls(scores, alphas, sizes)
+        indptr, indices = subsets
+        if indptr[-1] <= np.iinfo(np.int32).max:
+            indptr = indptr.astype(np.int32)  # both of one type, or scipy copies the longer array
+        members = np.ones(len(indices), dtype=bool)
+        return cls(scores, alphas, sizes, sparse.csr_array((members, indices, indptr), shape=(len(scores), n_nodes)))
+
+
+def scan(
+    p_values: Any,
+    statistic: str = "berk-jones",
+    alpha_max: float = 0.5,
+    scope: str = "subset",
+    return_nodes: bool = False,
+) -> ScanResult:
+    """Find the highest-scoring subset of nodes of each image, exactly, from its p-values.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (N, J)
+        One p-value in (0, 1] for each node of each image, from any test.
+    statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
+        What a subset is scored by.
+    alpha_max : float in (0, 1]
+        The largest threshold to consider.
+    scope : {"subset", "all"}
+        Hold the small p-values against the subset alone, as in the paper, or against all nodes, as in a classical
+        goodness-of-fit test.
+    return_nodes : bool
+        Whether to return the subsets as well.
+
+    Returns
+    -------
+    ScanResult
+
+    Raises
+    ------
+    ValueError
+        If a p-value is NaN or outside (0, 1], the array has not two dimensions or no column, or a name or
+        `alpha_max` is not one of the above.
+    TypeError
+        If the array does not hold numbers.
+
+    References
+    ----------
+    Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1;
+    D. B. Neill, Fast subset scan for spatial pattern detection, 2012, doi:10.1111/j.1467-9868.2011.01014.x.
+
+    Examples
+    --------
+    >>> result = scan([[0.02, 0.9, 0.02, 0.4]], return_nodes=True)
+    >>> result.scores.round(3), result.alphas, result.nodes.indices
+    (array([7.824]), array([0.02]), array([0, 2], dtype=int32))
+    """
+    p_values = probabilities(p_values)
+    found = _core.scan(p_values, statistic, alpha_max, scope, return_nodes)
+    return ScanResult._from_core(found, p_values.shape[1])

@@ -1,0 +1,7 @@
+"""Spaces: what an image is turned into before it is scanned, one row of node values for each image."""
+
+from .base import Pixels, Space, join
+from .keras import KerasLayers, NetworkSpace
+from .reconstruction import ReconstructionError
+
+__all__ = ["KerasLayers", "NetworkSpace", "Pixels", "ReconstructionError", "Space", "join"]

@@ -1,0 +1,128 @@
+"""What a space is, and the simplest one: the pixels themselves. Nothing here needs a network."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Pixels", "Space", "as_rows", "check_finite", "check_images", "join"]
+
+
+class Space(ABC):
+    """A map from images to node values.
+
+    A space may yield several arrays at once, each under a name of its own: the layers of one forward pass.
+
+    Attributes
+    ----------
+    node_shapes : mapping of str to tuple of int
+        For each name the shape in which its J nodes lie, as (28, 28, 16) for J = 12,544: to draw a subset of nodes.
+    """
+
+    node_shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays that `transform` yields."""
+        return tuple(self.node_shapes)
+
+    @abstractmethod
+    def transform(self, images: Any) -> dict[str, np.ndarray]:
+        """Compute the node values of images.
+
+        Parameters
+        ----------
+        images : array-like of shape (N, ...)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N, J), float32
+
+        Raises
+        ------
+        ValueError
+            If the images have the wrong shape, or a pixel is NaN or infinite.
+        """
+
+    def joined(self, other: Space) -> Space | None:
+        """Return a space that does both in one pass, or None where that saves nothing."""
+        del other
+        return None
+
+
+class Pixels(Space):
+    """The pixels of an image as its nodes.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        Shape of one image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Pixels((2, 2, 1)).transform(np.zeros((5, 2, 2, 1)))["pixels"].shape
+    (5, 4)
+    """
+
+    def __init__(self, image_shape: Sequence[int]) -> None:
+        self.node_shapes = {"pixels": tuple(image_shape)}
+
+    def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
+        images = check_images(images, self.node_shapes["pixels"])
+        return {"pixels": as_rows(images)}
+
+
+def join(spaces: Sequence[Space]) -> list[Space]:
+    """Make one of those spaces that can share a pass, as those that read the same network can.
+
+    Raises
+    ------
+    ValueError
+        If two spaces use the same name.
+    """
+    names = [name for space in spaces for name in space.names]
+    if doubles := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"several spaces are named {', '.join(doubles)}: give each a name of its own")
+    result: list[Space] = []
+    for space in spaces:
+        for n, earlier in enumerate(result):
+            if (both := earlier.joined(space)) is not None:
+                result[n] = both
+                break
+        else:
+            result.append(space)
+    return result
+
+
+def check_images(images: Any, image_shape: Sequence[int | None]) -> np.ndarray:
+    """Take images as float32, refusing those of another shape (None fits any size) and those that are not finite."""
+    images = np.asarray(images)
+    if images.dtype.kind not in "biuf":
+        raise TypeError(f"images must be numbers, got dtype {images.dtype}")
+    received = images.shape[1:]
+    fits = images.ndim == 1 + len(image_shape) and all(
+        expected in (None, size) for expected, size in zip(image_shape, received, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"each image must have shape {tuple(image_shape)}, got {received} ({images.shape} in all)")
+    check_finite(images)
+    return images.astype(np.float32, copy=False)
+
+
+def check_finite(images: np.ndarray, first: int = 0) -> None:
+    """Refuse NaN and infinite pixels; `first` is the number of the first of these images among all."""
+    finite = np.isfinite(as_rows(images)).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{(~finite).sum()} images have NaN or infinite pixels, the first is image {first + finite.argmin()}"
+        )
+
+
+def as_rows(array: np.ndarray) -> np.ndarray:
+    """Flatten what belongs to each image: (N, ...) to (N, J)."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))

@@ -1,0 +1,204 @@
+"""Activations of Keras layers, read in one forward pass without any change to the model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .base import Space, as_rows, check_images
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["KerasLayers", "NetworkSpace"]
+
+
+class NetworkSpace(Space):
+    """A space that reads tensors of one Keras network; spaces over the same network share their forward passes.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With a graph: functional, sequential and built, or subclassed with ``inputs`` and ``outputs``. One input.
+    tensors : mapping of str to KerasTensor
+        What `values` wants to read.
+    node_shapes : mapping of str to tuple of int
+        As in `Space`.
+
+    Attributes
+    ----------
+    forward_batch : int
+        Images in one forward pass, 64; set it lower where a network's activations take too much memory.
+    """
+
+    forward_batch = 64
+
+    def __init__(
+        self, model: keras.Model, tensors: Mapping[str, keras.KerasTensor], node_shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        import keras
+
+        self.model = model
+        self.tensors = dict(tensors)
+        self.node_shapes = dict(node_shapes)
+        distinct = {id(tensor): tensor for tensor in self.tensors.values()}
+        self._positions = {name: list(distinct).index(id(tensor)) for name, tensor in self.tensors.items()}
+        # A second view of the same graph: it shares layers and weights with the model and leaves it as it is.
+        self._reader = keras.Model(model.inputs[0], list(distinct.values()))
+
+    def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
+        images = check_images(images, self.model.inputs[0].shape[1:])
+        return self.values(images, self._read(images))
+
+    @abstractmethod
+    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Turn images and the tensors read for them into node values."""
+
+    def joined(self, other: Space) -> Space | None:  # noqa: D102 (the base says it)
+        if isinstance(other, NetworkSpace) and other.model is self.model:
+            return _JoinedSpaces([*_parts(self), *_parts(other)])
+        return None
+
+    def _read(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        parts = [self._pass(images[n : n + self.forward_batch]) for n in range(0, len(images), self.forward_batch)]
+        if not parts:  # no network takes an empty batch
+            return {name: np.empty((0, *tensor.shape[1:]), np.float32) for name, tensor in self.tensors.items()}
+        arrays = [outputs[0] if len(outputs) == 1 else np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return {name: arrays[position] for name, position in self._positions.items()}
+
+    def _pass(self, images: np.ndarray) -> list[np.ndarray]:
+        # Convolutions round differently in batches of another size. All passes are of one size, so that an image's
+        # values do not depend on the images beside it.
+        missing = self.forward_batch - len(images)
+        padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
+        outputs = self._reader.predict_on_batch(padded)  # a single one comes without its list
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return [np.asarray(output)[: len(images)] for output in outputs]
+
+
+class _JoinedSpaces(NetworkSpace):
+    """Several spaces over one network."""
+
+    def __init__(self, parts: Sequence[NetworkSpace]) -> None:
+        self.parts = list(parts)
+        super().__init__(
+            parts[0].model,
+            {f"{n}/{name}": tensor for n, part in enumerate(parts) for name, tensor in part.tensors.items()},
+            {name: shape for part in parts for name, shape in part.node_shapes.items()},
+        )
+        self.forward_batch = min(part.forward_batch for part in parts)
+
+    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        result: dict[str, np.ndarray] = {}
+        for n, part in enumerate(self.parts):
+            result |= part.values(images, {name: read[f"{n}/{name}"] for name in part.tensors})
+        return result
+
+
+def _parts(space: NetworkSpace) -> list[NetworkSpace]:
+    return space.parts if isinstance(space, _JoinedSpaces) else [space]
+
+
+class KerasLayers(NetworkSpace):
+    """Activations of layers of a Keras model: each position and channel of a layer's output is a node.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional, sequential and built, or subclassed with ``inputs`` and ``outputs``.
+    layers : "all", or sequence of str or int
+        Names or indices of layers of ``model.layers``; "all" takes every layer but the inputs.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The layers' names. A layer with several outputs, or used several times, has ":0", ":1" ... behind its name.
+    node_shapes : dict of str to tuple of int
+
+    Raises
+    ------
+    TypeError
+        If the model is none of Keras, or has no graph.
+    ValueError
+        If there is no such layer (the message lists those that are), or the size of its output is not known before
+        there are images.
+
+    Examples
+    --------
+    >>> import keras
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="first")])
+    >>> KerasLayers(model, ["first"]).node_shapes
+    {'first': (6, 6, 4)}
+    """
+
+    def __init__(self, model: keras.Model, layers: str | Sequence[str | int] = "all") -> None:
+        check_graph(model)
+        tensors: dict[str, keras.KerasTensor] = {}
+        for layer in _find_layers(model, layers):
+            outputs = _outputs_in(model, layer)
+            for n, tensor in enumerate(outputs):
+                tensors[layer.name if len(outputs) == 1 else f"{layer.name}:{n}"] = tensor
+        super().__init__(model, tensors, {name: known_shape(name, tensor) for name, tensor in tensors.items()})
+
+    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
+        return {name: as_rows(array).astype(np.float32, copy=False) for name, array in read.items()}
+
+
+def check_graph(model: Any) -> None:
+    """Refuse what is no Keras model with a graph and one input. Raises TypeError or ValueError."""
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model, got {type(model).__name__}")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise TypeError("the sequential model is not built: give it a keras.Input, or call model.build(input_shape)")
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise TypeError(
+            f"{type(model).__name__} is a subclassed model without a graph, so its layers' outputs cannot be read: "
+            "build it with keras.Model(inputs=..., outputs=...)"
+        )
+    if len(inputs) != 1:
+        raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
+
+
+def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
+    """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
+    shape = tuple(tensor.shape[1:])
+    if None in shape:
+        raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
+    return shape
+
+
+def _find_layers(model: keras.Model, wanted: str | Sequence[str | int]) -> list[keras.layers.Layer]:
+    import keras
+
+    available = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    if isinstance(wanted, str):
+        if wanted != "all":
+            raise ValueError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
+        return available
+    found: list[keras.layers.Layer] = []
+    for which in wanted:
+        if isinstance(which, str):
+            layer = next((layer for layer in available if layer.name == which), None)
+        else:
+            layer = model.layers[which] if -len(model.layers) <= which < len(model.layers) else None
+        if layer is None:
+            names = ", ".join(layer.name for layer in available)
+            raise ValueError(f"{model.name} has no layer {which!r}; it has {len(model.layers)} layers: {names}")
+        if layer not in found:
+            found.append(layer)
+    if not found:
+        raise ValueError("no layer is asked for: name at least one, or all")
+    return found
+
+
+def _outputs_in(model: keras.Model, layer: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """Collect a layer's outputs in this model's graph: the layer may serve other models as well."""
+    graph = getattr(model, "_functional", None) or model  # a sequential model keeps its graph beside itself
+    in_graph = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
+    return [tensor for node in layer._inbound_nodes if id(node) in in_graph for tensor in node.output_tensors]

@@ -1,0 +1,280 @@
+//! The values that clean images gave each node, validated and sorted once.
+
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use crate::name::Named;
+use crate::pvalue::{AlphaMax, Tail, thresholds};
+use crate::value::{KeyBlock, Value, Values, not_a_number};
+use crate::{Error, Interrupt};
+
+/// Nodes that are handled together: one cache line of single-precision values from each image, four times over.
+pub(crate) const NODE_BLOCK: usize = 64;
+const IMAGE_BLOCK: usize = 256;
+
+/// How much of every node's values a background keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Keep {
+    /// All of them: every p-value and every scan can be asked for.
+    #[default]
+    Everything,
+    /// Only those that a scan of this tail with thresholds up to this one looks at.
+    Scans {
+        /// The tail that will be scanned.
+        tail: Tail,
+        /// The largest threshold that will be asked for.
+        alpha_max: AlphaMax,
+    },
+}
+
+impl Keep {
+    /// How many of the smallest and of the largest values of a node are kept.
+    fn extent(self, n_samples: usize) -> (usize, usize) {
+        let Keep::Scans { tail, alpha_max } = self else { return (n_samples, n_samples) };
+        // One more than there are thresholds: leave-one-out counts the image itself, and the value after the last
+        // threshold's is what tells which nodes are beyond it.
+        let depth = thresholds(tail, n_samples, alpha_max).len() + 1;
+        let low = if tail.looks_down() { depth } else { 0 };
+        let high = if tail.looks_up() { depth } else { 0 };
+        if low + high < n_samples { (low, high) } else { (n_samples, n_samples) }
+    }
+}
+
+/// Sorted node values of M background images, the reference that test images are ranked in.
+///
+/// Sorting is what costs; it is done once, and the scans of any number of images then search. Immutable, so that any
+/// number of threads may read it.
+#[derive(Debug, Clone)]
+pub struct Background<V: Value> {
+    n_samples: usize,
+    n_nodes: usize,
+    keep: Keep,
+    low: usize,
+    high: usize,
+    /// Node after node: the `low` smallest keys and the `high` largest, ascending, or all where these overlap.
+    columns: Vec<V::Key>,
+}
+
+impl<V: Value> Background<V> {
+    /// Sort the node values of background images, one row an image.
+    ///
+    /// # Errors
+    ///
+    /// If there is no image, no node, or a NaN.
+    pub fn new(values: &ArrayView2<'_, V>, keep: Keep, interrupt: &Interrupt) -> Result<Self, Error> {
+        let (n_samples, n_nodes) = values.dim();
+        let mut builder = BackgroundBuilder::new(n_samples, n_nodes, keep)?;
+        builder.push(values, interrupt)?;
+        builder.finish(interrupt)
+    }
+
+    /// Take up columns that [`Background::columns`] gave, one row a node.
+    ///
+    /// # Errors
+    ///
+    /// If their shape is not that of such a background, or a column is not sorted, or holds a NaN.
+    pub fn from_columns(n_samples: usize, keep: Keep, columns: &ArrayView2<'_, V>) -> Result<Self, Error> {
+        let (n_nodes, width) = columns.dim();
+        if n_samples == 0 {
+            return Err(Error::NoImages);
+        }
+        if n_nodes == 0 {
+            return Err(Error::NoNodes);
+        }
+        let (low, high) = keep.extent(n_samples);
+        let expected = (low + high).min(n_samples);
+        if width != expected {
+            return Err(Error::Columns(format!("{width} values a node where {expected} are kept")));
+        }
+        if columns.iter().any(|value| value.is_nan()) {
+            return Err(not_a_number(columns));
+        }
+        let keys: Vec<_> = columns.iter().map(|value| value.key()).collect();
+        match keys.chunks_exact(width).position(|column| !column.is_sorted()) {
+            Some(node) => Err(Error::Columns(format!("the values of node {node} are not sorted"))),
+            None => Ok(Background { n_samples, n_nodes, keep, low, high, columns: keys }),
+        }
+    }
+
+    /// What is kept: one row a node, ascending.
+    #[must_use]
+    pub fn columns(&self) -> Array2<V> {
+        let width = self.columns.len() / self.n_nodes;
+        Array2::from_shape_fn((self.n_nodes, width), |(node, n)| V::from_key(self.columns[node * width + n]))
+    }
+
+    /// Number of background images, M.
+    #[must_use]
+    pub fn n_samples(&self) -> usize {
+        self.n_samples
+    }
+
+    /// Number of nodes, J.
+    #[must_use]
+    pub fn n_nodes(&self) -> usize {
+        self.n_nodes
+    }
+
+    /// What is kept of the images' values.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        self.keep
+    }
+
+    /// Bytes of the sorted columns.
+    #[must_use]
+    pub fn nbytes(&self) -> usize {
+        size_of_val(self.columns.as_slice())
+    }
+
+    fn column(&self, node: usize) -> &[V::Key] {
+        let width = self.columns.len() / self.n_nodes;
+        &self.columns[node * width..][..width]
+    }
+
+    /// The `depth` smallest keys of a node, ascending; fewer if there are no more.
+    pub(crate) fn bottom(&self, node: usize, depth: usize) -> &[V::Key] {
+        &self.column(node)[..depth.min(self.low)]
+    }
+
+    /// The `depth` largest keys of a node, ascending; fewer if there are no more.
+    pub(crate) fn top(&self, node: usize, depth: usize) -> &[V::Key] {
+        let column = self.column(node);
+        &column[column.len() - depth.min(self.high)..]
+    }
+
+    /// Every key of a node, ascending. Only whole backgrounds have them.
+    pub(crate) fn all(&self, node: usize) -> &[V::Key] {
+        self.column(node)
+    }
+
+    /// Refuse images with another number of nodes.
+    pub(crate) fn check_nodes(&self, images: &Values<'_>) -> Result<(), Error> {
+        let (_, received) = images.dim();
+        if received == self.n_nodes { Ok(()) } else { Err(Error::Nodes { expected: self.n_nodes, received }) }
+    }
+
+    /// Refuse a scan that looks at values which were not kept.
+    pub(crate) fn check_scan(&self, tail: Tail, alpha_max: AlphaMax) -> Result<(), Error> {
+        match self.keep {
+            Keep::Scans { tail: kept_tail, alpha_max: kept } if tail != kept_tail || alpha_max > kept => {
+                Err(self.compact_error(describe(tail, alpha_max)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuse what needs every value, where not every value was kept.
+    pub(crate) fn check_whole(&self, asked: &str) -> Result<(), Error> {
+        if self.keep == Keep::Everything { Ok(()) } else { Err(self.compact_error(asked.to_owned())) }
+    }
+
+    fn compact_error(&self, asked: String) -> Error {
+        let kept = match self.keep {
+            Keep::Everything => "everything".to_owned(),
+            Keep::Scans { tail, alpha_max } => describe(tail, alpha_max),
+        };
+        Error::Compact { kept, asked }
+    }
+}
+
+fn describe(tail: Tail, alpha_max: AlphaMax) -> String {
+    format!("{} scans with alpha_max up to {}", tail.name(), alpha_max.get())
+}
+
+/// A background that is under way: images come in batches, sorting comes last.
+#[derive(Debug)]
+pub struct BackgroundBuilder<V: Value> {
+    n_samples: usize,
+    n_nodes: usize,
+    keep: Keep,
+    n_pushed: usize,
+    columns: Vec<V::Key>,
+}
+
+impl<V: Value> BackgroundBuilder<V> {
+    /// Make room for `n_samples` images of `n_nodes` nodes.
+    ///
+    /// # Errors
+    ///
+    /// If either is 0.
+    pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
+        if n_samples == 0 {
+            return Err(Error::NoImages);
+        }
+        if n_nodes == 0 {
+            return Err(Error::NoNodes);
+        }
+        let columns = vec![V::Key::default(); n_samples * n_nodes];
+        Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
+    }
+
+    /// Add images, one row each. After an error it is as if they had never come.
+    ///
+    /// # Errors
+    ///
+    /// If the number of nodes is another, more images come than were announced, or a value is NaN.
+    pub fn push(&mut self, values: &ArrayView2<'_, V>, interrupt: &Interrupt) -> Result<(), Error> {
+        let (n_images, received) = values.dim();
+        if received != self.n_nodes {
+            return Err(Error::Nodes { expected: self.n_nodes, received });
+        }
+        let (start, end) = (self.n_pushed, self.n_pushed + n_images);
+        if end > self.n_samples {
+            return Err(Error::Images { expected: self.n_samples, received: end });
+        }
+        let values = V::wrap(values.view());
+        let n_samples = self.n_samples;
+        let fill_error = |error| match error {
+            Error::NotANumber { count, image, node } => Error::NotANumber { count, image: start + image, node },
+            other => other,
+        };
+        self.columns.par_chunks_mut(NODE_BLOCK * n_samples).enumerate().try_for_each_init(
+            KeyBlock::<V>::new,
+            |block, (n_block, columns)| {
+                let first = n_block * NODE_BLOCK;
+                let nodes = first..first + columns.len() / n_samples;
+                for row in (0..n_images).step_by(IMAGE_BLOCK) {
+                    interrupt.check()?;
+                    let rows = row..n_images.min(row + IMAGE_BLOCK);
+                    block.fill(&values, &rows, &nodes).map_err(fill_error)?;
+                    for (n, column) in columns.chunks_exact_mut(n_samples).enumerate() {
+                        column[start + rows.start..start + rows.end].copy_from_slice(block.at_least(n));
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        self.n_pushed = end;
+        Ok(())
+    }
+
+    /// Sort what has come.
+    ///
+    /// # Errors
+    ///
+    /// If fewer images came than were announced.
+    pub fn finish(self, interrupt: &Interrupt) -> Result<Background<V>, Error> {
+        let BackgroundBuilder { n_samples, n_nodes, keep, n_pushed, mut columns } = self;
+        if n_pushed != n_samples {
+            return Err(Error::Images { expected: n_samples, received: n_pushed });
+        }
+        columns.par_chunks_mut(n_samples).try_for_each(|column| {
+            interrupt.check()?;
+            column.sort_unstable();
+            Ok(())
+        })?;
+        let (low, high) = keep.extent(n_samples);
+        if low + high < n_samples {
+            let width = low + high;
+            for node in 0..n_nodes {
+                let (from, to) = (node * n_samples, node * width);
+                columns.copy_within(from..from + low, to);
+                columns.copy_within(from + n_samples - high..from + n_samples, to + low);
+            }
+            columns.truncate(n_nodes * width);
+            columns.shrink_to_fit();
+        }
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns })
+    }
+}

@@ -1,0 +1,83 @@
+//! Everything that can be wrong with what a caller hands in; each message states the value received.
+
+/// Why a background could not be built or an image not be scanned.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// A name that no statistic, tail or scope bears.
+    #[error("unknown {what} {received:?}; known are {known}")]
+    UnknownName {
+        /// What was named: a statistic, a tail, a scope.
+        what: &'static str,
+        /// The name received.
+        received: String,
+        /// The names that exist, in one line.
+        known: String,
+    },
+    /// A largest threshold outside (0, 1].
+    #[error("alpha_max must be in (0, 1], got {0}")]
+    AlphaMax(f64),
+    /// A background without images.
+    #[error("the background is empty: at least 1 image is needed, got 0")]
+    NoImages,
+    /// Images without nodes.
+    #[error("at least 1 node is needed, got 0")]
+    NoNodes,
+    /// NaN has no rank.
+    #[error("{count} of the values are NaN, the first at image {image}, node {node}")]
+    NotANumber {
+        /// How many values are NaN.
+        count: usize,
+        /// Row of the first one.
+        image: usize,
+        /// Column of the first one.
+        node: usize,
+    },
+    /// Test images with another number of nodes than the background.
+    #[error("the images have {received} nodes, but the background has {expected}")]
+    Nodes {
+        /// The background's number of nodes.
+        expected: usize,
+        /// The images' number of nodes.
+        received: usize,
+    },
+    /// More images than were announced to a [`BackgroundBuilder`](crate::BackgroundBuilder), or fewer at its end.
+    #[error("the background was to hold {expected} images, but {received} were given")]
+    Images {
+        /// The number announced.
+        expected: usize,
+        /// The number given.
+        received: usize,
+    },
+    /// A p-value that is none.
+    #[error("p-values must be in (0, 1], got {received} at image {image}, node {node}")]
+    PValue {
+        /// The value received.
+        received: f64,
+        /// Its row.
+        image: usize,
+        /// Its column.
+        node: usize,
+    },
+    /// A compact background was asked for something it did not keep.
+    #[error("this background is compact: it serves {kept} only; build it whole for {asked}")]
+    Compact {
+        /// What the background keeps.
+        kept: String,
+        /// What was asked of it.
+        asked: String,
+    },
+    /// Leave-one-out was asked for a row that the background does not hold.
+    #[error("image {image} is not in the background: no background value of node {node} is as extreme as its own")]
+    NotInBackground {
+        /// Row of the image.
+        image: usize,
+        /// A node that proves it.
+        node: usize,
+    },
+    /// Columns that claim to be sorted and are not, or have the wrong width.
+    #[error("not the columns of a background: {0}")]
+    Columns(String),
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

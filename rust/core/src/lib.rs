@@ -1,0 +1,45 @@
+//! Exact non-parametric subset scanning.
+//!
+//! An image is a row of node values. Each value is ranked among the values that clean background images gave the
+//! same node ([`Background`]), the ranks are empirical p-values ([`pvalue`]), and the scan finds the subset of nodes
+//! and the threshold alpha that maximise a non-parametric scan statistic ([`Statistic`], [`Background::scan`]). On a grid of
+//! ranks an image is a histogram, which is what makes the search over all subsets linear in the number of nodes.
+//!
+//! This crate knows nothing of Python. Nothing in it depends on the number of threads: work is split over images and
+//! nodes, and partial results are integers.
+//!
+//! ```
+//! use ndarray::array;
+//! use subsetscan_core::{Background, Interrupt, Keep, ScanOptions, Values};
+//!
+//! let clean = array![[0.0_f32, 1.0], [0.5, 2.0], [1.0, 3.0]];
+//! let never = Interrupt::default();
+//! let background = Background::new(&clean.view(), Keep::Everything, &never)?;
+//!
+//! let image = array![[2.0_f32, 0.5]];
+//! let found = background.scan(&Values::F32(image.view()), &ScanOptions::default(), true, &never)?;
+//! assert_eq!(found.scores, [4.0_f64.ln()]); // one node with p = 1/4
+//! assert_eq!(found.nodes.unwrap().indices, [0]);
+//! # Ok::<(), subsetscan_core::Error>(())
+//! ```
+
+#![cfg_attr(test, allow(clippy::float_cmp))] // results are exact, and tests say so
+
+mod background;
+mod error;
+mod interrupt;
+mod name;
+pub mod pvalue;
+mod rank;
+mod scan;
+mod statistic;
+mod value;
+
+pub use background::{Background, BackgroundBuilder, Keep};
+pub use error::Error;
+pub use interrupt::Interrupt;
+pub use name::Named;
+pub use pvalue::{AlphaMax, Tail};
+pub use scan::{NodeSubsets, Scan, ScanOptions, Scope, scan_p_values};
+pub use statistic::Statistic;
+pub use value::{Value, Values};

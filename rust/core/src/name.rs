@@ -1,0 +1,46 @@
+//! The names by which statistics, tails and scopes are chosen.
+
+use crate::Error;
+
+/// Something that is chosen by name.
+pub trait Named: Copy + PartialEq + 'static {
+    /// What kind of thing it is, for messages.
+    const WHAT: &'static str;
+    /// Every one, with the name it bears.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The one that bears this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownName`], with the names that exist.
+    fn by_name(name: &str) -> Result<Self, Error> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, thing)| *thing).ok_or_else(|| Error::UnknownName {
+            what: Self::WHAT,
+            received: name.to_owned(),
+            known: Self::ALL.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The name it bears.
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, thing)| *thing == self).map_or("", |(name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Named;
+    use crate::{Statistic, Tail};
+
+    #[test]
+    fn an_unknown_name_lists_the_known() {
+        let error = Tail::by_name("left").expect_err("no such tail");
+        assert_eq!(error.to_string(), r#"unknown tail "left"; known are upper, lower, two-sided"#);
+    }
+
+    #[test]
+    fn names_lead_back() {
+        assert_eq!(Statistic::by_name("higher-criticism").map(Named::name), Ok("higher-criticism"));
+    }
+}

@@ -1,0 +1,297 @@
+//! The rank search, the hot loop: how many background values are at least, or at most, as large as a test value.
+
+use std::ops::Range;
+
+use ndarray::{Array2, Array3, Axis};
+use rayon::prelude::*;
+
+use crate::background::{Background, NODE_BLOCK};
+use crate::pvalue::{AlphaMax, Tail, thresholds};
+use crate::value::{KeyBlock, Value, Values};
+use crate::{Error, Interrupt};
+
+/// Histogram bins of a tile of images that fit in a core's second-level cache beside the columns.
+const TILE_BINS: usize = 1 << 18;
+const MAX_TILE_IMAGES: usize = 256;
+
+/// `partition_point` compiles to a binary search without branches.
+fn count_at_least<K: Ord>(sorted: &[K], key: &K) -> usize {
+    sorted.len() - sorted.partition_point(|value| value < key)
+}
+
+fn count_at_most<K: Ord>(sorted: &[K], key: &K) -> usize {
+    sorted.partition_point(|value| value <= key)
+}
+
+/// The number of background values at least as extreme, at most as many as `top` and `bottom` hold.
+fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) -> usize {
+    match tail {
+        Tail::Upper => count_at_least(top, at_least),
+        Tail::Lower => count_at_most(bottom, at_most),
+        Tail::TwoSided => count_at_least(top, at_least).min(count_at_most(bottom, at_most)),
+    }
+}
+
+/// Who is ranked among the background images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// Images that are not among them.
+    Outside,
+    /// Background images, each among the others: its own value does not count (leave-one-out).
+    Inside,
+}
+
+impl Membership {
+    fn own_values(self) -> usize {
+        usize::from(self == Membership::Inside)
+    }
+}
+
+/// The bins of a rank histogram: one for each threshold up to `alpha_max`.
+#[derive(Debug, Clone)]
+pub(crate) struct Bins {
+    tail: Tail,
+    membership: Membership,
+    thresholds: Vec<f64>,
+}
+
+impl Bins {
+    /// The bins for ranks among `n_samples` background images, or among all but one of them.
+    pub fn new(tail: Tail, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
+        let thresholds = thresholds(tail, n_samples - membership.own_values(), alpha_max);
+        Bins { tail, membership, thresholds }
+    }
+
+    /// The p-value of each bin, increasing.
+    pub fn thresholds(&self) -> &[f64] {
+        &self.thresholds
+    }
+
+    /// Number of bins.
+    pub fn n_bins(&self) -> usize {
+        self.thresholds.len()
+    }
+
+    /// Background values of a node that decide in which bin, if any, an image falls.
+    fn depth(&self) -> usize {
+        self.n_bins() + self.membership.own_values()
+    }
+
+    /// Whether two-sided ranks beyond the last bin's belong to the last bin as well: all of them mean p = 1.
+    #[allow(clippy::float_cmp)] // p-values are capped at exactly 1
+    fn last_is_open(&self) -> bool {
+        self.tail == Tail::TwoSided && self.thresholds.last() == Some(&1.0)
+    }
+}
+
+/// Images that are worked on together, so that their histograms stay in the cache.
+pub(crate) fn image_tiles(n_images: usize, n_bins: usize) -> Vec<Range<usize>> {
+    let size = (TILE_BINS / n_bins.max(1)).clamp(8, MAX_TILE_IMAGES);
+    (0..n_images).step_by(size).map(|start| start..n_images.min(start + size)).collect()
+}
+
+impl<V: Value> Background<V> {
+    /// The histograms of a tile of images, one after the other, each of `bins.n_bins()` counts.
+    ///
+    /// Where there are fewer tiles than threads the nodes are shared out too. Counts are integers, so that their sum
+    /// does not depend on how.
+    pub(crate) fn tile_histograms(
+        &self,
+        images: &Values<'_>,
+        rows: &Range<usize>,
+        bins: &Bins,
+        n_tiles: usize,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<u32>, Error> {
+        let empty = || vec![0_u32; rows.len() * bins.n_bins()];
+        let n_shares = rayon::current_num_threads().div_ceil(n_tiles);
+        let share = self.n_nodes().div_ceil(n_shares).next_multiple_of(NODE_BLOCK);
+        (0..self.n_nodes().div_ceil(share))
+            .into_par_iter()
+            .map(|n| {
+                let nodes = n * share..self.n_nodes().min((n + 1) * share);
+                let mut histograms = empty();
+                self.count_ranks(images, rows, nodes, bins, &mut histograms, interrupt)?;
+                Ok(histograms)
+            })
+            .try_reduce_with(|mut sum, part| {
+                sum.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+                Ok(sum)
+            })
+            .unwrap_or_else(|| Ok(empty()))
+    }
+
+    fn count_ranks(
+        &self,
+        images: &Values<'_>,
+        rows: &Range<usize>,
+        nodes: Range<usize>,
+        bins: &Bins,
+        histograms: &mut [u32],
+        interrupt: &Interrupt,
+    ) -> Result<(), Error> {
+        let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
+        let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
+        for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
+            let (top, bottom) = (self.top(node, depth), self.bottom(node, depth));
+            let keys = block.at_least(n).iter().zip(block.at_most(n));
+            for ((image, (at_least, at_most)), histogram) in
+                keys.enumerate().zip(histograms.chunks_exact_mut(n_bins.max(1)))
+            {
+                // Most values are ordinary, and one comparison tells.
+                if bins.tail == Tail::Upper && top.len() == depth && at_least <= &top[0] {
+                    continue;
+                }
+                let rank = rank(bins.tail, top, bottom, at_least, at_most);
+                if rank < own {
+                    return Err(Error::NotInBackground { image: rows.start + image, node });
+                }
+                if let Some(count) = histogram.get_mut((rank - own).min(last_bin)) {
+                    *count += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Nodes of one image whose p-value falls in bin `last` or an earlier one: those beyond one value of their column.
+    pub(crate) fn nodes_up_to(
+        &self,
+        images: &Values<'_>,
+        image: usize,
+        bins: &Bins,
+        last: usize,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<i32>, Error> {
+        let nth = last + bins.membership.own_values();
+        let mut found = Vec::new();
+        for_each_node::<V>(images, &(image..image + 1), 0..self.n_nodes(), interrupt, |node, block, n| {
+            let (top, bottom) = (self.top(node, nth + 1), self.bottom(node, nth + 1));
+            // The value that must be passed is the first of `top` or the last of `bottom`; without one, all pass.
+            let above = bins.tail.looks_up() && (top.len() <= nth || block.at_least(n)[0] > top[0]);
+            let below = bins.tail.looks_down() && (bottom.len() <= nth || block.at_most(n)[0] < bottom[nth]);
+            if above || below {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
+                found.push(node as i32);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).
+    ///
+    /// Histograms of disjoint sets of nodes add up to that of their union.
+    ///
+    /// # Errors
+    ///
+    /// If the number of nodes is not the background's, a value is NaN, or the background is compact and did not keep
+    /// what this needs.
+    pub fn rank_histogram(
+        &self,
+        images: &Values<'_>,
+        tail: Tail,
+        alpha_max: AlphaMax,
+        interrupt: &Interrupt,
+    ) -> Result<Array2<u32>, Error> {
+        self.check_nodes(images)?;
+        self.check_scan(tail, alpha_max)?;
+        let bins = Bins::new(tail, alpha_max, self.n_samples(), Membership::Outside);
+        let (n_images, _) = images.dim();
+        let tiles = image_tiles(n_images, bins.n_bins());
+        let mut histograms = Array2::zeros((n_images, bins.n_bins()));
+        histograms
+            .axis_chunks_iter_mut(Axis(0), tiles.first().map_or(1, ExactSizeIterator::len))
+            .into_par_iter()
+            .zip(&tiles)
+            .try_for_each(|(mut out, rows)| {
+                let counts = self.tile_histograms(images, rows, &bins, tiles.len(), interrupt)?;
+                out.iter_mut().zip(counts).for_each(|(out, count)| *out = count);
+                Ok(())
+            })?;
+        Ok(histograms)
+    }
+
+    /// The empirical p-value of every node of every image (the paper, section 3.1): (images, nodes).
+    ///
+    /// # Errors
+    ///
+    /// If the number of nodes is not the background's, a value is NaN, or the background is compact.
+    pub fn p_values(&self, images: &Values<'_>, tail: Tail, interrupt: &Interrupt) -> Result<Array2<f64>, Error> {
+        self.check_whole("p-values")?;
+        let m = self.n_samples();
+        let p_values = self.for_each_value(images, interrupt, |column, at_least, at_most| {
+            [tail.p_value(rank(tail, column, column, at_least, at_most), m)]
+        })?;
+        Ok(p_values.remove_axis(Axis(2)))
+    }
+
+    /// The range of every p-value, ties counted as less and as more extreme (McFowland et al. 2013):
+    /// (images, nodes, 2).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Background::p_values`].
+    pub fn p_value_ranges(&self, images: &Values<'_>, tail: Tail, interrupt: &Interrupt) -> Result<Array3<f64>, Error> {
+        self.check_whole("p-value ranges")?;
+        let m = self.n_samples();
+        self.for_each_value(images, interrupt, |column, at_least, at_most| {
+            let larger = m - count_at_most(column, at_most);
+            let smaller = m - count_at_least(column, at_least);
+            let more_extreme = match tail {
+                Tail::Upper => larger,
+                Tail::Lower => smaller,
+                Tail::TwoSided => larger.min(smaller),
+            };
+            [tail.p_min(more_extreme, m), tail.p_value(rank(tail, column, column, at_least, at_most), m)]
+        })
+    }
+
+    /// Compute W numbers from each value and its node's whole column: (images, nodes, W).
+    fn for_each_value<const W: usize>(
+        &self,
+        images: &Values<'_>,
+        interrupt: &Interrupt,
+        compute: impl Fn(&[V::Key], &V::Key, &V::Key) -> [f64; W] + Sync,
+    ) -> Result<Array3<f64>, Error> {
+        self.check_nodes(images)?;
+        let n_images = images.dim().0;
+        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, MAX_TILE_IMAGES);
+        let mut numbers = Array3::zeros((n_images, self.n_nodes(), W));
+        numbers.axis_chunks_iter_mut(Axis(0), size).into_par_iter().enumerate().try_for_each(
+            |(n_tile, mut tile)| {
+                let rows = n_tile * size..n_tile * size + tile.len_of(Axis(0));
+                for_each_node::<V>(images, &rows, 0..self.n_nodes(), interrupt, |node, block, n| {
+                    let keys = block.at_least(n).iter().zip(block.at_most(n));
+                    for (image, (at_least, at_most)) in keys.enumerate() {
+                        for (w, number) in compute(self.all(node), at_least, at_most).into_iter().enumerate() {
+                            tile[(image, node, w)] = number;
+                        }
+                    }
+                    Ok(())
+                })
+            },
+        )?;
+        Ok(numbers)
+    }
+}
+
+/// Visit nodes in order with the keys of a few images, read block by block.
+fn for_each_node<V: Value>(
+    images: &Values<'_>,
+    rows: &Range<usize>,
+    nodes: Range<usize>,
+    interrupt: &Interrupt,
+    mut visit: impl FnMut(usize, &KeyBlock<V>, usize) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut block = KeyBlock::new();
+    for start in nodes.clone().step_by(NODE_BLOCK) {
+        interrupt.check()?;
+        let in_block = start..nodes.end.min(start + NODE_BLOCK);
+        block.fill(images, rows, &in_block)?;
+        for (n, node) in in_block.enumerate() {
+            visit(node, &block, n)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The exact scan of single images: the subset of nodes and the threshold that score highest, in linear time.
+//!
+//! For a fixed threshold alpha the best subset of one image is all nodes with p <= alpha (the LTSS property, Neill
+//! 2012; the paper, section 3.2). So only as many subsets need a look as there are distinct p-values.
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use crate::background::Background;
+use crate::name::Named;
+use crate::pvalue::{AlphaMax, Tail};
+use crate::rank::{Bins, Membership, image_tiles};
+use crate::statistic::Statistic;
+use crate::value::{Value, Values};
+use crate::{Error, Interrupt};
+
+/// What the small p-values of an image are held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// The subset itself, free to leave every other node out: n = `n_alpha` (the paper).
+    #[default]
+    Subset,
+    /// All nodes, as in a classical goodness-of-fit test: n = J.
+    All,
+}
+
+impl Named for Scope {
+    const WHAT: &'static str = "scope";
+    const ALL: &'static [(&'static str, Self)] = &[("subset", Scope::Subset), ("all", Scope::All)];
+}
+
+/// What to scan for.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ScanOptions {
+    /// What a subset is scored by.
+    pub statistic: Statistic,
+    /// Which values are extreme.
+    pub tail: Tail,
+    /// The largest threshold.
+    pub alpha_max: AlphaMax,
+    /// What the subset is held against.
+    pub scope: Scope,
+}
+
+/// The highest-scoring subset of each of N images.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scan {
+    /// The score, 0 for an image without a node with p <= `alpha_max`.
+    pub scores: Vec<f64>,
+    /// The threshold: the subset is all nodes with p at most this. 0 for an empty subset.
+    pub alphas: Vec<f64>,
+    /// How many nodes the subset has.
+    pub sizes: Vec<i64>,
+    /// Which they are, if that was asked for.
+    pub nodes: Option<NodeSubsets>,
+}
+
+/// A subset of nodes for each image, as the index arrays of a compressed sparse row matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSubsets {
+    /// Where each image's nodes begin in `indices`; one more entry than there are images.
+    pub indptr: Vec<i64>,
+    /// The nodes, increasing within an image.
+    pub indices: Vec<i32>,
+}
+
+impl Scan {
+    fn of(found: impl IntoIterator<Item = Found>, with_nodes: bool) -> Self {
+        let mut scan = Scan::default();
+        let mut subsets = NodeSubsets { indptr: vec![0], indices: Vec::new() };
+        for Found { best, nodes } in found {
+            scan.scores.push(best.score);
+            scan.alphas.push(best.alpha);
+            #[allow(clippy::cast_possible_wrap)] // no image has 2^63 nodes
+            scan.sizes.push(best.size as i64);
+            subsets.indices.extend(nodes);
+            #[allow(clippy::cast_possible_wrap)]
+            subsets.indptr.push(subsets.indices.len() as i64);
+        }
+        scan.nodes = with_nodes.then_some(subsets);
+        scan
+    }
+}
+
+/// One image's result.
+struct Found {
+    best: Best,
+    nodes: Vec<i32>,
+}
+
+/// The highest score, the threshold that gives it, and how many p-values are at most that.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Best {
+    score: f64,
+    alpha: f64,
+    size: u64,
+}
+
+impl Best {
+    /// Look at each distinct p-value, increasing, with the number of nodes that have it; equal scores: the smaller wins.
+    fn of(p_values: impl Iterator<Item = (f64, u64)>, statistic: Statistic, scope: Scope, n_nodes: usize) -> Self {
+        let mut best = Best::default();
+        let mut n_alpha = 0;
+        for (alpha, count) in p_values.filter(|(_, count)| *count > 0) {
+            n_alpha += count;
+            let n = match scope {
+                Scope::Subset => n_alpha,
+                Scope::All => n_nodes as u64,
+            };
+            let score = statistic.phi(alpha, n_alpha, n);
+            if score > best.score {
+                best = Best { score, alpha, size: n_alpha };
+            }
+        }
+        best
+    }
+}
+
+impl<V: Value> Background<V> {
+    /// Scan images that are not in the background.
+    ///
+    /// # Errors
+    ///
+    /// If the number of nodes is not the background's, a value is NaN, or the background is compact and did not keep
+    /// what this scan looks at.
+    pub fn scan(
+        &self,
+        images: &Values<'_>,
+        options: &ScanOptions,
+        with_nodes: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Scan, Error> {
+        self.scan_as(Membership::Outside, images, options, with_nodes, interrupt)
+    }
+
+    /// Scan background images, each among all the others: the scores of clean images that were not seen.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Background::scan`], and if an image is seen not to be in the background.
+    pub fn leave_one_out(
+        &self,
+        images: &Values<'_>,
+        options: &ScanOptions,
+        with_nodes: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Scan, Error> {
+        self.scan_as(Membership::Inside, images, options, with_nodes, interrupt)
+    }
+
+    fn scan_as(
+        &self,
+        membership: Membership,
+        images: &Values<'_>,
+        options: &ScanOptions,
+        with_nodes: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Scan, Error> {
+        self.check_nodes(images)?;
+        self.check_scan(options.tail, options.alpha_max)?;
+        let bins = Bins::new(options.tail, options.alpha_max, self.n_samples(), membership);
+        let (n_images, n_nodes) = images.dim();
+        let tiles = image_tiles(n_images, bins.n_bins());
+        let scan_image = |image: usize, histogram: &[u32]| {
+            let counts = histogram.iter().map(|count| u64::from(*count));
+            let p_values = bins.thresholds().iter().copied().zip(counts);
+            let best = Best::of(p_values, options.statistic, options.scope, n_nodes);
+            let nodes = if with_nodes && best.size > 0 {
+                let last = bins.thresholds().partition_point(|threshold| *threshold < best.alpha);
+                self.nodes_up_to(images, image, &bins, last, interrupt)?
+            } else {
+                Vec::new()
+            };
+            Ok(Found { best, nodes })
+        };
+        let found = tiles
+            .par_iter()
+            .map(|rows| {
+                let histograms = self.tile_histograms(images, rows, &bins, tiles.len(), interrupt)?;
+                rows.clone()
+                    .into_par_iter()
+                    .map(|image| {
+                        let n = (image - rows.start) * bins.n_bins();
+                        scan_image(image, &histograms[n..n + bins.n_bins()])
+                    })
+                    .collect::<Result<Vec<_>, Error>>()
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(Scan::of(found.into_iter().flatten(), with_nodes))
+    }
+}
+
+/// Scan p-values that came from anywhere: (images, nodes), each in (0, 1].
+///
+/// # Errors
+///
+/// If a p-value is NaN or not in (0, 1], or there is no node.
+pub fn scan_p_values(
+    p_values: &ArrayView2<'_, f64>,
+    statistic: Statistic,
+    alpha_max: AlphaMax,
+    scope: Scope,
+    with_nodes: bool,
+    interrupt: &Interrupt,
+) -> Result<Scan, Error> {
+    let (n_images, n_nodes) = p_values.dim();
+    if n_nodes == 0 {
+        return Err(Error::NoNodes);
+    }
+    let found = (0..n_images)
+        .into_par_iter()
+        .map(|image| {
+            interrupt.check()?;
+            let row = p_values.row(image);
+            if let Some(node) = row.iter().position(|p| !(*p > 0.0 && *p <= 1.0)) {
+                return Err(Error::PValue { received: row[node], image, node });
+            }
+            let mut small: Vec<f64> = row.iter().copied().filter(|p| *p <= alpha_max.get()).collect();
+            small.sort_unstable_by(f64::total_cmp);
+            #[allow(clippy::float_cmp)] // ties are equal to the bit
+            let ties = small.chunk_by(|a, b| a == b).map(|group| (group[0], group.len() as u64));
+            let best = Best::of(ties, statistic, scope, n_nodes);
+            let mut nodes = Vec::new();
+            if with_nodes {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
+                nodes.extend((0..n_nodes).filter(|node| row[*node] <= best.alpha).map(|node| node as i32));
+            }
+            Ok(Found { best, nodes })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    Ok(Scan::of(found, with_nodes))
+}

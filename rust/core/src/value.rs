@@ -1,0 +1,249 @@
+//! Node values: the three float types, and the integer keys that stand for them in comparisons.
+//!
+//! A background is stored as keys whose integer order is the order of the values, with one key for both zeros. Every
+//! float type then takes the same path through sorting and searching, and half precision costs nothing extra.
+
+use std::ops::Range;
+
+use half::f16;
+use ndarray::{ArrayView2, s};
+
+use crate::Error;
+
+/// A float type that node values may have.
+pub trait Value: Copy + Send + Sync + 'static {
+    /// The unsigned integer of the same width whose order is that of the values.
+    type Key: Copy + Ord + Default + Send + Sync + 'static;
+
+    /// The key of a value that is not NaN.
+    fn key(self) -> Self::Key;
+    /// The value of a key.
+    fn from_key(key: Self::Key) -> Self;
+    /// Whether this is NaN.
+    fn is_nan(self) -> bool;
+    /// The value, exactly.
+    fn to_f64(self) -> f64;
+    /// The key of the smallest value that is not less than `x`.
+    fn key_at_least(x: f64) -> Self::Key;
+    /// The key of the largest value that is not greater than `x`.
+    fn key_at_most(x: f64) -> Self::Key;
+    /// The values as they are, where they have this very type.
+    fn direct<'a, 'b>(values: &'b Values<'a>) -> Option<&'b ArrayView2<'a, Self>>;
+    /// Values of this type as values of any.
+    fn wrap(view: ArrayView2<'_, Self>) -> Values<'_>;
+}
+
+// The three types differ in their names alone.
+macro_rules! value {
+    ($float:ty, $key:ty, $variant:ident, $to_f64:expr, $from_f64:expr) => {
+        impl Value for $float {
+            type Key = $key;
+
+            fn key(self) -> $key {
+                const SIGN: $key = 1 << (<$key>::BITS - 1);
+                match self.to_bits() {
+                    SIGN => SIGN, // -0.0 bears the key of +0.0
+                    bits if bits & SIGN == 0 => bits | SIGN,
+                    bits => !bits,
+                }
+            }
+
+            fn from_key(key: $key) -> Self {
+                const SIGN: $key = 1 << (<$key>::BITS - 1);
+                Self::from_bits(if key & SIGN == 0 { !key } else { key ^ SIGN })
+            }
+
+            fn is_nan(self) -> bool {
+                self.is_nan()
+            }
+
+            fn to_f64(self) -> f64 {
+                $to_f64(self)
+            }
+
+            fn key_at_least(x: f64) -> $key {
+                let nearest: Self = $from_f64(x);
+                nearest.key() + <$key>::from($to_f64(nearest) < x)
+            }
+
+            fn key_at_most(x: f64) -> $key {
+                let nearest: Self = $from_f64(x);
+                nearest.key() - <$key>::from($to_f64(nearest) > x)
+            }
+
+            fn direct<'a, 'b>(values: &'b Values<'a>) -> Option<&'b ArrayView2<'a, Self>> {
+                if let Values::$variant(view) = values { Some(view) } else { None }
+            }
+
+            fn wrap(view: ArrayView2<'_, Self>) -> Values<'_> {
+                Values::$variant(view)
+            }
+        }
+    };
+}
+
+#[allow(clippy::cast_possible_truncation)] // rounds to the nearest, which is what is asked
+fn to_f32(x: f64) -> f32 {
+    x as f32
+}
+value!(f16, u16, F16, f16::to_f64, f16::from_f64);
+value!(f32, u32, F32, f64::from, to_f32);
+value!(f64, u64, F64, f64::from, f64::from);
+
+/// Node values of N images, one row an image, of any of the float types and with any strides.
+#[derive(Debug, Clone)]
+pub enum Values<'a> {
+    /// Half precision.
+    F16(ArrayView2<'a, f16>),
+    /// Single precision.
+    F32(ArrayView2<'a, f32>),
+    /// Double precision.
+    F64(ArrayView2<'a, f64>),
+}
+
+impl Values<'_> {
+    /// Number of images and number of nodes.
+    #[must_use]
+    pub fn dim(&self) -> (usize, usize) {
+        match self {
+            Values::F16(view) => view.dim(),
+            Values::F32(view) => view.dim(),
+            Values::F64(view) => view.dim(),
+        }
+    }
+
+    /// The error for values among which a NaN was met.
+    fn not_a_number(&self) -> Error {
+        match self {
+            Values::F16(view) => not_a_number(view),
+            Values::F32(view) => not_a_number(view),
+            Values::F64(view) => not_a_number(view),
+        }
+    }
+}
+
+/// The error that counts the NaN of an array and names the first.
+pub(crate) fn not_a_number<V: Value>(view: &ArrayView2<'_, V>) -> Error {
+    let mut places = view.indexed_iter().filter(|(_, value)| value.is_nan()).map(|(place, _)| place).peekable();
+    let (image, node) = places.peek().copied().unwrap_or_default();
+    Error::NotANumber { count: places.count(), image, node }
+}
+
+/// The keys of a block of images and nodes, node by node, ready to be ranked.
+///
+/// Where images and background differ in type, a value may fall between two values of the background's type. Then
+/// "at least x" and "at most x" are asked with two different keys, and the counts are those of the exact values.
+pub(crate) struct KeyBlock<V: Value> {
+    n_images: usize,
+    at_least: Vec<V::Key>,
+    at_most: Vec<V::Key>,
+}
+
+impl<V: Value> KeyBlock<V> {
+    pub fn new() -> Self {
+        KeyBlock { n_images: 0, at_least: Vec::new(), at_most: Vec::new() }
+    }
+
+    /// Read images `rows` at nodes `columns`.
+    pub fn fill(&mut self, values: &Values<'_>, rows: &Range<usize>, columns: &Range<usize>) -> Result<(), Error> {
+        self.n_images = rows.len();
+        self.at_most.clear();
+        let nan_free = if let Some(view) = V::direct(values) {
+            transpose(view, rows, columns, V::key, &mut self.at_least)
+        } else {
+            let [at_least, at_most] = [&mut self.at_least, &mut self.at_most];
+            match values {
+                Values::F16(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
+                Values::F32(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
+                Values::F64(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
+            }
+        };
+        if nan_free { Ok(()) } else { Err(values.not_a_number()) }
+    }
+
+    /// The keys to ask "how many are at least x" with, one an image, for the n-th node of the block.
+    pub fn at_least(&self, n: usize) -> &[V::Key] {
+        &self.at_least[n * self.n_images..][..self.n_images]
+    }
+
+    /// The keys to ask "how many are at most x" with.
+    pub fn at_most(&self, n: usize) -> &[V::Key] {
+        let keys = if self.at_most.is_empty() { &self.at_least } else { &self.at_most };
+        &keys[n * self.n_images..][..self.n_images]
+    }
+}
+
+/// Write `key` of each value node by node; false where a value is NaN.
+fn transpose<Q: Value, K: Copy + Default>(
+    view: &ArrayView2<'_, Q>,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    key: impl Fn(Q) -> K,
+    out: &mut Vec<K>,
+) -> bool {
+    let n_images = rows.len();
+    out.clear();
+    out.resize(n_images * columns.len(), K::default());
+    let mut nan_free = true;
+    for (image, row) in view.slice(s![rows.clone(), columns.clone()]).outer_iter().enumerate() {
+        for (node, value) in row.iter().enumerate() {
+            nan_free &= !value.is_nan();
+            out[node * n_images + image] = key(*value);
+        }
+    }
+    nan_free
+}
+
+fn transpose_between<Q: Value, V: Value>(
+    view: &ArrayView2<'_, Q>,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+    at_least: &mut Vec<V::Key>,
+    at_most: &mut Vec<V::Key>,
+) -> bool {
+    transpose(view, rows, columns, |value| V::key_at_least(value.to_f64()), at_least)
+        && transpose(view, rows, columns, |value| V::key_at_most(value.to_f64()), at_most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn both_zeros_bear_one_key() {
+        assert_eq!((-0.0_f32).key(), 0.0_f32.key());
+        assert_eq!(f16::NEG_ZERO.key(), f16::ZERO.key());
+        assert_eq!((-0.0_f64).key(), 0.0_f64.key());
+    }
+
+    #[test]
+    fn every_half_precision_value_keeps_its_place() {
+        let mut values: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|v| !v.is_nan()).collect();
+        values.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));
+        assert!(values.windows(2).all(|pair| pair[0].key() <= pair[1].key()));
+        assert!(values.iter().all(|v| f16::from_key(v.key()) == *v));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_ordered_as_values(a in any::<f32>(), b in any::<f32>()) {
+            prop_assume!(!a.is_nan() && !b.is_nan());
+            prop_assert_eq!(a.partial_cmp(&b), Some(a.key().cmp(&b.key())));
+            prop_assert!(f32::from_key(a.key()) == a);
+        }
+
+        #[test]
+        fn a_value_of_another_type_is_compared_exactly(x in any::<f64>(), z in any::<f32>()) {
+            prop_assume!(!x.is_nan() && !z.is_nan());
+            // Both near x and anywhere: rounding matters only in the first case.
+            #[allow(clippy::cast_possible_truncation)]
+            for z in [z, x as f32, (x as f32).next_up(), (x as f32).next_down()] {
+                if !z.is_nan() {
+                    prop_assert_eq!(f64::from(z) >= x, z.key() >= f32::key_at_least(x));
+                    prop_assert_eq!(f64::from(z) <= x, z.key() <= f32::key_at_most(x));
+                }
+            }
+        }
+    }
+}

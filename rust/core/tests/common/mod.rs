@@ -1,0 +1,90 @@
+//! Small random backgrounds and images, full of ties, and the slow, obvious twin of every fast path.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+use ndarray::Array2;
+use proptest::prelude::*;
+use subsetscan_core::{AlphaMax, Scope, Statistic, Tail};
+
+/// Background and images over the same nodes: few distinct values, so that ties abound.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub background: Array2<f64>,
+    pub images: Array2<f64>,
+}
+
+pub fn case(max_samples: usize, max_nodes: usize, max_images: usize) -> impl Strategy<Value = Case> {
+    (1..=max_samples, 1..=max_nodes, 0..=max_images).prop_flat_map(|(m, j, n)| {
+        (prop::collection::vec(value(), m * j), prop::collection::vec(value(), n * j)).prop_map(
+            move |(background, images)| Case {
+                background: Array2::from_shape_vec((m, j), background).unwrap(),
+                images: Array2::from_shape_vec((n, j), images).unwrap(),
+            },
+        )
+    })
+}
+
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => Just(0.0),
+        1 => Just(-0.0),
+        4 => (-4_i32..=4).prop_map(f64::from),
+        4 => any::<f32>().prop_filter("NaN has no rank", |x| !x.is_nan()).prop_map(f64::from),
+        1 => prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY)],
+    ]
+}
+
+pub fn alpha_max() -> impl Strategy<Value = AlphaMax> {
+    // Grid points of small backgrounds, 1, and anything between.
+    prop_oneof![
+        (1_u32..=8, 2_u32..=9).prop_map(|(a, b)| f64::from(a.min(b)) / f64::from(b)),
+        Just(1.0),
+        Just(1e-9),
+        0.01..1.0,
+    ]
+    .prop_map(|alpha| AlphaMax::try_from(alpha).unwrap())
+}
+
+pub fn tail() -> impl Strategy<Value = Tail> {
+    prop_oneof![Just(Tail::Upper), Just(Tail::Lower), Just(Tail::TwoSided)]
+}
+
+pub fn statistic() -> impl Strategy<Value = Statistic> {
+    prop_oneof![Just(Statistic::BerkJones), Just(Statistic::HigherCriticism), Just(Statistic::KolmogorovSmirnov)]
+}
+
+pub fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![Just(Scope::Subset), Just(Scope::All)]
+}
+
+/// p-values by counting.
+pub fn p_values(background: &Array2<f64>, images: &Array2<f64>, tail: Tail) -> Array2<f64> {
+    let m = background.nrows();
+    Array2::from_shape_fn(images.dim(), |(image, node)| {
+        let (x, column) = (images[(image, node)], background.column(node));
+        let upper = (column.iter().filter(|z| **z >= x).count() + 1) as f64 / (m + 1) as f64;
+        let lower = (column.iter().filter(|z| **z <= x).count() + 1) as f64 / (m + 1) as f64;
+        match tail {
+            Tail::Upper => upper,
+            Tail::Lower => lower,
+            Tail::TwoSided => (2.0 * upper.min(lower)).min(1.0),
+        }
+    })
+}
+
+/// The highest score over ALL subsets of an image's nodes and all thresholds of the grid.
+pub fn brute_force(p_values: &[f64], statistic: Statistic, scope: Scope, grid: &[f64]) -> f64 {
+    let n_nodes = p_values.len();
+    let mut best = 0.0_f64;
+    for subset in 0_u32..1 << n_nodes {
+        for &alpha in grid {
+            let members = (0..n_nodes).filter(|node| subset >> node & 1 == 1);
+            let n_alpha = members.clone().filter(|node| p_values[*node] <= alpha).count() as u64;
+            let n = match scope {
+                Scope::Subset => members.count(),
+                Scope::All => n_nodes,
+            };
+            best = best.max(statistic.phi(alpha, n_alpha, n as u64));
+        }
+    }
+    best
+}

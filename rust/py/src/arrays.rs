@@ -1,0 +1,145 @@
+//! The three float types at the boundary: what comes in, what is kept, what goes out.
+
+use half::f16;
+use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use subsetscan_core::{AlphaMax, Background, BackgroundBuilder, Keep, Named, Scan, Tail, Value, Values};
+
+use crate::running::{run, to_py};
+
+/// A borrowed array of node values.
+#[derive(FromPyObject)]
+pub enum PyValues<'py> {
+    #[pyo3(transparent, annotation = "ndarray of float16")]
+    F16(PyReadonlyArray2<'py, f16>),
+    #[pyo3(transparent, annotation = "ndarray of float32")]
+    F32(PyReadonlyArray2<'py, f32>),
+    #[pyo3(transparent, annotation = "ndarray of float64")]
+    F64(PyReadonlyArray2<'py, f64>),
+}
+
+impl PyValues<'_> {
+    pub fn view(&self) -> Values<'_> {
+        match self {
+            PyValues::F16(array) => Values::F16(array.as_array()),
+            PyValues::F32(array) => Values::F32(array.as_array()),
+            PyValues::F64(array) => Values::F64(array.as_array()),
+        }
+    }
+}
+
+pub enum AnyBackground {
+    F16(Background<f16>),
+    F32(Background<f32>),
+    F64(Background<f64>),
+}
+
+pub enum AnyBuilder {
+    F16(BackgroundBuilder<f16>),
+    F32(BackgroundBuilder<f32>),
+    F64(BackgroundBuilder<f64>),
+}
+
+/// Do the same with whichever background it is.
+macro_rules! with_background {
+    ($any:expr, $background:ident => $body:expr) => {
+        match $any {
+            $crate::arrays::AnyBackground::F16($background) => $body,
+            $crate::arrays::AnyBackground::F32($background) => $body,
+            $crate::arrays::AnyBackground::F64($background) => $body,
+        }
+    };
+}
+pub(crate) use with_background;
+
+impl AnyBackground {
+    pub fn new(py: Python<'_>, values: &PyValues<'_>, keep: Keep) -> PyResult<Self> {
+        match values {
+            PyValues::F16(array) => sort(py, array, keep).map(AnyBackground::F16),
+            PyValues::F32(array) => sort(py, array, keep).map(AnyBackground::F32),
+            PyValues::F64(array) => sort(py, array, keep).map(AnyBackground::F64),
+        }
+    }
+
+    pub fn from_columns(columns: &PyValues<'_>, n_samples: usize, keep: Keep) -> PyResult<Self> {
+        match columns {
+            PyValues::F16(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F16),
+            PyValues::F32(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F32),
+            PyValues::F64(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F64),
+        }
+        .map_err(to_py)
+    }
+}
+
+fn sort<V: Value + Element>(py: Python<'_>, array: &PyReadonlyArray2<'_, V>, keep: Keep) -> PyResult<Background<V>> {
+    let view = array.as_array();
+    run(py, |stop| Background::new(&view, keep, stop))
+}
+
+impl AnyBuilder {
+    pub fn new(n_samples: usize, n_nodes: usize, dtype: &str, keep: Keep) -> PyResult<Self> {
+        match dtype {
+            "float16" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F16).map_err(to_py),
+            "float32" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F32).map_err(to_py),
+            "float64" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F64).map_err(to_py),
+            _ => Err(PyTypeError::new_err(format!("node values are float16, float32 or float64, not {dtype}"))),
+        }
+    }
+
+    pub fn push(&mut self, py: Python<'_>, values: &PyValues<'_>) -> PyResult<()> {
+        match (self, values) {
+            (AnyBuilder::F16(builder), PyValues::F16(array)) => add(py, builder, array),
+            (AnyBuilder::F32(builder), PyValues::F32(array)) => add(py, builder, array),
+            (AnyBuilder::F64(builder), PyValues::F64(array)) => add(py, builder, array),
+            _ => Err(PyTypeError::new_err("the values of a batch have another type than the background")),
+        }
+    }
+
+    pub fn finish(self, py: Python<'_>) -> PyResult<AnyBackground> {
+        match self {
+            AnyBuilder::F16(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F16),
+            AnyBuilder::F32(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F32),
+            AnyBuilder::F64(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F64),
+        }
+    }
+}
+
+fn add<V: Value + Element>(
+    py: Python<'_>,
+    builder: &mut BackgroundBuilder<V>,
+    array: &PyReadonlyArray2<'_, V>,
+) -> PyResult<()> {
+    let view = array.as_array();
+    run(py, |stop| builder.push(&view, stop))
+}
+
+/// numpy's name of the type of a background's values.
+pub fn dtype_of<V: Value>(_: &Background<V>) -> &'static str {
+    match size_of::<V>() {
+        2 => "float16",
+        4 => "float32",
+        _ => "float64",
+    }
+}
+
+/// What to keep: everything, or what scans of this tail up to this threshold look at.
+pub fn keep_from(tail: Option<&str>, alpha_max: Option<f64>) -> PyResult<Keep> {
+    let Some(tail) = tail else { return Ok(Keep::Everything) };
+    let tail = Tail::by_name(tail).map_err(to_py)?;
+    let alpha_max = alpha_max.map_or(Ok(AlphaMax::default()), AlphaMax::try_from).map_err(to_py)?;
+    Ok(Keep::Scans { tail, alpha_max })
+}
+
+/// Scores, alphas, sizes, and the index arrays of the subsets.
+pub type PyScan<'py> = (
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<i64>>,
+    Option<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i32>>)>,
+);
+
+pub fn hand_back(py: Python<'_>, scan: Scan) -> PyScan<'_> {
+    let nodes = scan.nodes.map(|nodes| (nodes.indptr.into_pyarray(py), nodes.indices.into_pyarray(py)));
+    (scan.scores.into_pyarray(py), scan.alphas.into_pyarray(py), scan.sizes.into_pyarray(py), nodes)
+}

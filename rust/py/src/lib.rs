@@ -1,0 +1,219 @@
+//! The Python module `subsetscan._core`: borrow, detach, map the error, hand back. Everything else is elsewhere.
+
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value
+
+mod arrays;
+mod running;
+
+use pyo3::prelude::*;
+
+/// The compiled core of subsetscan; `subsetscan` itself is the documented face.
+#[pymodule]
+mod _core {
+    use numpy::{IntoPyArray, PyArray2, PyArray3, PyReadonlyArray2};
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+    use subsetscan_core::{AlphaMax, Keep, Named, ScanOptions, Scope, Statistic, Tail, scan_p_values};
+
+    use crate::arrays::{AnyBackground, AnyBuilder, PyScan, PyValues, dtype_of, hand_back, keep_from, with_background};
+    use crate::running::{run, to_py};
+
+    #[pyclass(frozen, module = "subsetscan._core")]
+    struct Background(AnyBackground);
+
+    #[pymethods]
+    impl Background {
+        #[new]
+        #[pyo3(signature = (values, tail=None, alpha_max=None))]
+        fn new(py: Python<'_>, values: PyValues<'_>, tail: Option<&str>, alpha_max: Option<f64>) -> PyResult<Self> {
+            AnyBackground::new(py, &values, keep_from(tail, alpha_max)?).map(Background)
+        }
+
+        #[staticmethod]
+        #[pyo3(signature = (columns, n_samples, tail=None, alpha_max=None))]
+        fn from_columns(
+            columns: PyValues<'_>,
+            n_samples: usize,
+            tail: Option<&str>,
+            alpha_max: Option<f64>,
+        ) -> PyResult<Self> {
+            AnyBackground::from_columns(&columns, n_samples, keep_from(tail, alpha_max)?).map(Background)
+        }
+
+        fn columns<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+            with_background!(&self.0, background => background.columns().into_pyarray(py).into_any())
+        }
+
+        #[getter]
+        fn n_samples(&self) -> usize {
+            with_background!(&self.0, background => background.n_samples())
+        }
+
+        #[getter]
+        fn n_nodes(&self) -> usize {
+            with_background!(&self.0, background => background.n_nodes())
+        }
+
+        #[getter]
+        fn nbytes(&self) -> usize {
+            with_background!(&self.0, background => background.nbytes())
+        }
+
+        #[getter]
+        fn dtype(&self) -> &'static str {
+            with_background!(&self.0, background => dtype_of(background))
+        }
+
+        #[getter]
+        fn tail(&self) -> Option<&'static str> {
+            match with_background!(&self.0, background => background.keep()) {
+                Keep::Everything => None,
+                Keep::Scans { tail, .. } => Some(tail.name()),
+            }
+        }
+
+        #[getter]
+        fn alpha_max(&self) -> Option<f64> {
+            match with_background!(&self.0, background => background.keep()) {
+                Keep::Everything => None,
+                Keep::Scans { alpha_max, .. } => Some(alpha_max.get()),
+            }
+        }
+
+        fn p_values<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            tail: &str,
+        ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+            let (images, tail) = (images.view(), Tail::by_name(tail).map_err(to_py)?);
+            let p = with_background!(&self.0, background => run(py, |stop| background.p_values(&images, tail, stop)))?;
+            Ok(p.into_pyarray(py))
+        }
+
+        fn p_value_ranges<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            tail: &str,
+        ) -> PyResult<Bound<'py, PyArray3<f64>>> {
+            let (images, tail) = (images.view(), Tail::by_name(tail).map_err(to_py)?);
+            let ranges = with_background!(
+                &self.0,
+                background => run(py, |stop| background.p_value_ranges(&images, tail, stop))
+            )?;
+            Ok(ranges.into_pyarray(py))
+        }
+
+        fn rank_histogram<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            tail: &str,
+            alpha_max: f64,
+        ) -> PyResult<Bound<'py, PyArray2<u32>>> {
+            let (images, tail) = (images.view(), Tail::by_name(tail).map_err(to_py)?);
+            let alpha_max = AlphaMax::try_from(alpha_max).map_err(to_py)?;
+            let histogram = with_background!(
+                &self.0,
+                background => run(py, |stop| background.rank_histogram(&images, tail, alpha_max, stop))
+            )?;
+            Ok(histogram.into_pyarray(py))
+        }
+
+        #[allow(clippy::too_many_arguments)] // one for each parameter of the scan
+        fn scan<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            statistic: &str,
+            tail: &str,
+            alpha_max: f64,
+            scope: &str,
+            return_nodes: bool,
+        ) -> PyResult<PyScan<'py>> {
+            let (images, options) = (images.view(), options(statistic, tail, alpha_max, scope)?);
+            let scan = with_background!(
+                &self.0,
+                background => run(py, |stop| background.scan(&images, &options, return_nodes, stop))
+            )?;
+            Ok(hand_back(py, scan))
+        }
+
+        #[allow(clippy::too_many_arguments)] // as above
+        fn leave_one_out<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            statistic: &str,
+            tail: &str,
+            alpha_max: f64,
+            scope: &str,
+            return_nodes: bool,
+        ) -> PyResult<PyScan<'py>> {
+            let (images, options) = (images.view(), options(statistic, tail, alpha_max, scope)?);
+            let scan = with_background!(
+                &self.0,
+                background => run(py, |stop| background.leave_one_out(&images, &options, return_nodes, stop))
+            )?;
+            Ok(hand_back(py, scan))
+        }
+    }
+
+    #[pyclass(module = "subsetscan._core")]
+    struct BackgroundBuilder(Option<AnyBuilder>);
+
+    #[pymethods]
+    impl BackgroundBuilder {
+        #[new]
+        #[pyo3(signature = (n_samples, n_nodes, dtype, tail=None, alpha_max=None))]
+        fn new(
+            n_samples: usize,
+            n_nodes: usize,
+            dtype: &str,
+            tail: Option<&str>,
+            alpha_max: Option<f64>,
+        ) -> PyResult<Self> {
+            let keep = keep_from(tail, alpha_max)?;
+            AnyBuilder::new(n_samples, n_nodes, dtype, keep).map(|builder| BackgroundBuilder(Some(builder)))
+        }
+
+        fn push(&mut self, py: Python<'_>, values: PyValues<'_>) -> PyResult<()> {
+            self.0.as_mut().ok_or_else(finished)?.push(py, &values)
+        }
+
+        fn finish(&mut self, py: Python<'_>) -> PyResult<Background> {
+            self.0.take().ok_or_else(finished)?.finish(py).map(Background)
+        }
+    }
+
+    fn finished() -> PyErr {
+        PyValueError::new_err("this background is finished: make a new builder")
+    }
+
+    #[pyfunction]
+    fn scan<'py>(
+        py: Python<'py>,
+        p_values: PyReadonlyArray2<'_, f64>,
+        statistic: &str,
+        alpha_max: f64,
+        scope: &str,
+        return_nodes: bool,
+    ) -> PyResult<PyScan<'py>> {
+        let options = options(statistic, "upper", alpha_max, scope)?;
+        let p_values = p_values.as_array();
+        let scan = run(py, |stop| {
+            scan_p_values(&p_values, options.statistic, options.alpha_max, options.scope, return_nodes, stop)
+        })?;
+        Ok(hand_back(py, scan))
+    }
+
+    fn options(statistic: &str, tail: &str, alpha_max: f64, scope: &str) -> PyResult<ScanOptions> {
+        Ok(ScanOptions {
+            statistic: Statistic::by_name(statistic).map_err(to_py)?,
+            tail: Tail::by_name(tail).map_err(to_py)?,
+            alpha_max: AlphaMax::try_from(alpha_max).map_err(to_py)?,
+            scope: Scope::by_name(scope).map_err(to_py)?,
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! Work off the interpreter's lock that Ctrl-C can end, and errors as Python exceptions.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::prelude::*;
+use subsetscan_core::{Error, Interrupt};
+
+/// How long Ctrl-C may wait.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Do the work on the global thread pool with the interpreter's lock released.
+///
+/// Python handles signals on the thread that called, which therefore waits, looks for one now and then, and asks the
+/// work to stop if there is one.
+pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, Error> + Send) -> PyResult<R> {
+    py.detach(|| {
+        let interrupt = Interrupt::default();
+        let mut signal = None;
+        let result = rayon::in_place_scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let interrupt = &interrupt;
+            scope.spawn(move |_| {
+                // The receiver outlives the work, unless this thread panics: then nobody waits for the result.
+                let _ = sender.send(work(interrupt));
+            });
+            loop {
+                match receiver.recv_timeout(POLL) {
+                    Ok(result) => break result,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        #[allow(clippy::redundant_closure_for_method_calls)] // the method's lifetime is too narrow
+                        if let Err(error) = Python::attach(|py| py.check_signals()) {
+                            interrupt.set();
+                            signal = Some(error);
+                        }
+                    }
+                    // The work panicked; the scope passes that on.
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break Err(Error::Interrupted),
+                }
+            }
+        });
+        match signal {
+            Some(signal) => Err(signal),
+            None => result.map_err(to_py),
+        }
+    })
+}
+
+/// The Python exception of an error.
+pub fn to_py(error: Error) -> PyErr {
+    match error {
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+        error => PyValueError::new_err(error.to_string()),
+    }
+}

@@ -1,0 +1,45 @@
+"""What several tests share: small networks and images."""
+
+import contextlib
+import os
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The attack library configures logging when it is first imported, which closes the stream of a handler that comes with
+# TensorFlow: pytest's own, if that happens within a test. Here it is still the standard one.
+with contextlib.suppress(ImportError), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import art.attacks.evasion  # noqa: F401
+
+settings.register_profile(
+    "default", deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def autoencoder():
+    """A small untrained autoencoder over images of 8 x 8 pixels."""
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    images = keras.Input((8, 8, 1))
+    x = layers.Conv2D(3, 3, padding="same", activation="relu", name="encode")(images)
+    x = layers.MaxPooling2D(2, name="pool")(x)
+    x = layers.UpSampling2D(2, name="up")(x)
+    return keras.Model(images, layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="decode")(x))
+
+
+@pytest.fixture(scope="session")
+def images():
+    return np.random.default_rng(0).random((90, 8, 8, 1), dtype=np.float32)

@@ -1,0 +1,233 @@
+"""The command line, as people call it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from subsetscan import SubsetScanDetector
+from subsetscan.spaces import KerasLayers, ReconstructionError
+
+pytest.importorskip("typer")
+from subsetscan.cli import main
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    """Help is laid out for the terminal that happens to be there."""
+    for name, value in {"NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Call the command in this process, which has Keras already."""
+
+    def call(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["subsetscan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capfd.readouterr()
+        assert (ended.value.code or 0) == code, output.err + output.out
+        return output
+
+    return call
+
+
+@pytest.fixture
+def scan(run, folder):
+    def call(*arguments, **options):
+        files = [f"--{name}={folder / name}.npy" for name in ("background", "input")]
+        return run("scan", f"--model={folder / 'model.keras'}", *files, *arguments, **options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, autoencoder):
+    """A model and three arrays of images as a user has them."""
+    folder = tmp_path_factory.mktemp("files")
+    autoencoder.save(folder / "model.keras")
+    images = np.random.default_rng(5).random((130, 8, 8, 1), dtype=np.float32)
+    np.save(folder / "background.npy", images[:100])
+    np.save(folder / "clean.npy", images[100:115])
+    np.save(folder / "input.npy", np.clip(images[115:] + 0.3, 0, 1))
+    return folder
+
+
+def read_scores(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_help(run):
+    help_ = run("--help").out
+    assert all(command in help_ for command in ("demo", "scan", "train"))
+    for option in ("--model", "--background", "--input", "--clean", "--layers", "--calibration", "--out", "--seed"):
+        assert option in run("scan", "--help").out
+
+
+def test_scan(scan, folder, tmp_path, autoencoder):
+    done = scan(
+        f"--clean={folder}/clean.npy", "--layers=encode,pool", "--reconstruction-error=absolute",
+        f"--out={tmp_path}/out",
+    )  # fmt: skip
+    assert "reconstruction_error" in done.out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {name: space["n_nodes"] for name, space in summary["spaces"].items()} == {
+        "encode": 192, "pool": 48, "reconstruction_error": 64,
+    }  # fmt: skip
+    for space in summary["spaces"].values():
+        assert 0 <= space["auroc_low"] <= space["auroc"] <= space["auroc_high"] <= 1
+    rows = read_scores(tmp_path / "out" / "scores.csv")
+    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value"]
+    assert len(rows) == 3 * (15 + 15)
+    assert (tmp_path / "out" / "scores.png").read_bytes()[:4] == b"\x89PNG"
+
+    detector = SubsetScanDetector(random_state=0)
+    background = np.load(folder / "background.npy")
+    detector.fit(KerasLayers(autoencoder, ["pool"]).transform(background)["pool"])
+    values = KerasLayers(autoencoder, ["pool"]).transform(np.load(folder / "input.npy"))["pool"]
+    found = detector.scan(values)
+    mine = [row for row in rows if (row["set"], row["space"]) == ("input", "pool")]
+    assert [int(row["index"]) for row in mine] == list(range(15))
+    assert [float(row["score"]) for row in mine] == found.scores.tolist()
+    assert [float(row["alpha"]) for row in mine] == found.alphas.tolist()
+    assert [int(row["size"]) for row in mine] == found.sizes.tolist()
+    assert [float(row["p_value"]) for row in mine] == detector.p_values(values).tolist()
+
+
+def test_scan_without_clean_images_and_calibration(scan, tmp_path):
+    scan("--calibration=none", "--layers=all", f"--out={tmp_path}", "--quiet")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["spaces"] == {
+        "encode": {"n_nodes": 192}, "pool": {"n_nodes": 48}, "up": {"n_nodes": 192}, "decode": {"n_nodes": 64},
+    }  # fmt: skip
+    rows = read_scores(tmp_path / "scores.csv")
+    assert {row["set"] for row in rows} == {"input"}
+    assert {row["p_value"] for row in rows} == {""}
+
+
+def test_options_reach_the_scan(scan, folder, tmp_path, autoencoder):
+    options = {"statistic": "higher-criticism", "tail": "lower", "alpha_max": 0.2, "scope": "all"}
+    scan(
+        *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
+        "--reconstruction-error=squared", "--calibration=leave-one-out", f"--out={tmp_path}",
+    )  # fmt: skip
+    space = ReconstructionError(autoencoder, "squared")
+    detector = SubsetScanDetector(**options, calibration="leave-one-out")
+    detector.fit(space.transform(np.load(folder / "background.npy"))["reconstruction_error"])
+    values = space.transform(np.load(folder / "input.npy"))["reconstruction_error"]
+    rows = read_scores(tmp_path / "scores.csv")
+    assert [float(row["score"]) for row in rows] == detector.anomaly_score(values).tolist()
+    assert [float(row["p_value"]) for row in rows] == detector.p_values(values).tolist()
+    assert json.loads((tmp_path / "summary.json").read_text())["detector"]["tail"] == "lower"
+
+
+def write_bad_files(folder):
+    images = np.load(folder / "input.npy")
+    np.save(folder / "holed.npy", np.where(np.arange(15)[:, None, None, None] == 4, np.nan, images))
+    np.save(folder / "narrow.npy", images[:, :4])
+    np.save(folder / "words.npy", np.array(["a", "b"]))
+    np.save(folder / "objects.npy", np.array([[None]]), allow_pickle=True)
+    np.save(folder / "one.npy", images[:1])
+    (folder / "cut.npy").write_bytes((folder / "input.npy").read_bytes()[:-100])
+    (folder / "text.npy").write_text("something else")
+    (folder / "text.keras").write_text("something else")
+    (folder / "file").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input={}/nowhere.npy"], "no file of images at"),
+        (["--input={}/text.npy"], "text.npy is not a complete .npy file of numbers"),
+        (["--input={}/cut.npy"], "cut.npy is not a complete .npy file of numbers"),
+        (["--input={}/objects.npy"], "objects.npy is not a complete .npy file of numbers"),
+        (["--input={}/words.npy"], "words.npy should hold one array of images"),
+        (["--input={}/narrow.npy"], "each image must have shape (8, 8, 1), got (4, 8, 1)"),
+        (["--input={}/holed.npy"], "1 images have NaN or infinite pixels, the first is image 4"),
+        (["--background={}/one.npy"], "needs at least 2 clean images, got 1 sample"),
+        (["--model={}/nowhere.keras"], "no model file at"),
+        (["--model={}/text.keras"], "cannot open"),
+        (["--layers=nowhere"], "has no layer 'nowhere'; it has 5 layers: encode, pool, up, decode"),
+        (["--alpha-max=1.5"], "alpha_max must be in (0, 1], got 1.5"),
+        (["--out={}/file/out"], "Not a directory"),
+    ],
+)
+def test_bad_input_is_one_line(scan, folder, tmp_path, arguments, message):
+    write_bad_files(folder)
+    out = [] if arguments[0].startswith("--out") else [f"--out={tmp_path}/out"]
+    done = scan(*(argument.format(folder) for argument in arguments), *out, "--quiet", code=2)
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("subsetscan: ")
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["scan"], ["nothing"], ["scan", "--tail=left"], ["demo", "--n-clean=0"], ["train", "--network=gan"]]
+)
+def test_wrong_calls(run, arguments):
+    assert "Error" in run(*arguments, code=2).err
+
+
+def test_demo(run, tmp_path):
+    out = tmp_path / "demo"
+    done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1")
+    assert "conv2d_1" in done.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "anomalous_nodes.png", "roc.png", "scores.csv", "scores.png", "summary.json",
+    ]  # fmt: skip
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["spaces"])[-1] == "reconstruction_error"
+    assert len(summary["spaces"]) == len(summary["paper"]) == 13 + 1
+    rows = read_scores(out / "scores.csv")
+    for name in ("fgsm", "bim"):
+        n_successful = summary["attacks"][name]["n_successful"]
+        assert n_successful > 0
+        assert len([row for row in rows if row["set"] == name]) == 14 * n_successful
+        for configuration in ("spaces", "paper"):
+            assert 0 <= summary[configuration]["conv2d_1"][name]["auroc"] <= 1
+        assert 0 <= summary["baseline"]["mean reconstruction error"][name]["auroc"] <= 1
+
+
+def test_demo_asks_for_no_more_images_than_there_are(run, tmp_path):
+    done = run("demo", f"--out={tmp_path}", "--n-clean=2000", "--quiet", code=2)
+    assert "asked for 3600 images, there are 2000" in done.err
+
+
+def test_train(run, tmp_path, rng):
+    from subsetscan.lab import datasets
+
+    for split in ("train", "t10k"):
+        datasets.write_idx(
+            tmp_path / f"{split}-images-idx3-ubyte.gz", rng.integers(0, 255, (40, 28, 28), dtype=np.uint8)
+        )
+        datasets.write_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz", rng.integers(0, 10, 40, dtype=np.uint8))
+    out = tmp_path / "out"
+    command = ["train", "--network=autoencoder", "--dataset=mnist", f"--data={tmp_path}", "--epochs=1", f"--out={out}"]
+    done = run(*command)
+    assert "val_loss" in done.out
+    assert "n_parameters: 4385" in done.out
+    assert "val_loss" not in run(*command).out  # it is trained
+    done = run(*command[:3], f"--data={out}", f"--out={out}", code=2)
+    assert "found no mnist (train); looked for" in done.err
+
+
+def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
+    """The backend's notes on the machine stay away; few null scores are warned of in a line."""
+    np.save(tmp_path / "few.npy", np.load(folder / "background.npy")[:40])
+    command = [
+        sys.executable, "-m", "subsetscan", "scan", f"--model={folder}/model.keras", f"--background={tmp_path}/few.npy",
+        f"--input={folder}/input.npy", f"--out={tmp_path}/out", "--layers=pool", "--quiet",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "subsetscan: warning: 10 null scores cannot give a p-value of at most 0.05: the smallest is 0.0909. predict "
+        "will flag nothing; give more clean images, or a higher false_positive_rate"
+    ]
+    assert done.stdout.splitlines()[-1] == f"wrote scores.csv, summary.json, scores.png to {tmp_path}/out/"

@@ -1,0 +1,210 @@
+"""The estimator: scikit-learn's contract, calibration, saving and loading."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
+
+from subsetscan import Background, SubsetScanDetector, reference
+from subsetscan.calibration import conformal_p_values, plan, score_threshold
+
+
+@pytest.fixture
+def clean(rng):
+    return rng.normal(size=(300, 20))
+
+
+@pytest.mark.parametrize("options", [{}, {"calibration": "leave-one-out", "tail": "two-sided", "scope": "all"}])
+def test_the_contract_of_scikit_learn(options):
+    with warnings.catch_warnings():
+        # The checks fit on a handful of samples, which are too few to calibrate with, and skip what is for others.
+        warnings.filterwarnings("ignore", message=".*null scores cannot give a p-value")
+        warnings.filterwarnings("ignore", message="Skipping check check_array_api_input")
+        results = check_estimator(SubsetScanDetector(**options))
+    assert len(results) > 40
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+    assert [result["check_name"] for result in results if result["status"] == "skipped"] == ["check_array_api_input"]
+
+
+def test_holdout_is_background_and_calibration(clean):
+    detector = SubsetScanDetector(random_state=3).fit(clean)
+    shares = plan(300, "holdout", 0.25, 3)
+    assert len(shares.calibration) == 75
+    assert sorted([*shares.background, *shares.calibration]) == list(range(300))
+    background = Background(clean[shares.background])
+    assert np.array_equal(detector.null_scores_, np.sort(background.scan(clean[shares.calibration]).scores))
+    assert detector.background_.n_samples == 225
+
+
+def test_leave_one_out_uses_everyone(clean):
+    detector = SubsetScanDetector(calibration="leave-one-out").fit(clean)
+    assert detector.background_.n_samples == 300
+    assert np.array_equal(detector.null_scores_, np.sort(Background(clean).leave_one_out(clean).scores))
+
+
+def test_scores_only(clean):
+    detector = SubsetScanDetector(calibration=None).fit(clean)
+    assert np.array_equal(detector.anomaly_score(clean), Background(clean).scan(clean).scores)
+    for decide in (detector.p_values, detector.predict, detector.decision_function):
+        with pytest.raises(ValueError, match="calibration=None gives scores only"):
+            decide(clean)
+
+
+@pytest.mark.parametrize("calibration", ["holdout", "leave-one-out"])
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.2, 0.5])
+def test_predictions_are_p_values_at_the_rate(clean, rng, calibration, rate):
+    detector = SubsetScanDetector(calibration=calibration, false_positive_rate=rate, random_state=0)
+    if calibration == "holdout" and rate == 0.01:
+        with pytest.warns(UserWarning, match="75 null scores cannot give a p-value of at most 0.01"):
+            detector.fit(clean)
+    else:
+        detector.fit(clean)
+    images = np.concatenate([clean[:50], rng.normal(0.3, 1.2, size=(200, 20))])
+    p_values = detector.p_values(images)
+    assert p_values.tolist() == [
+        reference.conformal_p_value(score, detector.null_scores_) for score in detector.anomaly_score(images)
+    ]
+    assert np.array_equal(detector.predict(images) == -1, p_values <= rate)
+    assert np.array_equal(detector.predict(images) == -1, detector.decision_function(images) < 0)
+    assert np.array_equal(detector.score_samples(images), -detector.anomaly_score(images))
+
+
+def test_the_rate_holds_on_fresh_clean_images(rng):
+    """Over many splits the share of flagged clean images stays near what was asked for."""
+    flagged = []
+    for seed in range(40):
+        detector = SubsetScanDetector(false_positive_rate=0.1, random_state=seed).fit(rng.normal(size=(200, 15)))
+        flagged.append(np.mean(detector.predict(rng.normal(size=(200, 15))) == -1))
+    # The rate of one split has standard deviation of about sqrt(0.1 * 0.9 * (1/50 + 1/200)) = 0.047.
+    assert abs(np.mean(flagged) - 5 / 51) < 4 * 0.047 / np.sqrt(40)
+
+
+def test_conformal_threshold_on_ties():
+    null_scores = np.array([0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 5.0])
+    scores = np.linspace(-1, 6, 29)
+    for rate in np.linspace(0.01, 0.99, 99):
+        assert np.array_equal(
+            scores > score_threshold(null_scores, rate), conformal_p_values(scores, null_scores) <= rate
+        )
+
+
+def test_subsets(clean):
+    found = SubsetScanDetector(random_state=0).fit(clean).scan(clean[:4] + 2, return_nodes=True)
+    assert found.nodes.shape == (4, 20)
+    assert np.array_equal(found.nodes.sum(axis=1), found.sizes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"statistic": "x"}, 'unknown statistic "x"'),
+        ({"tail": "x"}, 'unknown tail "x"'),
+        ({"scope": "x"}, 'unknown scope "x"'),
+        ({"alpha_max": 0}, "alpha_max must be in"),
+        ({"calibration": "x"}, "unknown calibration 'x'; known are 'holdout', 'leave-one-out' and None"),
+        ({"calibration_fraction": 1.0}, r"calibration_fraction must be in \(0, 1\), got 1.0"),
+        ({"false_positive_rate": 0.0}, r"false_positive_rate must be in \(0, 1\), got 0.0"),
+    ],
+)
+def test_parameters_that_are_none(clean, options, message):
+    with pytest.raises(ValueError, match=message):
+        SubsetScanDetector(**options).fit(clean)
+
+
+def test_input_that_does_not_fit(clean):
+    with pytest.raises(NotFittedError):
+        SubsetScanDetector().scan(clean)
+    with pytest.raises(ValueError, match="infinity"):
+        SubsetScanDetector().fit(np.where(clean > 3, np.inf, clean))
+    with pytest.raises(ValueError, match="needs at least 2 clean images, got 1 sample"):
+        SubsetScanDetector().fit(clean[:1])
+    detector = SubsetScanDetector(random_state=0).fit(clean)
+    with pytest.raises(ValueError, match="X has 19 features, but SubsetScanDetector is expecting 20"):
+        detector.predict(clean[:, 1:])
+
+
+def test_a_change_after_the_fit_changes_nothing(clean):
+    detector = SubsetScanDetector(random_state=0).fit(clean)
+    before = detector.p_values(clean)
+    detector.set_params(statistic="higher-criticism", alpha_max=1.0)
+    assert np.array_equal(detector.p_values(clean), before)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("calibration", ["holdout", None])
+def test_save_and_load(clean, tmp_path, dtype, calibration):
+    options = {"tail": "two-sided", "alpha_max": 0.2, "statistic": "higher-criticism", "false_positive_rate": 0.1}
+    detector = SubsetScanDetector(calibration=calibration, random_state=1, **options).fit(clean.astype(dtype))
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = SubsetScanDetector.load(tmp_path / "detector.safetensors")
+    assert loaded.get_params() == detector.get_params()
+    assert loaded.offset_ == detector.offset_
+    assert loaded.background_.dtype == dtype
+    found, expected = (d.scan(clean[:9] + 1, return_nodes=True) for d in (loaded, detector))
+    assert np.array_equal(found.scores, expected.scores)
+    assert np.array_equal(found.nodes.toarray(), expected.nodes.toarray())
+    if calibration:
+        assert np.array_equal(loaded.predict(clean), detector.predict(clean))
+    assert [path.name for path in tmp_path.iterdir()] == ["detector.safetensors"]
+
+
+def test_names_of_nodes_are_kept(clean, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(clean, columns=[f"node {n}" for n in range(20)])
+    SubsetScanDetector(random_state=np.random.RandomState(0)).fit(frame).save(tmp_path / "d.safetensors")
+    loaded = SubsetScanDetector.load(tmp_path / "d.safetensors")
+    assert loaded.feature_names_in_.tolist() == frame.columns.tolist()
+    with pytest.raises(ValueError, match="feature names should match"):
+        loaded.predict(frame[frame.columns[::-1]])
+
+
+def test_files_that_are_none(clean, tmp_path):
+    path = tmp_path / "detector.safetensors"
+    with pytest.raises(FileNotFoundError, match="no detector file at"):
+        SubsetScanDetector.load(path)
+    SubsetScanDetector(random_state=0).fit(clean).save(path)
+    content = path.read_bytes()
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in ("background", "null_scores")}
+
+    for damaged in (content[:100], content[:-8], b"", b"PK\x03\x04 something else"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is not a complete safetensors file"):
+            SubsetScanDetector.load(path)
+
+    def write(changed_tensors=(), **changed):
+        save_file({**tensors, **dict(changed_tensors)}, path, metadata={**metadata, **changed})
+
+    write(format="another")
+    with pytest.raises(ValueError, match="not a file of SubsetScanDetector: its format is 'another'"):
+        SubsetScanDetector.load(path)
+    write(format_version="99")
+    with pytest.raises(ValueError, match="has format version '99'; this subsetscan reads 1"):
+        SubsetScanDetector.load(path)
+    write(description="{}")
+    with pytest.raises(ValueError, match="is damaged"):
+        SubsetScanDetector.load(path)
+    write(description=json.dumps({**json.loads(metadata["description"]), "n_samples": 7}))
+    with pytest.raises(ValueError, match="is damaged: not the columns of a background"):
+        SubsetScanDetector.load(path)
+    write({"background": tensors["background"][:, ::-1].copy()}.items())
+    with pytest.raises(ValueError, match="the values of node 0 are not sorted"):
+        SubsetScanDetector.load(path)
+    write({"null_scores": tensors["null_scores"][::-1].copy()}.items())
+    with pytest.raises(ValueError, match="null scores"):
+        SubsetScanDetector.load(path)
+
+
+def test_a_save_that_fails_leaves_what_was_there(clean, tmp_path):
+    detector = SubsetScanDetector(random_state=0).fit(clean)
+    with pytest.raises(OSError, match="No such file or directory"):
+        detector.save(tmp_path / "nowhere" / "detector.safetensors")
+    with pytest.raises(NotFittedError):
+        SubsetScanDetector().save(tmp_path / "detector.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,50 @@
+"""The array-level package works with its base dependencies alone, and importing it is light."""
+
+import subprocess
+import sys
+
+BASE_ALONE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"tensorflow", "keras", "torch", "jax", "art", "matplotlib", "typer", "pandas"}:
+            raise ModuleNotFoundError(f"blocked: {name}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Blocked())
+
+import numpy as np
+import subsetscan
+from subsetscan import Background, ModelScanner, SubsetScanDetector, reference, scan
+from subsetscan.background import BackgroundBuilder
+from subsetscan.calibration import conformal_p_values
+from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
+import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.demo, subsetscan.lab.training
+
+rng = np.random.default_rng(0)
+clean, images = rng.normal(size=(200, 16)), rng.normal(1, size=(5, 16))
+background = Background(clean)
+assert np.array_equal(scan(background.p_values(images)).scores, background.scan(images).scores)
+detector = SubsetScanDetector(random_state=0).fit(clean)
+detector.save(sys.argv[1])
+assert (SubsetScanDetector.load(sys.argv[1]).predict(images) == -1).all()
+scanner = ModelScanner(Pixels((4, 4, 1)), detector).fit(clean.reshape(-1, 4, 4, 1))
+assert scanner.p_values(images.reshape(-1, 4, 4, 1))["pixels"].max() < 0.1
+assert subsetscan.lab.datasets.load_sample()[0].shape == (2000, 28, 28, 1)
+print("all without", *sorted({"keras", "art", "matplotlib", "typer"} - set(sys.modules)))
+"""
+
+
+def test_the_base_alone(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", BASE_ALONE, str(tmp_path / "detector.safetensors")], capture_output=True, text=True
+    )
+    assert run.stderr == ""
+    assert run.stdout == "all without art keras matplotlib typer\n"
+
+
+def test_without_typer_the_command_says_what_it_needs():
+    block = "import sys; sys.modules['typer'] = None; from subsetscan.__main__ import main; main()"
+    run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr == 'subsetscan: the command line needs typer: pip install "subsetscan[all]"\n'

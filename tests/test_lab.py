@@ -1,0 +1,250 @@
+"""The science: datasets, networks, training, attacks, evaluation."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan.lab import datasets, networks, training
+from subsetscan.lab.attacks import attack
+from subsetscan.lab.evaluation import auroc, evaluate
+from subsetscan.spaces import Pixels
+
+
+@pytest.fixture
+def digits(tmp_path, rng):
+    """A dataset of 64 + 32 images in the four files of MNIST: bright squares, whose place tells the class."""
+    for split, n in (("train", 64), ("t10k", 32)):
+        labels = rng.integers(0, 10, n, dtype=np.uint8)
+        images = rng.integers(0, 30, (n, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 8, 10:18] = 250
+        datasets.write_idx(tmp_path / f"{split}-images-idx3-ubyte.gz", images)
+        datasets.write_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz", labels)
+    return tmp_path
+
+
+def test_the_sample():
+    images, labels = datasets.load_sample()
+    assert images.shape == (2000, 28, 28, 1)
+    assert images.dtype == np.float32
+    assert (images.min(), images.max()) == (0, 1)
+    assert np.bincount(labels).tolist() == [200] * 10
+
+
+def test_the_sample_is_of_the_test_set():
+    if not datasets.DATASETS["fashion-mnist"].folders[0].is_dir():
+        pytest.skip("Fashion-MNIST is not installed here")
+    images, labels = datasets.load("fashion-mnist", "test", datasets.DATASETS["fashion-mnist"].folders[0])
+    sample, sample_labels = datasets.load_sample()
+    for label in range(10):
+        assert np.array_equal(sample[sample_labels == label], images[labels == label][:200])
+
+
+def test_datasets_come_from_a_folder(digits):
+    images, labels = datasets.load("mnist", "train", digits)
+    assert images.shape == (64, 28, 28, 1)
+    assert labels.dtype == np.int64
+    for path in digits.glob("train-*"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert np.array_equal(datasets.load("mnist", "train", digits)[0], images)
+
+
+def test_a_dataset_that_is_not_there(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=f"found no mnist .* in: {tmp_path}"):
+        datasets.load("mnist", "test", tmp_path)
+    keras_datasets = pytest.importorskip("keras").datasets
+
+    def fail():
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras_datasets.mnist, "load_data", fail)
+    monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.Dataset("mnist", (tmp_path / "a", tmp_path / "b")))
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/a; {tmp_path}/b; keras.datasets.mnist \(no network\)"):
+        datasets.load("mnist")
+    with pytest.raises(ValueError, match="unknown dataset 'cifar'; known are fashion-mnist, mnist"):
+        datasets.load("cifar")
+    with pytest.raises(ValueError, match="unknown split 'all'; known are train, test"):
+        datasets.load("mnist", "all")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89PNG\r\n", "is not an IDX file"),
+        (b"", "is not an IDX file"),
+        (b"\0\0\x08\x03\0\0", "ends within its header: 6 of 16 bytes"),
+        (b"\0\0\x08\x01\0\0\0\x05abc", "has 11 bytes where its header promises 13"),
+    ],
+)
+def test_files_that_are_no_idx(tmp_path, content, message):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        datasets.read_idx(tmp_path / "file")
+    (tmp_path / "file.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError, match=message):
+        datasets.read_idx(tmp_path / "file.gz")
+
+
+def test_a_truncated_gzip_file(digits):
+    path = digits / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is not a complete gzip file"):
+        datasets.load("mnist", "train", digits)
+
+
+def test_the_networks_of_the_paper():
+    autoencoder = networks.build_autoencoder()
+    assert autoencoder.count_params() == 4385
+    kinds = [layer.name.rpartition("_")[0] for layer in autoencoder.layers[1:]]
+    assert kinds == ["conv2d", "max_pooling2d"] * 3 + ["conv2d", "up_sampling2d"] * 3 + ["conv2d"]
+    assert autoencoder.output_shape == (None, 28, 28, 1)
+    assert networks.build_classifier().output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_pretrained_networks_do_their_work(network):
+    """What the log says of the whole test set holds, nearly, for the sample of it."""
+    summary = json.loads((datasets.DATA / f"fashion-mnist-{network}.json").read_text())
+    with (datasets.DATA / f"fashion-mnist-{network}.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert len(log) == summary["epochs"] == training.RECIPES[network].epochs
+    assert float(log[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-3)
+    images, labels = datasets.load_sample()
+    outputs = networks.load_pretrained(network).predict(images, verbose=0)
+    if network == "autoencoder":
+        loss = -np.mean(images * np.log(outputs) + (1 - images) * np.log(1 - outputs))
+        assert loss == pytest.approx(summary["test_loss"], rel=0.03)
+    else:
+        assert np.mean(outputs.argmax(axis=1) == labels) == pytest.approx(summary["test_accuracy"], abs=0.02)
+
+
+def test_model_files_that_do_not_open(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model file at"):
+        networks.load_model(tmp_path / "model.keras")
+    for name in ("model.keras", "model.h5", "model.txt"):
+        (tmp_path / name).write_bytes(b"something else")
+        with pytest.raises(ValueError, match="cannot open .*: build the network in code"):
+            networks.load_model(tmp_path / name)
+
+
+def test_no_code_from_a_model_file_is_executed(tmp_path):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x * 2)])
+    for name in ("model.keras", "model.h5"):
+        model.save(tmp_path / name)
+        with pytest.raises(ValueError, match="cannot open"):
+            networks.load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("network", ["autoencoder", "classifier"])
+def test_training_is_resumed(digits, tmp_path, network, monkeypatch):
+    keras = pytest.importorskip("keras")
+    out = tmp_path / "out"
+
+    class Stopped(Exception):
+        pass
+
+    class StopAfterTwo(keras.callbacks.CSVLogger):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            if epoch == 1:
+                self.csv_file.close()
+                raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keras.callbacks, "CSVLogger", StopAfterTwo)
+        with pytest.raises(Stopped):
+            training.train(network, "mnist", out, data=digits, epochs=4, verbose=0)
+    assert not (out / f"mnist-{network}.keras").exists()
+    summary = training.train(network, "mnist", out, data=digits, epochs=4, verbose=0)
+    assert (summary["epochs"], summary["seed"], summary["dataset"]) == (4, 0, "mnist")
+    with (out / f"mnist-{network}.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+    assert sorted(path.name for path in out.iterdir()) == [f"mnist-{network}.{end}" for end in ("csv", "json", "keras")]
+    written = (out / f"mnist-{network}.keras").stat().st_mtime_ns
+    assert training.train(network, "mnist", out, data=digits, epochs=4, verbose=0) == summary
+    assert (out / f"mnist-{network}.keras").stat().st_mtime_ns == written
+    model = networks.load_model(out / f"mnist-{network}.keras")
+    assert model.count_params() == summary["n_parameters"]
+
+
+def test_training_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="unknown network 'gan'; known are autoencoder, classifier"):
+        training.train("gan", "mnist", tmp_path)
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        training.train("autoencoder", "mnist", tmp_path, epochs=0)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim"])
+def test_attacks_under_both_protocols(name):
+    pytest.importorskip("art")
+    images, labels = (array[:60] for array in datasets.load_sample())
+    classifier = networks.load_pretrained("classifier")
+    weights = classifier.get_weights()
+    predictions = classifier.predict(images, verbose=0).argmax(axis=1)
+    done = []
+    valid = attack(classifier, images, labels, name, eps=0.05, batch_size=32, on_batch=done.append)
+    assert sum(done) == 60
+    assert valid.n_tried == np.sum(predictions == labels)
+    assert 0 < len(valid.images) <= valid.n_tried
+    assert valid.success_rate == len(valid.images) / valid.n_tried
+    assert valid.images.min() >= 0
+    assert valid.images.max() <= 1
+    assert np.array_equal(predictions[valid.sources], labels[valid.sources])
+    assert np.array_equal(valid.labels, labels[valid.sources])
+    assert np.array_equal(classifier.predict(valid.images, verbose=0).argmax(axis=1), valid.predictions)
+    assert np.all(valid.predictions != valid.labels)
+    assert np.abs(valid.images - images[valid.sources]).max() <= 0.05 + 1e-6
+
+    paper = attack(classifier, images, labels, name, eps=0.05, protocol="paper")
+    assert paper.n_tried == 60
+    assert paper.images.min() < 0
+    assert set(np.flatnonzero(predictions != labels)) <= set(paper.sources)
+    assert all(np.array_equal(a, b) for a, b in zip(classifier.get_weights(), weights, strict=True))
+
+
+def test_attacks_that_are_none():
+    images, labels = (array[:3] for array in datasets.load_sample())
+    for options, message in (
+        ({"name": "magic"}, "unknown attack 'magic'; known are fgsm, bim"),
+        ({"protocol": "both"}, "unknown protocol 'both'; known are valid, paper"),
+        ({"eps": 0}, "eps must be positive, got 0"),
+        ({"labels": labels[:2]}, "3 images but 2 labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attack(None, images, **{"labels": labels, "name": "fgsm", **options})
+
+
+def test_auroc_is_scikit_learns(rng):
+    clean, anomalous = rng.integers(0, 9, 80).astype(float), rng.integers(2, 11, 50).astype(float)
+    result = auroc(clean, anomalous)
+    truth = np.repeat([0, 1], [80, 50])
+    assert result.value == pytest.approx(roc_auc_score(truth, np.concatenate([clean, anomalous])), abs=1e-12)
+    assert result.low < result.value < result.high
+    # The interval of Hanley and McNeil is about as wide.
+    assert result.high - result.low == pytest.approx(2 * 1.96 * 0.037, rel=0.4)
+    assert auroc(clean, anomalous) == result
+    assert auroc(np.zeros(5), np.ones(5)).as_dict() == {"auroc": 1.0, "auroc_low": 1.0, "auroc_high": 1.0}
+    with pytest.raises(ValueError, match="an AUROC needs scores of both kinds, got 0 clean and 5 anomalous"):
+        auroc(np.empty(0), np.ones(5))
+
+
+def test_an_evaluation_and_its_table(images, tmp_path):
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    scanner = ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:60])
+    evaluation = evaluate(scanner, {"clean": images[60:], "input": images[60:] + 0.3})
+    assert evaluation.n_nodes == {"pixels": 64}
+    assert evaluation.auroc("pixels", "input").value > 0.9
+    evaluation.write_scores(tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value"]
+    assert [row["set"] for row in rows] == ["clean"] * 30 + ["input"] * 30
+    assert [float(row["score"]) for row in rows[30:]] == evaluation.scans["input"]["pixels"].scores.tolist()
+    assert [float(row["p_value"]) for row in rows[30:]] == evaluation.p_values["input"]["pixels"].tolist()

@@ -1,0 +1,171 @@
+"""Spaces over Keras models: which layers, what shapes, one pass, the model left as it is."""
+
+import numpy as np
+import pytest
+
+from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError, join
+
+keras = pytest.importorskip("keras")
+layers = keras.layers
+
+
+def activations(model, name, images):
+    return np.asarray(keras.Model(model.inputs[0], model.get_layer(name).output)(images))
+
+
+def test_all_layers(autoencoder, images):
+    space = KerasLayers(autoencoder)
+    assert space.node_shapes == {"encode": (8, 8, 3), "pool": (4, 4, 3), "up": (8, 8, 3), "decode": (8, 8, 1)}
+    values = space.transform(images)
+    assert tuple(values) == space.names
+    for name, array in values.items():
+        assert array.dtype == np.float32
+        assert array.shape == (90, np.prod(space.node_shapes[name]))
+        expected = activations(autoencoder, name, images).reshape(90, -1)
+        assert np.allclose(array, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_by_name_and_index(autoencoder):
+    assert KerasLayers(autoencoder, ["up", 1, -1]).names == ("up", "encode", "decode")
+
+
+@pytest.mark.parametrize("wanted", [["nowhere"], [9], ["encode", "nowhere"]])
+def test_a_layer_that_is_not_there(autoencoder, wanted):
+    with pytest.raises(ValueError, match="has no layer .*: encode, pool, up, decode"):
+        KerasLayers(autoencoder, wanted)
+
+
+def test_layers_that_are_none(autoencoder):
+    with pytest.raises(ValueError, match="no layer is asked for"):
+        KerasLayers(autoencoder, [])
+    with pytest.raises(ValueError, match='layers must be "all" or a list'):
+        KerasLayers(autoencoder, "encode")
+
+
+def test_batches_make_no_difference(autoencoder, images):
+    space = KerasLayers(autoencoder)
+    at_once = space.transform(images)
+    one_by_one = [space.transform(images[n : n + 1]) for n in range(len(images))]
+    for name, array in at_once.items():
+        assert np.array_equal(array, np.concatenate([values[name] for values in one_by_one]))
+        assert space.transform(images[:0])[name].shape == (0, array.shape[1])
+
+
+def test_the_model_stays_as_it_is(autoencoder, images):
+    before = autoencoder.to_json(), [weight.copy() for weight in autoencoder.get_weights()], autoencoder.outputs[0]
+    nodes = [len(layer._inbound_nodes) for layer in autoencoder.layers]
+    join([KerasLayers(autoencoder), ReconstructionError(autoencoder)])[0].transform(images)
+    assert autoencoder.to_json() == before[0]
+    assert all(np.array_equal(a, b) for a, b in zip(autoencoder.get_weights(), before[1], strict=True))
+    assert autoencoder.outputs[0] is before[2]
+    assert [len(layer._inbound_nodes) for layer in autoencoder.layers] == nodes
+
+
+def test_sequential_models(images):
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(2, 3, name="c"), layers.Flatten(name="f")])
+    assert KerasLayers(model).node_shapes == {"c": (6, 6, 2), "f": (72,)}
+    assert np.array_equal(KerasLayers(model, ["c"]).transform(images)["c"], KerasLayers(model).transform(images)["f"])
+    with pytest.raises(TypeError, match="the sequential model is not built"):
+        KerasLayers(keras.Sequential([layers.Dense(2)]))
+
+
+def test_subclassed_models(images):
+    class WithGraph(keras.Model):
+        def __init__(self):
+            inputs = keras.Input((8, 8, 1))
+            super().__init__(inputs, layers.Dense(2, name="d")(layers.Flatten(name="f")(inputs)))
+
+    assert KerasLayers(WithGraph()).transform(images)["d"].shape == (90, 2)
+
+    class WithoutGraph(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(TypeError, match="WithoutGraph is a subclassed model without a graph"):
+        KerasLayers(WithoutGraph())
+    with pytest.raises(TypeError, match="expected a Keras model, got str"):
+        KerasLayers("model.keras")
+
+
+def test_layers_with_several_outputs_and_nested_models(images):
+    class Halves(layers.Layer):
+        def call(self, x):
+            return x[..., :2], x[..., 2:]
+
+    inner = keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 1)], name="inner")
+    shared = layers.Dense(2, name="shared")
+    inputs = keras.Input((8, 8, 1))
+    left, right = Halves(name="halves")(inner(inputs))
+    model = keras.Model(inputs, layers.Add(name="sum")([shared(left), shared(right)]))
+    space = KerasLayers(model)
+    assert set(space.names) == {"inner", "halves:0", "halves:1", "shared:0", "shared:1", "sum"}
+    values = space.transform(images)
+    assert np.array_equal(values["halves:0"].reshape(90, 8, 8, 2), values["inner"].reshape(90, 8, 8, 4)[..., :2])
+    # The same layer in another model does not count here.
+    keras.Model(inputs, shared(shared(left)))
+    assert KerasLayers(model, ["shared"]).names == ("shared:0", "shared:1")
+
+
+def test_models_that_do_not_fit():
+    a, b = keras.Input((4,)), keras.Input((4,))
+    with pytest.raises(ValueError, match="expected a model with one input, .* has 2"):
+        KerasLayers(keras.Model([a, b], layers.Add()([a, b])))
+    inputs = keras.Input((None, None, 1))
+    with pytest.raises(ValueError, match="the output of open has no fixed size"):
+        KerasLayers(keras.Model(inputs, layers.Conv2D(1, 3, name="open")(inputs)))
+
+
+def test_images_that_do_not_fit(autoencoder, images):
+    space = KerasLayers(autoencoder)
+    with pytest.raises(ValueError, match=r"each image must have shape \(8, 8, 1\), got \(8, 8\)"):
+        space.transform(images[..., 0])
+    with pytest.raises(TypeError, match="images must be numbers, got dtype <U1"):
+        space.transform(np.full((1, 8, 8, 1), "a"))
+    holed = images.copy()
+    holed[[3, 5], 0, 0, 0] = np.nan, np.inf
+    with pytest.raises(ValueError, match="2 images have NaN or infinite pixels, the first is image 3"):
+        space.transform(holed)
+
+
+@pytest.mark.parametrize("metric", ["absolute", "squared", "binary-crossentropy"])
+def test_reconstruction_error(autoencoder, images, metric):
+    space = ReconstructionError(autoencoder, metric)
+    assert space.node_shapes == {"reconstruction_error": (8, 8, 1)}
+    values = space.transform(images)["reconstruction_error"]
+    reconstructions = np.asarray(autoencoder(images))
+    if metric == "binary-crossentropy":  # per pixel: Keras averages over the last axis, which is one channel
+        expected = np.asarray(keras.losses.binary_crossentropy(images, reconstructions))
+    else:
+        expected = np.abs(images - reconstructions) ** (2 if metric == "squared" else 1)
+    assert np.allclose(values, expected.reshape(90, -1), rtol=1e-4, atol=1e-6)
+
+
+def test_reconstruction_error_of_no_autoencoder(autoencoder):
+    encoder = keras.Model(autoencoder.inputs, autoencoder.get_layer("pool").output)
+    with pytest.raises(ValueError, match=r"is no autoencoder: its input is \(None, 8, 8, 1\), its output \(None, 4"):
+        ReconstructionError(encoder)
+    with pytest.raises(ValueError, match="unknown reconstruction error 'cubic'; known are absolute, squared"):
+        ReconstructionError(autoencoder, "cubic")
+
+
+def test_spaces_over_one_network_share_a_pass(autoencoder, images):
+    spaces = [KerasLayers(autoencoder, ["pool"]), Pixels((8, 8, 1)), ReconstructionError(autoencoder),
+              KerasLayers(autoencoder, ["decode"])]  # fmt: skip
+    joined = join(spaces)
+    assert [space.names for space in joined] == [("pool", "reconstruction_error", "decode"), ("pixels",)]
+    apart = {name: array for space in spaces for name, array in space.transform(images).items()}
+    together = {name: array for space in joined for name, array in space.transform(images).items()}
+    assert all(np.array_equal(apart[name], together[name]) for name in apart)
+
+
+def test_names_must_differ(autoencoder):
+    errors = [ReconstructionError(autoencoder), ReconstructionError(autoencoder, "squared")]
+    with pytest.raises(ValueError, match="several spaces are named reconstruction_error: give each a name of its own"):
+        join(errors)
+    join([errors[0], ReconstructionError(autoencoder, "squared", name="squared_error")])
+
+
+def test_half_precision_models_give_single_precision_values(images):
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layers.Dense(2, dtype="mixed_float16", name="d")(inputs))
+    assert KerasLayers(model).transform(images)["d"].dtype == np.float32
