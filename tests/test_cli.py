@@ -64,7 +64,7 @@ def read_scores(path):
 
 
 def test_help(run):
-    help_ = run("--help").out
+    assert (help_ := run("--help").out) == run().out
     assert all(command in help_ for command in ("demo", "scan", "train"))
     for option in ("--model", "--background", "--input", "--clean", "--layers", "--calibration", "--out", "--seed"):
         assert option in run("scan", "--help").out
@@ -169,10 +169,21 @@ def test_bad_input_is_one_line(scan, folder, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["scan"], ["nothing"], ["scan", "--tail=left"], ["demo", "--n-clean=0"], ["train", "--network=gan"]]
+    ("arguments", "message"),
+    [
+        (["scan"], "Missing option '--model'"),
+        (["nothing"], "No such command 'nothing'"),
+        (["scan", "--tail=left"], "'left' is not one of 'upper', 'lower', 'two-sided'"),
+        (["demo", "--n-clean=0"], "Invalid value for '--n-clean'"),
+        (["train", "--network=gan", "--out=x"], "'gan' is not one of 'autoencoder', 'classifier'"),
+        (["demo", "--nothing"], "No such option: --nothing"),
+    ],
 )
-def test_wrong_calls(run, arguments):
-    assert "Error" in run(*arguments, code=2).err
+def test_wrong_calls(run, arguments, message):
+    error = run(*arguments, code=2).err
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.startswith("subsetscan: ")
 
 
 def test_demo(run, tmp_path):

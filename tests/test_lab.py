@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab import datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.evaluation import auroc, evaluate
-from subsetscan.spaces import Pixels
+from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
 
 
 @pytest.fixture
@@ -131,6 +132,18 @@ def test_model_files_that_do_not_open(tmp_path):
         (tmp_path / name).write_bytes(b"something else")
         with pytest.raises(ValueError, match="cannot open .*: build the network in code"):
             networks.load_model(tmp_path / name)
+
+
+def test_autoencoders_of_keras_2_open():
+    """The file was written by tf_keras 2.21: the autoencoder of conftest.py, compiled and trained for an epoch."""
+    model = networks.load_model(Path(__file__).parent / "data" / "keras2-autoencoder.h5")
+    assert KerasLayers(model).node_shapes == {
+        "encode": (8, 8, 3),
+        "pool": (4, 4, 3),
+        "up": (8, 8, 3),
+        "decode": (8, 8, 1),
+    }
+    assert ReconstructionError(model).transform(np.zeros((2, 8, 8, 1)))["reconstruction_error"].shape == (2, 64)
 
 
 def test_no_code_from_a_model_file_is_executed(tmp_path):

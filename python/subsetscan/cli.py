@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,8 +14,10 @@ from .detector import SubsetScanDetector
 
 __all__ = ["app", "main"]
 
+# What a wrong call raises. Typer has this class from click, or carries it within, and names only its child.
+_UsageError: Any = typer.BadParameter.__base__
+
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -171,8 +173,11 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            app(prog_name="subsetscan")
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        message = " ".join(str(error).split())
-        typer.echo(f"subsetscan: {message or type(error).__name__}", err=True)
+            sys.exit(app(sys.argv[1:] or ["--help"], prog_name="subsetscan", standalone_mode=False))
+    except (_UsageError, ValueError, TypeError, OSError, ImportError) as error:
+        message = error.format_message() if isinstance(error, _UsageError) else str(error)
+        typer.echo(f"subsetscan: {' '.join(message.split()) or type(error).__name__}", err=True)
         sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("subsetscan: interrupted", err=True)
+        sys.exit(130)
