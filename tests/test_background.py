@@ -239,6 +239,29 @@ def test_the_number_of_threads_makes_no_difference():
     assert len(digests) == 1
 
 
+FORK = """
+import os, sys
+import numpy as np
+from subsetscan import Background
+values = np.random.default_rng(0).normal(size=(300, 200))
+background = Background(values)
+expected = background.scan(values + 1).scores
+for generation in range(2):  # a child, and a child of the child
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert np.array_equal(background.scan(values + 1).scores, expected)
+print("alike", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork to try")
+def test_forked_processes_scan_too():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "alike\n"), done.stderr
+
+
 # An hour of work in little memory: every image is the same one.
 LONG_WORK = """
 import numpy as np

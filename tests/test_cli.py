@@ -65,7 +65,7 @@ def read_scores(path):
 
 def test_help(run):
     assert (help_ := run("--help").out) == run().out
-    assert all(command in help_ for command in ("demo", "scan", "train"))
+    assert all(command in help_ for command in ("demo", "scan", "fit", "score", "train"))
     for option in ("--model", "--background", "--input", "--clean", "--layers", "--calibration", "--out", "--seed"):
         assert option in run("scan", "--help").out
 
@@ -125,6 +125,26 @@ def test_options_reach_the_scan(scan, folder, tmp_path, autoencoder):
     assert [float(row["score"]) for row in rows] == detector.anomaly_score(values).tolist()
     assert [float(row["p_value"]) for row in rows] == detector.p_values(values).tolist()
     assert json.loads((tmp_path / "summary.json").read_text())["detector"]["tail"] == "lower"
+
+
+def test_fit_and_score_are_scan(run, scan, folder, tmp_path):
+    options = ["--layers=pool,up", "--reconstruction-error=squared", "--tail=two-sided", "--seed=3", "--quiet"]
+    scan(*options, f"--clean={folder}/clean.npy", f"--out={tmp_path}/scan")
+    model = f"--model={folder}/model.keras"
+    fitted = run("fit", model, f"--background={folder}/background.npy", f"--out={tmp_path}/fitted", *options)
+    assert fitted.out == f"kept 3 detectors, fitted on 100 images, in {tmp_path}/fitted/\n"
+    sets = [f"--input={folder}/input.npy", f"--clean={folder}/clean.npy"]
+    run("score", model, f"--fitted={tmp_path}/fitted", *sets, f"--out={tmp_path}/score", "--quiet")
+    for name in ("scores.csv", "scores.png"):
+        assert (tmp_path / "score" / name).read_bytes() == (tmp_path / "scan" / name).read_bytes()
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("score", "scan")]
+    assert summaries[0]["spaces"] == summaries[1]["spaces"]
+
+    arguments = ["score", model, sets[0], f"--out={tmp_path}/out"]
+    done = run(*arguments, f"--fitted={tmp_path}", code=2)
+    assert "holds nothing that `subsetscan fit` kept: there is no spaces.json" in done.err
+    (tmp_path / "fitted" / "spaces.json").write_text("{}")
+    assert "spaces.json is damaged" in run(*arguments, f"--fitted={tmp_path}/fitted", code=2).err
 
 
 def write_bad_files(folder):

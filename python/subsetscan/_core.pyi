@@ -35,10 +35,14 @@ class Background:
     def p_value_ranges(self, images: _Values, tail: str) -> NDArray[np.float64]: ...
     def rank_histogram(self, images: _Values, tail: str, alpha_max: float) -> NDArray[np.uint32]: ...
     def scan(
-        self, images: _Values, statistic: str, tail: str, alpha_max: float, scope: str, return_nodes: bool
-    ) -> _Found: ...
-    def leave_one_out(
-        self, images: _Values, statistic: str, tail: str, alpha_max: float, scope: str, return_nodes: bool
+        self,
+        images: _Values,
+        leave_one_out: bool,
+        statistic: str,
+        tail: str,
+        alpha_max: float,
+        scope: str,
+        return_nodes: bool,
     ) -> _Found: ...
 
 @final

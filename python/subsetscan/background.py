@@ -180,9 +180,8 @@ class Background:
         ----------
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1.
         """
-        images = node_values(x)
-        found = self._core.scan(images, statistic, tail, alpha_max, scope, return_nodes)
-        return ScanResult._from_core(found, images.shape[1])
+        found = self._core.scan(node_values(x), False, statistic, tail, alpha_max, scope, return_nodes)
+        return ScanResult._from_core(found, self.n_nodes)
 
     def leave_one_out(
         self,
@@ -211,9 +210,8 @@ class Background:
         ValueError
             As for `scan`, and if an image cannot be in the background.
         """
-        images = node_values(x)
-        found = self._core.leave_one_out(images, statistic, tail, alpha_max, scope, return_nodes)
-        return ScanResult._from_core(found, images.shape[1])
+        found = self._core.scan(node_values(x), True, statistic, tail, alpha_max, scope, return_nodes)
+        return ScanResult._from_core(found, self.n_nodes)
 
     def rank_histogram(self, x: Any, tail: str = "upper", alpha_max: float = 0.5) -> np.ndarray:
         """Count the nodes of each image at each p-value up to `alpha_max`.

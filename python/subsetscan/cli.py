@@ -1,4 +1,4 @@
-"""The command line: `subsetscan demo`, `scan`, `train`. It parses and reports; the work is done elsewhere."""
+"""The command line: `subsetscan demo`, `scan`, `fit`, `score`, `train`. It parses; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -25,9 +25,36 @@ app = typer.Typer(
 )
 
 Tail = Literal["upper", "lower", "two-sided"]
+Calibration = Literal["holdout", "leave-one-out", "none"]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.", file_okay=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Model = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
+BackgroundFile = Annotated[Path, typer.Option(help="Clean images that make the background, .npy of shape (n, ...).")]
+InputFile = Annotated[Path, typer.Option(help="Images to scan, .npy.")]
+CleanFile = Annotated[
+    Path | None, typer.Option(help="Further clean images, .npy: the input is told from them, as an AUROC.")
+]
+Layers = Annotated[
+    str | None, typer.Option(help='"all", or names of layers, comma-separated. All, if no error is asked for.')
+]
+Error = Annotated[
+    Literal["absolute", "squared", "binary-crossentropy"] | None,
+    typer.Option(help="Scan the reconstruction error of an autoencoder, pixel by pixel."),
+]
+StatisticOption = Annotated[
+    Literal["berk-jones", "higher-criticism", "kolmogorov-smirnov"], typer.Option(help="What a subset is scored by.")
+]
+TailOption = Annotated[Tail, typer.Option(help="Which node values are extreme.")]
+AlphaMax = Annotated[float, typer.Option(help="The largest threshold to consider, in (0, 1].")]
+ScopeOption = Annotated[
+    Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")
+]
+CalibrationOption = Annotated[
+    Calibration,
+    typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
 
 
 @app.command()
@@ -60,34 +87,19 @@ def demo(
 
 @app.command()
 def scan(
-    model: Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")],
-    background: Annotated[Path, typer.Option(help="Clean images that make the background, .npy of shape (n, ...).")],
-    input: Annotated[Path, typer.Option(help="Images to scan, .npy.")],  # noqa: A002 (the option's name)
+    model: Model,
+    background: BackgroundFile,
+    input: InputFile,  # noqa: A002 (the option's name)
     out: Out,
-    clean: Annotated[
-        Path | None, typer.Option(help="Further clean images, .npy: the input is told from them, as an AUROC.")
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help='"all", or names of layers, comma-separated. All, if no error is asked for.')
-    ] = None,
-    reconstruction_error: Annotated[
-        Literal["absolute", "squared", "binary-crossentropy"] | None,
-        typer.Option(help="Scan the reconstruction error of an autoencoder, pixel by pixel."),
-    ] = None,
-    statistic: Annotated[
-        Literal["berk-jones", "higher-criticism", "kolmogorov-smirnov"],
-        typer.Option(help="What a subset is scored by."),
-    ] = "berk-jones",
-    tail: Annotated[Tail, typer.Option(help="Which node values are extreme.")] = "upper",
-    alpha_max: Annotated[float, typer.Option(help="The largest threshold to consider, in (0, 1].")] = 0.5,
-    scope: Annotated[
-        Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")
-    ] = "subset",
-    calibration: Annotated[
-        Literal["holdout", "leave-one-out", "none"],
-        typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
-    ] = "holdout",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images worked on at once.")] = 256,
+    clean: CleanFile = None,
+    layers: Layers = None,
+    reconstruction_error: Error = None,
+    statistic: StatisticOption = "berk-jones",
+    tail: TailOption = "upper",
+    alpha_max: AlphaMax = 0.5,
+    scope: ScopeOption = "subset",
+    calibration: CalibrationOption = "holdout",
+    batch_size: BatchSize = 256,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -99,21 +111,73 @@ def scan(
     from .lab import scan_files
 
     _start_keras()
-    scan_files.run(
+    scan_files.scan(
         model=model,
         background=background,
         images=input,
         clean=clean,
         layers=layers,
         reconstruction_error=reconstruction_error,
-        detector=SubsetScanDetector(
-            statistic=statistic,
-            tail=tail,
-            alpha_max=alpha_max,
-            scope=scope,
-            calibration=None if calibration == "none" else calibration,
-            random_state=seed,
-        ),
+        detector=_detector(statistic, tail, alpha_max, scope, calibration, seed),
+        out=out,
+        batch_size=batch_size,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def fit(
+    model: Model,
+    background: BackgroundFile,
+    out: Out,
+    layers: Layers = None,
+    reconstruction_error: Error = None,
+    statistic: StatisticOption = "berk-jones",
+    tail: TailOption = "upper",
+    alpha_max: AlphaMax = 0.5,
+    scope: ScopeOption = "subset",
+    calibration: CalibrationOption = "holdout",
+    batch_size: BatchSize = 256,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Fit on a background, and keep the detectors for `score`."""
+    from .lab import scan_files
+
+    _start_keras()
+    scan_files.fit(
+        model=model,
+        background=background,
+        layers=layers,
+        reconstruction_error=reconstruction_error,
+        detector=_detector(statistic, tail, alpha_max, scope, calibration, seed),
+        out=out,
+        batch_size=batch_size,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def score(
+    model: Model,
+    fitted: Annotated[Path, typer.Option(help="Folder that `fit` wrote.")],
+    input: InputFile,  # noqa: A002 (the option's name)
+    out: Out,
+    clean: CleanFile = None,
+    batch_size: BatchSize = 256,
+    quiet: Quiet = False,
+) -> None:
+    """Scan images with detectors that `fit` kept; writes what `scan` writes."""
+    from .lab import scan_files
+
+    _start_keras()
+    scan_files.score(
+        model=model,
+        fitted=fitted,
+        images=input,
+        clean=clean,
         out=out,
         batch_size=batch_size,
         progress=not quiet,
@@ -143,6 +207,19 @@ def train(
     summary = train_network(network, dataset, out, data=data, epochs=epochs, seed=seed, verbose=0 if quiet else 2)
     for name, value in summary.items():
         typer.echo(f"{name}: {value}")
+
+
+def _detector(
+    statistic: str, tail: str, alpha_max: float, scope: str, calibration: Calibration, seed: int
+) -> SubsetScanDetector:
+    return SubsetScanDetector(
+        statistic=statistic,
+        tail=tail,
+        alpha_max=alpha_max,
+        scope=scope,
+        calibration=None if calibration == "none" else calibration,
+        random_state=seed,
+    )
 
 
 def _start_keras() -> None:

@@ -1,10 +1,11 @@
-"""Scanning the arrays and the model of a user: from files to files."""
+"""Scanning a user's own arrays with a user's own model: from files to files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,33 +17,15 @@ from .evaluation import evaluate, write_json
 from .networks import load_model
 from .tables import text_table
 
-__all__ = ["load_images", "run"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["fit", "load_images", "scan", "score"]
+
+_SPACES = "spaces.json"
 
 
-def load_images(path: Path | str) -> np.ndarray:
-    """Map an array of images from an ``.npy`` file. Nothing in the file is executed.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is no complete ``.npy`` file, or holds no array of images.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of images at {path}")
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
-    if not isinstance(images, np.ndarray) or images.ndim < 2 or images.dtype.kind not in "biuf":
-        received = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else "an archive"
-        raise ValueError(f"{path} should hold one array of images, numbers of shape (n, ...), but holds {received}")
-    return images
-
-
-def run(
+def scan(
     *,
     model: Path | str,
     background: Path | str,
@@ -80,33 +63,130 @@ def run(
     -------
     dict
         The content of ``summary.json``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a file cannot be read or written, or does not fit.
     """
-    sets = {} if clean is None else {"clean": load_images(clean)}
-    sets["input"] = load_images(images)
+    sets = _load_sets(images, clean)
     clean_images = load_images(background)
-    network = load_model(model)
+    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    out = _folder(out)
+    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress).fit(clean_images)
+    return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, out, say)
+
+
+def fit(
+    *,
+    model: Path | str,
+    background: Path | str,
+    out: Path | str,
+    layers: str | None = None,
+    reconstruction_error: str | None = None,
+    detector: SubsetScanDetector,
+    batch_size: int = 256,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Fit on a background and keep the fitted scanner in a folder, for `score`. Parameters as for `scan`."""
+    clean_images = load_images(background)
+    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    out = _folder(out)
+    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress).fit(clean_images)
+    write_json(out / _SPACES, {"layers": layers, "reconstruction_error": reconstruction_error})
+    scanner.save(out)
+    say(f"kept {len(scanner.names)} detectors, fitted on {len(clean_images)} images, in {out}/")
+
+
+def score(
+    *,
+    model: Path | str,
+    fitted: Path | str,
+    images: Path | str,
+    out: Path | str,
+    clean: Path | str | None = None,
+    batch_size: int = 256,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Scan with what `fit` kept in the folder `fitted`. Other parameters, and what is written, as for `scan`."""
+    sets = _load_sets(images, clean)
+    kept = Path(fitted) / _SPACES
+    if not kept.is_file():
+        raise FileNotFoundError(f"{fitted} holds nothing that `subsetscan fit` kept: there is no {_SPACES}")
+    try:
+        asked = json.loads(kept.read_text(encoding="utf-8"))
+        layers, reconstruction_error = asked["layers"], asked["reconstruction_error"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{kept} is damaged: {error!r}") from error
+    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    scanner = ModelScanner.load(fitted, spaces, batch_size=batch_size, progress=progress)
+    return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, _folder(out), say)
+
+
+def load_images(path: Path | str) -> np.ndarray:
+    """Map an array of images from an ``.npy`` file. Nothing in the file is executed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no complete ``.npy`` file, or holds no array of images.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of images at {path}")
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
+    if not isinstance(images, np.ndarray) or images.ndim < 2 or images.dtype.kind not in "biuf":
+        received = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else "an archive"
+        raise ValueError(f"{path} should hold one array of images, numbers of shape (n, ...), but holds {received}")
+    return images
+
+
+def _load_sets(images: Path | str, clean: Path | str | None) -> dict[str, np.ndarray]:
+    return ({} if clean is None else {"clean": load_images(clean)}) | {"input": load_images(images)}
+
+
+def _spaces(network: keras.Model, layers: str | None, reconstruction_error: str | None) -> list[Space]:
     spaces: list[Space] = []
     if layers is not None or reconstruction_error is None:
         names = [name.strip() for name in (layers or "all").split(",") if name.strip()]
         spaces.append(KerasLayers(network, "all" if names == ["all"] else names))
     if reconstruction_error is not None:
         spaces.append(ReconstructionError(network, reconstruction_error))
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    return spaces
 
-    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress)
-    scanner.fit(clean_images)
+
+def _folder(path: Path | str) -> Path:
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _report(
+    scanner: ModelScanner,
+    sets: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    out: Path,
+    say: Callable[[str], object],
+) -> dict[str, Any]:
+    """Scan the sets, write what is to be written, and say what was found."""
     evaluation = evaluate(scanner, sets)
+    filled = all(len(images) for images in sets.values())
     quality = {
         space: evaluation.auroc(space, "input")
         for space in evaluation.n_nodes
-        if clean is not None and len(sets["clean"]) and len(sets["input"])
+        if filled and "clean" in evaluation.scans
     }
     summary: dict[str, Any] = {
-        "model": str(model),
-        "n_background": len(clean_images),
-        **{f"n_{kind}": len(pictures) for kind, pictures in sets.items()},
-        "detector": detector.get_params(),
+        **about,
+        **{f"n_{kind}": len(images) for kind, images in sets.items()},
+        "detector": scanner.detector.get_params(),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
             for space, n_nodes in evaluation.n_nodes.items()
@@ -115,26 +195,26 @@ def run(
     evaluation.write_scores(out / "scores.csv")
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
-    if all(len(pictures) for pictures in sets.values()):
+    if filled:
         try:
             figures.save(figures.distributions(evaluation), out / "scores.png")
             written.append("scores.png")
         except ModuleNotFoundError as error:
             say(f"no figure, because {error.name} is not installed")
 
-    header = ["space", "nodes", "median score", "flagged at 5 %", "AUROC [95 %]"]
-    rows = [
-        [
-            space,
-            str(n_nodes),
-            f"{np.median(evaluation.scans['input'][space].scores):.1f}" if len(sets["input"]) else "",
-            ""
-            if evaluation.p_values is None or not len(sets["input"])
-            else f"{np.mean(evaluation.p_values['input'][space] <= 0.05):.1%}",
-            str(quality.get(space, "")),
-        ]
-        for space, n_nodes in evaluation.n_nodes.items()
-    ]
-    say(text_table(header, rows))
+    rows = []
+    for space, n_nodes in evaluation.n_nodes.items():
+        scores = evaluation.scans["input"][space].scores
+        p_values = None if evaluation.p_values is None else evaluation.p_values["input"][space]
+        rows.append(
+            [
+                space,
+                str(n_nodes),
+                f"{np.median(scores):.1f}" if len(scores) else "",
+                f"{np.mean(p_values <= 0.05):.1%}" if p_values is not None and len(p_values) else "",
+                str(quality.get(space, "")),
+            ]
+        )
+    say(text_table(["space", "nodes", "median score", "p <= 0.05", "AUROC [95 %]"], rows))
     say(f"\nwrote {', '.join(written)} to {out}/")
     return summary

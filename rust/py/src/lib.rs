@@ -126,6 +126,7 @@ mod _core {
             &self,
             py: Python<'py>,
             images: PyValues<'_>,
+            leave_one_out: bool,
             statistic: &str,
             tail: &str,
             alpha_max: f64,
@@ -133,29 +134,13 @@ mod _core {
             return_nodes: bool,
         ) -> PyResult<PyScan<'py>> {
             let (images, options) = (images.view(), options(statistic, tail, alpha_max, scope)?);
-            let scan = with_background!(
-                &self.0,
-                background => run(py, |stop| background.scan(&images, &options, return_nodes, stop))
-            )?;
-            Ok(hand_back(py, scan))
-        }
-
-        #[allow(clippy::too_many_arguments)] // as above
-        fn leave_one_out<'py>(
-            &self,
-            py: Python<'py>,
-            images: PyValues<'_>,
-            statistic: &str,
-            tail: &str,
-            alpha_max: f64,
-            scope: &str,
-            return_nodes: bool,
-        ) -> PyResult<PyScan<'py>> {
-            let (images, options) = (images.view(), options(statistic, tail, alpha_max, scope)?);
-            let scan = with_background!(
-                &self.0,
-                background => run(py, |stop| background.leave_one_out(&images, &options, return_nodes, stop))
-            )?;
+            let scan = with_background!(&self.0, background => run(py, |stop| {
+                if leave_one_out {
+                    background.leave_one_out(&images, &options, return_nodes, stop)
+                } else {
+                    background.scan(&images, &options, return_nodes, stop)
+                }
+            }))?;
             Ok(hand_back(py, scan))
         }
     }

@@ -1,10 +1,12 @@
 //! Work off the interpreter's lock that Ctrl-C can end, and errors as Python exceptions.
 
-use std::sync::mpsc;
+use std::process;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 use subsetscan_core::{Error, Interrupt};
 
 /// How long Ctrl-C may wait.
@@ -18,7 +20,7 @@ pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, E
     py.detach(|| {
         let interrupt = Interrupt::default();
         let mut signal = None;
-        let result = rayon::in_place_scope(|scope| {
+        let result = in_pool(|scope| {
             let (sender, receiver) = mpsc::sync_channel(1);
             let interrupt = &interrupt;
             scope.spawn(move |_| {
@@ -39,12 +41,38 @@ pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, E
                     Err(mpsc::RecvTimeoutError::Disconnected) => break Err(Error::Interrupted),
                 }
             }
-        });
+        })?;
         match signal {
             Some(signal) => Err(signal),
             None => result.map_err(to_py),
         }
     })
+}
+
+/// Run this thread's part within a scope of the global pool.
+///
+/// Threads do not survive a fork, and work given to the global pool would wait for ever in a forked process, such as
+/// a worker of `multiprocessing`: that gets a pool of its own.
+fn in_pool<'scope, R>(part: impl FnOnce(&Scope<'scope>) -> R) -> PyResult<R> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    static FORKED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+    let process = process::id();
+    if *FIRST.get_or_init(|| process) == process {
+        return Ok(rayon::in_place_scope(part));
+    }
+    let pool = {
+        let mut forked = FORKED.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*forked {
+            Some((owner, pool)) if *owner == process => Arc::clone(pool),
+            _ => {
+                let pool = ThreadPoolBuilder::new().build().map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+                let pool = Arc::new(pool);
+                *forked = Some((process, Arc::clone(&pool)));
+                pool
+            }
+        }
+    };
+    Ok(pool.in_place_scope(part))
 }
 
 /// The Python exception of an error.
