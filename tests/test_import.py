@@ -21,6 +21,11 @@ from subsetscan.calibration import conformal_p_values
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
 import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.demo, subsetscan.lab.training
 
+try:
+    KerasLayers("model")
+except ModuleNotFoundError as error:
+    assert str(error) == 'keras is not installed: pip install "subsetscan[keras]"'
+
 rng = np.random.default_rng(0)
 clean, images = rng.normal(size=(200, 16)), rng.normal(1, size=(5, 16))
 background = Background(clean)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ._extras import import_extra
 from .detector import SubsetScanDetector
 
 __all__ = ["app", "main"]
@@ -230,11 +231,7 @@ def _start_keras() -> None:
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        import keras
-
-        keras.ops.zeros(1)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{error.name} is not installed: pip install "subsetscan[all]"') from error
+        import_extra("keras", "all").ops.zeros(1)
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._extras import import_extra
 from .base import Space, as_rows, check_images
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ class KerasLayers(NetworkSpace):
 
 def check_graph(model: Any) -> None:
     """Refuse what is no Keras model with a graph and one input. Raises TypeError or ValueError."""
-    import keras
-
+    keras = import_extra("keras", "keras")
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a Keras model, got {type(model).__name__}")
     if isinstance(model, keras.Sequential) and not model.built:
