@@ -112,6 +112,15 @@ def test_infinities_have_their_place():
     assert background.p_values([[np.inf], [-np.inf]]).tolist() == [[0.5], [1.0]]
 
 
+def test_too_little_memory_is_an_error():
+    """Both of a petabyte: arrays that repeat one row take no memory themselves."""
+    many = np.broadcast_to(VALUES[:1].astype(np.float32), (2**46, 3))
+    with pytest.raises(MemoryError, match=r"not enough memory for an array of shape \[3, 70368744177664\]"):
+        Background(many)
+    with pytest.raises(MemoryError, match=r"not enough memory for an array of shape \[70368744177664, 3, 1\]"):
+        Background(VALUES).p_values(many)
+
+
 def test_no_image_is_an_answer():
     background = Background(VALUES)
     result = background.scan(np.empty((0, 3)), return_nodes=True)

@@ -49,6 +49,8 @@ class Background:
         none of the above.
     TypeError
         If the values are not real numbers.
+    MemoryError
+        If there is not enough memory for a copy of them.
 
     Examples
     --------

@@ -1,8 +1,9 @@
 //! The values that clean images gave each node, validated and sorted once.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
+use crate::memory::zeros;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Tail, thresholds};
 use crate::value::{KeyBlock, Value, Values, not_a_number};
@@ -197,7 +198,7 @@ impl<V: Value> BackgroundBuilder<V> {
     ///
     /// # Errors
     ///
-    /// If either is 0.
+    /// If either is 0, or there is not enough memory for them.
     pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
         if n_samples == 0 {
             return Err(Error::NoImages);
@@ -205,7 +206,7 @@ impl<V: Value> BackgroundBuilder<V> {
         if n_nodes == 0 {
             return Err(Error::NoNodes);
         }
-        let columns = vec![V::Key::default(); n_samples * n_nodes];
+        let columns = zeros(Ix2(n_nodes, n_samples))?.into_raw_vec_and_offset().0;
         Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
     }
 

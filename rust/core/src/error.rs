@@ -77,6 +77,12 @@ pub enum Error {
     /// Columns that claim to be sorted and are not, or have the wrong width.
     #[error("not the columns of a background: {0}")]
     Columns(String),
+    /// There is not enough memory for an array.
+    #[error("not enough memory for an array of shape {shape:?}")]
+    Memory {
+        /// The array's shape.
+        shape: Vec<usize>,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -28,6 +28,7 @@
 mod background;
 mod error;
 mod interrupt;
+mod memory;
 mod name;
 pub mod pvalue;
 mod rank;

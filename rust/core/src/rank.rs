@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3, Axis, Ix2, Ix3};
 use rayon::prelude::*;
 
 use crate::background::{Background, NODE_BLOCK};
+use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Tail, thresholds};
 use crate::value::{KeyBlock, Value, Values};
 use crate::{Error, Interrupt};
@@ -199,7 +200,7 @@ impl<V: Value> Background<V> {
         let bins = Bins::new(tail, alpha_max, self.n_samples(), Membership::Outside);
         let (n_images, _) = images.dim();
         let tiles = image_tiles(n_images, bins.n_bins());
-        let mut histograms = Array2::zeros((n_images, bins.n_bins()));
+        let mut histograms = zeros(Ix2(n_images, bins.n_bins()))?;
         histograms
             .axis_chunks_iter_mut(Axis(0), tiles.first().map_or(1, ExactSizeIterator::len))
             .into_par_iter()
@@ -257,7 +258,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         let n_images = images.dim().0;
         let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, MAX_TILE_IMAGES);
-        let mut numbers = Array3::zeros((n_images, self.n_nodes(), W));
+        let mut numbers = zeros(Ix3(n_images, self.n_nodes(), W))?;
         numbers.axis_chunks_iter_mut(Axis(0), size).into_par_iter().enumerate().try_for_each(
             |(n_tile, mut tile)| {
                 let rows = n_tile * size..n_tile * size + tile.len_of(Axis(0));
