@@ -89,20 +89,21 @@ def run(
 
     attacked = _attack(images[targets], labels[targets], progress)
     sets = {"clean": images[clean]} | {name: result.images for name, result in attacked.items() if len(result.images)}
+    names = [name for name in attacked if name in sets]
     autoencoder = load_pretrained("autoencoder")
     layers, error = KerasLayers(autoencoder), ReconstructionError(autoencoder, "binary-crossentropy", name=ERROR)
-    evaluations = {}
-    for name, (for_layers, for_error) in CONFIGURATIONS.items():
-        scanners = [
-            ModelScanner(space, clone(detector).set_params(random_state=seed), progress=progress).fit(
-                images[background]
-            )
-            for space, detector in ((layers, for_layers), (error, for_error))
+    scanners = {
+        configuration: [
+            ModelScanner(space, clone(detector).set_params(random_state=seed), progress=progress)
+            for space, detector in zip((layers, error), detectors, strict=True)
         ]
-        evaluations[name] = Evaluation.join([evaluate(scanner, sets) for scanner in scanners])
+        for configuration, detectors in CONFIGURATIONS.items()
+    }
+    evaluations = {
+        configuration: Evaluation.join([evaluate(scanner.fit(images[background]), sets) for scanner in pair])
+        for configuration, pair in scanners.items()
+    }
     mean_errors = {kind: error.transform(pictures)[ERROR].mean(axis=1) for kind, pictures in sets.items()}
-
-    names = [name for name in attacked if name in sets]
     aurocs = {
         configuration: {space: {name: evaluation.auroc(space, name) for name in names} for space in evaluation.n_nodes}
         for configuration, evaluation in evaluations.items()
@@ -110,19 +111,16 @@ def run(
     baseline = {name: auroc(mean_errors["clean"], mean_errors[name]) for name in names}
 
     chosen = evaluations["chosen"]
-    first = next(iter(chosen.n_nodes))
-    written = ["summary.json", "scores.csv", "scores.png"]
-    chosen.write_scores(out / "scores.csv")
-    figures.save(figures.distributions(chosen), out / "scores.png")
+    drawn = {"scores.png": figures.distributions(chosen)}
+    shown = (next(iter(chosen.n_nodes)), ERROR)
     if names:
-        figures.save(figures.roc(_curves(evaluations, mean_errors, (first, ERROR), names)), out / "roc.png")
-        shown = slice(N_SHOWN)
-        examples = {
-            "clean": _examples(scanners[1], error, images[targets][attacked[names[-1]].sources[shown]]),
-            names[-1]: _examples(scanners[1], error, sets[names[-1]][shown]),
-        }
-        figures.save(figures.anomalous_nodes(examples), out / "anomalous_nodes.png")
-        written += ["roc.png", "anomalous_nodes.png"]
+        _, error_scanner = scanners["chosen"]
+        sources = images[targets][attacked[names[-1]].sources]
+        pictures = {"clean": sources[:N_SHOWN], names[-1]: sets[names[-1]][:N_SHOWN]}
+        drawn["roc.png"] = figures.roc(_curves(evaluations, mean_errors, shown, names))
+        drawn["anomalous_nodes.png"] = figures.anomalous_nodes(
+            {kind: _examples(error_scanner, error, examples) for kind, examples in pictures.items()}
+        )
     summary = {
         "dataset": "fashion-mnist",
         "protocol": "valid",
@@ -142,6 +140,9 @@ def run(
         "paper": _summary(aurocs["paper"], chosen),
         "baseline": {BASELINE: {name: value.as_dict() for name, value in baseline.items()}},
     }
+    chosen.write_scores(out / "scores.csv")
+    for name, figure in drawn.items():
+        figures.save(figure, out / name)
     write_json(out / "summary.json", summary)
 
     sys.stderr.flush()  # progress first
@@ -151,10 +152,11 @@ def run(
     say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
     say(_table(aurocs, baseline, chosen, names))
     say("\nflagged at 5 % false positives, with the chosen options:")
-    for space in (first, ERROR):
+    for space in shown:
         shares = {kind: np.mean(p_values[space] <= 0.05) for kind, p_values in (chosen.p_values or {}).items()}
         say(f"  {space}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
-    say(f"\nwrote {', '.join(written)} to {out}/ in {time.monotonic() - started:.0f} s")
+    written = ", ".join(["scores.csv", "summary.json", *drawn])
+    say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
     return summary
 
 
