@@ -25,8 +25,6 @@ app = typer.Typer(
     help="Find the jointly anomalous subset of a network's activations.",
 )
 
-Tail = Literal["upper", "lower", "two-sided"]
-Calibration = Literal["holdout", "leave-one-out", "none"]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.", file_okay=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -43,16 +41,14 @@ Error = Annotated[
     Literal["absolute", "squared", "binary-crossentropy"] | None,
     typer.Option(help="Scan the reconstruction error of an autoencoder, pixel by pixel."),
 ]
-StatisticOption = Annotated[
+Statistic = Annotated[
     Literal["berk-jones", "higher-criticism", "kolmogorov-smirnov"], typer.Option(help="What a subset is scored by.")
 ]
-TailOption = Annotated[Tail, typer.Option(help="Which node values are extreme.")]
+Tail = Annotated[Literal["upper", "lower", "two-sided"], typer.Option(help="Which node values are extreme.")]
 AlphaMax = Annotated[float, typer.Option(help="The largest threshold to consider, in (0, 1].")]
-ScopeOption = Annotated[
-    Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")
-]
-CalibrationOption = Annotated[
-    Calibration,
+Scope = Annotated[Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")]
+Calibration = Annotated[
+    Literal["holdout", "leave-one-out", "none"],
     typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
@@ -95,11 +91,11 @@ def scan(
     clean: CleanFile = None,
     layers: Layers = None,
     reconstruction_error: Error = None,
-    statistic: StatisticOption = "berk-jones",
-    tail: TailOption = "upper",
+    statistic: Statistic = "berk-jones",
+    tail: Tail = "upper",
     alpha_max: AlphaMax = 0.5,
-    scope: ScopeOption = "subset",
-    calibration: CalibrationOption = "holdout",
+    scope: Scope = "subset",
+    calibration: Calibration = "holdout",
     batch_size: BatchSize = 256,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -134,11 +130,11 @@ def fit(
     out: Out,
     layers: Layers = None,
     reconstruction_error: Error = None,
-    statistic: StatisticOption = "berk-jones",
-    tail: TailOption = "upper",
+    statistic: Statistic = "berk-jones",
+    tail: Tail = "upper",
     alpha_max: AlphaMax = 0.5,
-    scope: ScopeOption = "subset",
-    calibration: CalibrationOption = "holdout",
+    scope: Scope = "subset",
+    calibration: Calibration = "holdout",
     batch_size: BatchSize = 256,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -211,7 +207,7 @@ def train(
 
 
 def _detector(
-    statistic: str, tail: str, alpha_max: float, scope: str, calibration: Calibration, seed: int
+    statistic: str, tail: str, alpha_max: float, scope: str, calibration: str, seed: int
 ) -> SubsetScanDetector:
     return SubsetScanDetector(
         statistic=statistic,
@@ -248,7 +244,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             sys.exit(app(sys.argv[1:] or ["--help"], prog_name="subsetscan", standalone_mode=False))
-    except (_UsageError, ValueError, TypeError, OSError, ImportError) as error:
+    except (_UsageError, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         message = error.format_message() if isinstance(error, _UsageError) else str(error)
         typer.echo(f"subsetscan: {' '.join(message.split()) or type(error).__name__}", err=True)
         sys.exit(2)

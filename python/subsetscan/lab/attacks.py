@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._extras import import_extra
+
 if TYPE_CHECKING:
     import keras
 
@@ -146,9 +148,9 @@ def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None) ->
     with warnings.catch_warnings():
         # The toolbox warns of every framework that is not installed.
         warnings.filterwarnings("ignore", category=UserWarning, module="art")
-        from art.estimators.classification import KerasClassifier
+        art_classifiers = import_extra("art.estimators.classification", "attacks")
     # A copy, because the toolbox reads the loss from a compiled model and the user's stays as it is.
     model = keras.models.clone_model(classifier)
     model.set_weights(classifier.get_weights())
     model.compile(loss="categorical_crossentropy")
-    return KerasClassifier(model, clip_values=clip_values, use_logits=False)
+    return art_classifiers.KerasClassifier(model, clip_values=clip_values, use_logits=False)

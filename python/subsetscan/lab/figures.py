@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import roc_curve
 
+from .._extras import import_extra
 from .._files import whole
 from .evaluation import Evaluation, area, auroc
 
@@ -30,12 +31,10 @@ def save(figure: Figure, path: Path | str) -> None:
 
 def distributions(evaluation: Evaluation, *, clean: str = "clean") -> Figure:
     """Draw the scores of every set in every space, a panel for each space."""
-    from matplotlib.figure import Figure
-
     spaces = list(evaluation.n_nodes)
     n_columns = min(len(spaces), 4)
     n_rows = -(-len(spaces) // n_columns)
-    figure = Figure(figsize=(3.2 * n_columns, 2.3 * n_rows + 0.5), layout="constrained")
+    figure = _new(3.2 * n_columns, 2.3 * n_rows + 0.5)
     panels = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
     for panel, space in zip(panels, spaces, strict=False):
         scores = {kind: scans[space].scores for kind, scans in evaluation.scans.items()}
@@ -67,9 +66,7 @@ def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Fi
     curves : mapping of str to mapping of str to pair of ndarray
         For each attack and detector the scores of clean and of attacked images.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * len(curves), 5.3), layout="constrained")
+    figure = _new(5 * len(curves), 5.3)
     for panel, (attack, detectors) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
     ):
@@ -104,10 +101,8 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
     rows : mapping of str to sequence of Example
         The examples of each set; the sets have the same number.
     """
-    from matplotlib.figure import Figure
-
     n_examples = max(len(examples) for examples in rows.values())
-    figure = Figure(figsize=(1.75 * n_examples, 3.9 * len(rows)), layout="constrained")
+    figure = _new(1.75 * n_examples, 3.9 * len(rows))
     panels = figure.subplots(2 * len(rows), n_examples, squeeze=False)
     brightest = max(float(example.error.max()) for examples in rows.values() for example in examples)
     for n, (kind, examples) in enumerate(rows.items()):
@@ -123,6 +118,11 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
         below[0].set_ylabel("error (blue) and\nanomalous nodes (red)", fontsize=9)
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def _new(width: float, height: float) -> Figure:
+    figure: Figure = import_extra("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
     return figure
 
 

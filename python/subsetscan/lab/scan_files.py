@@ -72,9 +72,8 @@ def scan(
     sets = _load_sets(images, clean)
     clean_images = load_images(background)
     spaces = _spaces(load_model(model), layers, reconstruction_error)
-    out = _folder(out)
-    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress).fit(clean_images)
-    return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, out, say)
+    scanner = _fit(spaces, detector, clean_images, out, batch_size, progress)
+    return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, Path(out), say)
 
 
 def fit(
@@ -92,9 +91,8 @@ def fit(
     """Fit on a background and keep the fitted scanner in a folder, for `score`. Parameters as for `scan`."""
     clean_images = load_images(background)
     spaces = _spaces(load_model(model), layers, reconstruction_error)
-    out = _folder(out)
-    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress).fit(clean_images)
-    write_json(out / _SPACES, {"layers": layers, "reconstruction_error": reconstruction_error})
+    scanner = _fit(spaces, detector, clean_images, out, batch_size, progress)
+    write_json(Path(out) / _SPACES, {"layers": layers, "reconstruction_error": reconstruction_error})
     scanner.save(out)
     say(f"kept {len(scanner.names)} detectors, fitted on {len(clean_images)} images, in {out}/")
 
@@ -122,7 +120,8 @@ def score(
         raise ValueError(f"{kept} is damaged: {error!r}") from error
     spaces = _spaces(load_model(model), layers, reconstruction_error)
     scanner = ModelScanner.load(fitted, spaces, batch_size=batch_size, progress=progress)
-    return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, _folder(out), say)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, Path(out), say)
 
 
 def load_images(path: Path | str) -> np.ndarray:
@@ -162,10 +161,18 @@ def _spaces(network: keras.Model, layers: str | None, reconstruction_error: str 
     return spaces
 
 
-def _folder(path: Path | str) -> Path:
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _fit(
+    spaces: list[Space],
+    detector: SubsetScanDetector,
+    clean_images: np.ndarray,
+    out: Path | str,
+    batch_size: int,
+    progress: bool,
+) -> ModelScanner:
+    """Fit, once it is sure that the results will have a folder."""
+    scanner = ModelScanner(spaces, detector, batch_size=batch_size, progress=progress)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return scanner.fit(clean_images)
 
 
 def _report(
