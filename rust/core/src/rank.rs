@@ -131,24 +131,37 @@ impl<V: Value> Background<V> {
         histograms: &mut [u32],
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
+        let n_bins = bins.n_bins();
+        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| histograms[image * n_bins + bin] += 1)
+    }
+
+    /// Visit every value that falls in a bin: which of the images, which node, which bin.
+    #[inline]
+    pub(crate) fn for_each_bin(
+        &self,
+        images: &Values<'_>,
+        rows: &Range<usize>,
+        nodes: Range<usize>,
+        bins: &Bins,
+        interrupt: &Interrupt,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) -> Result<(), Error> {
         let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
         let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
             let (top, bottom) = (self.top(node, depth), self.bottom(node, depth));
-            let keys = block.at_least(n).iter().zip(block.at_most(n));
-            for ((image, (at_least, at_most)), histogram) in
-                keys.enumerate().zip(histograms.chunks_exact_mut(n_bins.max(1)))
-            {
+            for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
                 // Most values are ordinary, and one comparison tells.
-                if bins.tail == Tail::Upper && top.len() == depth && at_least <= &top[0] {
+                if bins.tail == Tail::Upper && top.len() == depth && top.first().is_none_or(|least| at_least <= least) {
                     continue;
                 }
                 let rank = rank(bins.tail, top, bottom, at_least, at_most);
                 if rank < own {
                     return Err(Error::NotInBackground { image: rows.start + image, node });
                 }
-                if let Some(count) = histogram.get_mut((rank - own).min(last_bin)) {
-                    *count += 1;
+                let bin = (rank - own).min(last_bin);
+                if bin < n_bins {
+                    visit(image, node, bin);
                 }
             }
             Ok(())
