@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 TAILS = ("upper", "lower", "two-sided")
 STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
 SCOPES = ("subset", "all")
+TIES = ("upper", "midrank", "random", "range")
 DTYPES = (np.float16, np.float32, np.float64)
 
 scan_options = st.fixed_dictionaries(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import DTYPES, SCOPES, STATISTICS, TAILS, cases, layouts, scan_options
+from scipy import stats
+from strategies import DTYPES, SCOPES, STATISTICS, TAILS, TIES, cases, layouts, scan_options
 
 from subsetscan import Background, reference, scan
 from subsetscan.background import BackgroundBuilder
+from subsetscan.scanning import scan_histograms
 
 
 def assert_same(result, expected, n_nodes):
@@ -30,6 +32,34 @@ def test_scan(case, options, data):
     result = Background(data.draw(layouts(background))).scan(data.draw(layouts(images)), **options, return_nodes=True)
     expected = [reference.scan_image(image, background.tolist(), **options) for image in images.tolist()]
     assert_same(result, expected, background.shape[1])
+
+
+@given(cases(), scan_options, st.sampled_from(TIES), st.integers(0, 2**64 - 1), st.data())
+@settings(max_examples=1000)
+def test_scan_with_ties(case, options, ties, random_state, data):
+    background, images = case
+    options = options | {"ties": ties, "random_state": random_state}
+    result = Background(data.draw(layouts(background))).scan(data.draw(layouts(images)), **options, return_nodes=True)
+    expected = [reference.scan_image(image, background.tolist(), **options) for image in images.tolist()]
+    assert_same(result, expected, background.shape[1])
+
+
+@given(cases(), st.sampled_from(TAILS), st.sampled_from(TIES[:-1]), st.integers(0, 2**64 - 1))
+@settings(max_examples=500)
+def test_p_values_with_ties(case, tail, ties, random_state):
+    background, images = case
+    columns = background.T.tolist()
+    expected = []
+    for image in images.tolist():
+        draws = reference.random_ranks(image, random_state)
+        expected.append(
+            [reference.p_value(*node, tail, ties, u) for *node, u in zip(image, columns, draws, strict=True)]
+        )
+    p_values = Background(background).p_values(images, tail, ties, random_state)
+    assert p_values.tolist() == expected
+    for summary in ("mean-p", "minimum-p", "fisher"):
+        scores = Background(background).summarise(images, summary, tail, ties, random_state)
+        assert scores == pytest.approx([reference.summary(summary, row) for row in expected], rel=1e-12, abs=1e-12)
 
 
 @given(cases(max_nodes=6), scan_options)
@@ -61,10 +91,11 @@ def test_p_values(case, tail, data):
     assert np.array_equal(fitted.p_values(images, tail), ranges[..., 1])
 
 
-@given(cases(max_images=0), scan_options)
+@given(cases(max_images=0), scan_options, st.sampled_from(TIES))
 @settings(max_examples=500)
-def test_leave_one_out(case, options):
+def test_leave_one_out(case, options, ties):
     background, _ = case
+    options = options | {"ties": ties}
     expected = reference.leave_one_out(background.tolist(), **options)
     fitted = Background(background)
     assert_same(fitted.leave_one_out(background, **options, return_nodes=True), expected, background.shape[1])
@@ -72,18 +103,40 @@ def test_leave_one_out(case, options):
     assert last.scores[0] == expected[-1][0]
 
 
-@given(cases(), scan_options)
-def test_rank_histogram(case, options):
+@given(cases(), scan_options, st.sampled_from(TIES[:-1]))
+def test_rank_histogram(case, options, ties):
     background, images = case
-    tail, alpha_max = options["tail"], options["alpha_max"]
-    histogram = Background(background).rank_histogram(images, tail, alpha_max)
-    expected = [reference.rank_histogram(image, background.tolist(), tail, alpha_max) for image in images.tolist()]
-    assert histogram.shape == (len(images), len(reference.thresholds(len(background), tail, alpha_max)))
+    grid = options["tail"], options["alpha_max"], ties
+    histogram = Background(background).rank_histogram(images, *grid)
+    expected = [reference.rank_histogram(image, background.tolist(), *grid) for image in images.tolist()]
+    assert histogram.shape == (len(images), len(reference.thresholds(len(background), *grid)))
     assert histogram.dtype == np.uint32
     assert histogram.tolist() == expected
-    halves = [Background(background[:, half]).rank_histogram(images[:, half], tail, alpha_max)
-              for half in (slice(0, 1), slice(1, None)) if background[:, half].size]  # fmt: skip
-    assert np.array_equal(sum(halves), histogram)
+    left_out = Background(background).rank_histogram(background, *grid, leave_one_out=True)
+    others = [background.tolist()[:n] + background.tolist()[n + 1 :] for n in range(len(background))]
+    expected = [reference.rank_histogram(*both, *grid) for both in zip(background.tolist(), others, strict=True)]
+    assert left_out.tolist() == expected
+
+
+@given(cases(), scan_options, st.lists(st.sampled_from(TAILS), min_size=2, max_size=2), st.sampled_from(TIES[:2]))
+@settings(max_examples=300)
+def test_parts_are_scanned_as_one(case, options, tails, ties):
+    background, images = case
+    del options["tail"]
+    halves = [half for half in (slice(0, 1), slice(1, None)) if background[:, half].size]
+    tails = tails[: len(halves)]
+    backgrounds = [Background(background[:, half]) for half in halves]
+    counts, p_values = [], []
+    for one, half, tail in zip(backgrounds, halves, tails, strict=True):
+        counts.append(one.rank_histogram(images[:, half], tail, options["alpha_max"], ties))
+        p_values.append(one.p_values(images[:, half], tail, ties))
+    result, shares = scan_histograms(counts, *background.shape, tails, **options, ties=ties)
+    expected = scan(np.concatenate(p_values, axis=1), **options)
+    assert np.array_equal(result.scores, expected.scores)
+    assert np.array_equal(result.alphas, expected.alphas)
+    assert np.array_equal(shares.sum(axis=1), expected.sizes)
+    for n, p in enumerate(p_values):
+        assert np.array_equal(shares[:, n], (p <= expected.alphas[:, np.newaxis]).sum(axis=1))
 
 
 @given(
@@ -153,6 +206,46 @@ def test_another_type_is_not_rounded():
     assert background.p_values(single) == 1.0
     assert Background(just_above).p_values(single) == 1.0
     assert Background(np.float16([[1.0]])).p_values(np.float32([[1.0001]])) == 0.5
+
+
+def test_random_ties_depend_on_the_image_alone(rng):
+    background = Background(np.zeros((99, 500)))
+    images = np.zeros((3, 500))
+    images[1:, 0] = 1, 2
+    p = background.p_values(images, ties="random", random_state=7)
+    assert np.array_equal(p[1:2], background.p_values(images[1:2], ties="random", random_state=7))
+    assert np.array_equal(p[0], background.p_values(np.float16(-images[:1]), ties="random", random_state=7)[0])
+    assert not np.array_equal(p[0, 1:], p[1, 1:])
+    assert not np.array_equal(p[0], background.p_values(images[:1], ties="random", random_state=8)[0])
+    assert stats.kstest(p[0] - rng.uniform(0, 0.01, 500), "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_what_ties_mean_at_the_zeros_of_a_relu(ties):
+    zeros_then_one = np.array([[0.0], [0.0], [0.0], [1.0]])
+    background = Background(zeros_then_one)
+    if ties == "range":
+        with pytest.raises(ValueError, match='ties "range" leave every node a range of p-values; this needs one'):
+            background.p_values([[0.0]], ties=ties)
+        # a fifth of the range (1/5, 1] lies within [0, 2/5]: less than a share of 2/5
+        assert background.scan([[0.0]], ties=ties).scores == 0
+        assert background.scan([[0.0]], ties=ties, tail="lower").scores == pytest.approx(
+            max(reference.phi("berk-jones", step / 5, step / 4, 1) for step in (1, 2))
+        )
+        return
+    upper, lower = (background.p_values([[0.0]], tail, ties)[0, 0] for tail in ("upper", "lower"))
+    expected = {"upper": (1.0, 0.8), "midrank": (0.6, 0.4)}
+    if ties in expected:
+        assert (upper, lower) == expected[ties]
+    else:
+        assert upper in (0.4, 0.6, 0.8, 1.0)
+        assert lower in (0.2, 0.4, 0.6, 0.8)
+
+
+def test_compact_backgrounds_do_not_know_the_ties():
+    background = Background([[0.0], [1.0]], tail="upper")
+    with pytest.raises(ValueError, match='build it whole for ties "midrank"'):
+        background.scan([[0.0]], ties="midrank")
 
 
 def test_integers_and_booleans_are_numbers():

@@ -9,7 +9,7 @@ _Values: TypeAlias = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.floa
 _Subsets: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
 _Found: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], _Subsets | None]
 
-__all__ = ["Background", "BackgroundBuilder", "scan"]
+__all__ = ["Background", "BackgroundBuilder", "scan", "scan_histograms"]
 
 @final
 class Background:
@@ -31,9 +31,11 @@ class Background:
     def tail(self) -> str | None: ...
     @property
     def alpha_max(self) -> float | None: ...
-    def p_values(self, images: _Values, tail: str) -> NDArray[np.float64]: ...
+    def p_values(self, images: _Values, tail: str, ties: str, seed: int) -> NDArray[np.float64]: ...
     def p_value_ranges(self, images: _Values, tail: str) -> NDArray[np.float64]: ...
-    def rank_histogram(self, images: _Values, tail: str, alpha_max: float) -> NDArray[np.uint32]: ...
+    def rank_histogram(
+        self, images: _Values, leave_one_out: bool, tail: str, alpha_max: float, ties: str, seed: int
+    ) -> NDArray[np.uint32]: ...
     def scan(
         self,
         images: _Values,
@@ -42,8 +44,13 @@ class Background:
         tail: str,
         alpha_max: float,
         scope: str,
+        ties: str,
+        seed: int,
         return_nodes: bool,
     ) -> _Found: ...
+    def summarise(
+        self, images: _Values, leave_one_out: bool, summary: str, tail: str, ties: str, seed: int
+    ) -> NDArray[np.float64]: ...
 
 @final
 class BackgroundBuilder:
@@ -54,3 +61,13 @@ class BackgroundBuilder:
     def finish(self) -> Background: ...
 
 def scan(p_values: NDArray[np.float64], statistic: str, alpha_max: float, scope: str, return_nodes: bool) -> _Found: ...
+def scan_histograms(
+    histograms: list[NDArray[np.uint32]],
+    tails: list[str],
+    ties: str,
+    n_samples: int,
+    n_nodes: int,
+    statistic: str,
+    alpha_max: float,
+    scope: str,
+) -> tuple[_Found, NDArray[np.int64]]: ...

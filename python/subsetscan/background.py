@@ -90,7 +90,7 @@ class Background:
     def alpha_max(self) -> float | None:  # noqa: D102
         return self._core.alpha_max
 
-    def p_values(self, x: Any, tail: str = "upper") -> np.ndarray:
+    def p_values(self, x: Any, tail: str = "upper", ties: str = "upper", random_state: int = 0) -> np.ndarray:
         """Compute the empirical p-value of every node of every image.
 
         For the upper tail, (number of background values >= x, plus 1) / (M + 1). The lower tail counts those <= x;
@@ -101,6 +101,11 @@ class Background:
         x : array-like of shape (N, J)
             Node values of test images. A type other than the background's is compared exactly, without rounding.
         tail : {"upper", "lower", "two-sided"}
+        ties : {"upper", "midrank", "random"}
+            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the image's:
+            the upper end as in the paper, the middle, or a point drawn from {1, ..., M + 1} / (M + 1) within it.
+        random_state : int
+            Seeds "random". A draw depends on it and on the image's own values, not on the images beside it.
 
         Returns
         -------
@@ -109,13 +114,14 @@ class Background:
         Raises
         ------
         ValueError
-            If `x` has another number of nodes or a NaN, the tail is unknown, or the background is compact.
+            If `x` has another number of nodes or a NaN, the tail or the treatment of ties is unknown, or the background
+            is compact.
 
         References
         ----------
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3.1.
         """
-        return self._core.p_values(node_values(x), tail)
+        return self._core.p_values(node_values(x), tail, ties, random_state)
 
     def p_value_ranges(self, x: Any, tail: str = "upper") -> np.ndarray:
         """Compute the range of every p-value: every tie counted as less extreme, and as more extreme.
@@ -128,7 +134,7 @@ class Background:
         Returns
         -------
         ndarray of shape (N, J, 2), float64
-            p_min = (number of background values > x) / (M + 1), and p_max, the value of `p_values`.
+            p_min = (number of background values > x) / (M + 1), and p_max, the value of `p_values` with ties "upper".
 
         Raises
         ------
@@ -149,6 +155,8 @@ class Background:
         tail: str = "upper",
         alpha_max: float = 0.5,
         scope: str = "subset",
+        ties: str = "upper",
+        random_state: int = 0,
         return_nodes: bool = False,
     ) -> ScanResult:
         """Find the highest-scoring subset of nodes of each image, exactly, over all subsets and all thresholds.
@@ -165,6 +173,12 @@ class Background:
             The largest threshold to consider.
         scope : {"subset", "all"}
             Hold the small p-values against the subset alone, as in the paper, or against all nodes.
+        ties : {"upper", "midrank", "random", "range"}
+            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the image's.
+            "upper" as in the paper, the middle, or a grid point drawn from it. With "range" a node counts with the
+            share of its range that lies within [0, alpha] (McFowland et al. 2013).
+        random_state : int
+            Seeds "random". A draw depends on it and on the image's own values, not on the images beside it.
         return_nodes : bool
             Whether to return the subsets as well.
 
@@ -176,13 +190,15 @@ class Background:
         ------
         ValueError
             If `x` has another number of nodes or a NaN, a name or `alpha_max` is none of the above, or the background
-            is compact and was built for other scans.
+            is compact and was built for other scans. Compact ones serve ties "upper" only.
 
         References
         ----------
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1.
         """
-        found = self._core.scan(node_values(x), False, statistic, tail, alpha_max, scope, return_nodes)
+        found = self._core.scan(
+            node_values(x), False, statistic, tail, alpha_max, scope, ties, random_state, return_nodes
+        )
         return ScanResult._from_core(found, self.n_nodes)
 
     def leave_one_out(
@@ -192,6 +208,8 @@ class Background:
         tail: str = "upper",
         alpha_max: float = 0.5,
         scope: str = "subset",
+        ties: str = "upper",
+        random_state: int = 0,
         return_nodes: bool = False,
     ) -> ScanResult:
         """Scan images of the background, each against all the others: null scores that waste no image.
@@ -200,7 +218,7 @@ class Background:
         ----------
         x : array-like of shape (N, J)
             Rows of the background, all or some.
-        statistic, tail, alpha_max, scope, return_nodes
+        statistic, tail, alpha_max, scope, ties, random_state, return_nodes
             As for `scan`.
 
         Returns
@@ -212,31 +230,83 @@ class Background:
         ValueError
             As for `scan`, and if an image cannot be in the background.
         """
-        found = self._core.scan(node_values(x), True, statistic, tail, alpha_max, scope, return_nodes)
+        found = self._core.scan(
+            node_values(x), True, statistic, tail, alpha_max, scope, ties, random_state, return_nodes
+        )
         return ScanResult._from_core(found, self.n_nodes)
 
-    def rank_histogram(self, x: Any, tail: str = "upper", alpha_max: float = 0.5) -> np.ndarray:
+    def rank_histogram(
+        self,
+        x: Any,
+        tail: str = "upper",
+        alpha_max: float = 0.5,
+        ties: str = "upper",
+        random_state: int = 0,
+        leave_one_out: bool = False,
+    ) -> np.ndarray:
         """Count the nodes of each image at each p-value up to `alpha_max`.
 
         The histograms of disjoint sets of nodes add up to that of their union: layers, or machines, can count apart
-        and be scanned as one.
+        and be scanned as one by `scan_histograms`.
 
         Parameters
         ----------
-        x, tail, alpha_max
+        x, tail, alpha_max, random_state
             As for `scan`.
+        ties : {"upper", "midrank", "random"}
+            As for `p_values`.
+        leave_one_out : bool
+            Whether the images are in the background, each to be ranked among the others.
 
         Returns
         -------
         ndarray of shape (N, K), uint32
-            One column for each of the K p-values up to `alpha_max` that M background values can lead to, increasing.
+            One column for each of the K p-values up to `alpha_max` that M background values can lead to, increasing;
+            M - 1 values with `leave_one_out`.
 
         Raises
         ------
         ValueError
             As for `scan`.
         """
-        return self._core.rank_histogram(node_values(x), tail, alpha_max)
+        return self._core.rank_histogram(node_values(x), leave_one_out, tail, alpha_max, ties, random_state)
+
+    def summarise(
+        self,
+        x: Any,
+        summary: str,
+        tail: str = "upper",
+        ties: str = "upper",
+        random_state: int = 0,
+        leave_one_out: bool = False,
+    ) -> np.ndarray:
+        """Put all p-values of each image in one number, without a choice of a subset: what a scan has to beat.
+
+        Parameters
+        ----------
+        x : array-like of shape (N, J)
+        summary : {"mean-p", "minimum-p", "fisher"}
+            1 - mean p, ln (1 / min p), or 2 sum ln (1 / p).
+        tail, ties, random_state
+            As for `p_values`.
+        leave_one_out : bool
+            Whether the images are in the background, each to be ranked among the others.
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+            Higher is more anomalous.
+
+        Raises
+        ------
+        ValueError
+            As for `p_values`, and if the summary is unknown.
+
+        References
+        ----------
+        R. A. Fisher, Statistical Methods for Research Workers, 1925, section 21.1.
+        """
+        return self._core.summarise(node_values(x), leave_one_out, summary, tail, ties, random_state)
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"

@@ -7,8 +7,11 @@ and a background a list of images. The core computes the same, bit for bit.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import combinations
+from typing import Any
 
 __all__ = [
     "brute_force",
@@ -17,20 +20,55 @@ __all__ = [
     "p_value",
     "p_value_range",
     "phi",
+    "random_ranks",
     "rank_histogram",
     "scan",
     "scan_image",
+    "scan_ranges",
+    "steps",
+    "summary",
     "thresholds",
 ]
 
 
-def p_value(x: float, column: Sequence[float], tail: str = "upper") -> float:
+def p_value(
+    x: float,
+    column: Sequence[float],
+    tail: str = "upper",
+    ties: str = "upper",
+    random_rank: Fraction = Fraction(0),
+) -> float:
     """Compute the empirical p-value of a value among the background values of its node (the paper, section 3.1).
+
+    `random_rank` in [0, 1) picks a grid point of the range where ties are "random".
 
     >>> p_value(2.0, [1.0, 2.0, 3.0])
     0.75
+    >>> p_value(2.0, [1.0, 2.0, 3.0], ties="midrank")
+    0.5
     """
-    return p_value_range(x, column, tail)[1]
+    low, high = steps(x, column, tail)
+    n_steps = len(column) + 1
+    if ties == "midrank":
+        return (low + high) / (2 * n_steps)
+    if ties == "random":
+        return (low + 1 + math.floor(random_rank * (high - low))) / n_steps
+    return high / n_steps
+
+
+def steps(x: float, column: Sequence[float], tail: str = "upper") -> tuple[int, int]:
+    """Count in which steps of 1 / (M + 1) the p-value's range begins, every tie counted as less extreme, and ends.
+
+    >>> steps(2.0, [1.0, 2.0, 3.0])
+    (1, 3)
+    """
+    upper = sum(z > x for z in column), sum(z >= x for z in column) + 1
+    lower = sum(z < x for z in column), sum(z <= x for z in column) + 1
+    if tail == "upper":
+        return upper
+    if tail == "lower":
+        return lower
+    return 2 * min(upper[0], lower[0]), min(len(column) + 1, 2 * min(upper[1], lower[1]))
 
 
 def p_value_range(x: float, column: Sequence[float], tail: str = "upper") -> tuple[float, float]:
@@ -39,28 +77,46 @@ def p_value_range(x: float, column: Sequence[float], tail: str = "upper") -> tup
     >>> p_value_range(2.0, [1.0, 2.0, 3.0])
     (0.25, 0.75)
     """
-    m = len(column)
-    upper = sum(z > x for z in column) / (m + 1), (sum(z >= x for z in column) + 1) / (m + 1)
-    lower = sum(z < x for z in column) / (m + 1), (sum(z <= x for z in column) + 1) / (m + 1)
-    if tail == "upper":
-        return upper
-    if tail == "lower":
-        return lower
-    return min(1.0, 2 * min(upper[0], lower[0])), min(1.0, 2 * min(upper[1], lower[1]))
+    low, high = steps(x, column, tail)
+    return low / (len(column) + 1), high / (len(column) + 1)
 
 
-def thresholds(n_samples: int, tail: str = "upper", alpha_max: float = 0.5) -> list[float]:
+def random_ranks(image: Sequence[float], random_state: int = 0) -> list[Fraction]:
+    """Draw a number in [0, 1) for each node, from the seed and the image's values alone (SplitMix64).
+
+    >>> [round(float(u), 3) for u in random_ranks([0.0, 0.0, 1.0])]
+    [0.379, 0.226, 0.619]
+    """
+
+    def mix(x: int) -> int:
+        x = (x + 0x9E3779B97F4A7C15) % 2**64
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return x ^ (x >> 31)
+
+    seed = mix(random_state)
+    for x in image:
+        seed = mix(seed ^ int.from_bytes(struct.pack("<d", x + 0.0), "little"))
+    return [Fraction(mix(seed ^ node), 2**64) for node in range(len(image))]
+
+
+def thresholds(n_samples: int, tail: str = "upper", alpha_max: float = 0.5, ties: str = "upper") -> list[float]:
     """List the p-values that `n_samples` background values can lead to, up to `alpha_max`.
 
     >>> thresholds(3)
     [0.25, 0.5]
     """
-    sides = 2 if tail == "two-sided" else 1
-    grid = {min(1.0, sides * ((rank + 1) / (n_samples + 1))) for rank in range(n_samples + 1)}
+    n_steps = n_samples + 1
+    if ties == "upper":
+        sides = 2 if tail == "two-sided" else 1
+        grid = {min(1.0, sides * ((rank + 1) / n_steps)) for rank in range(n_steps)}
+    else:
+        parts = 2 * n_steps if ties == "midrank" else n_steps
+        grid = {step / parts for step in range(1, parts + 1)}
     return sorted(alpha for alpha in grid if alpha <= alpha_max)
 
 
-def phi(statistic: str, alpha: float, n_alpha: int, n: int) -> float:
+def phi(statistic: str, alpha: float, n_alpha: float, n: int) -> float:
     """Score n p-values of which `n_alpha` are at most alpha (the paper, table 3).
 
     >>> phi("kolmogorov-smirnov", 0.25, 4, 4)
@@ -101,6 +157,44 @@ def scan(
     return score, threshold, [node for node, p in enumerate(p_values) if p <= threshold]
 
 
+def scan_ranges(
+    ranges: Sequence[tuple[int, int]],
+    n_steps: int,
+    statistic: str = "berk-jones",
+    alpha_max: float = 0.5,
+    scope: str = "subset",
+) -> tuple[float, float, list[int]]:
+    """Find the highest-scoring subset where a node counts with the share of its range that lies within [0, alpha].
+
+    Ranges are in steps of 1 / `n_steps`. For each threshold the best subset is a prefix in the order of that share
+    (McFowland et al. 2013).
+
+    >>> scan_ranges([(0, 4), (4, 5)], n_steps=8)  # log(2)
+    (0.6931471805599453, 0.5, [0])
+    """
+    score, threshold, subset = 0.0, 0.0, list[int]()
+    for step in range(1, n_steps + 1):
+        alpha = step / n_steps
+        if alpha > alpha_max:
+            break
+        shares = [min(1.0, max(0.0, (step - low) / (high - low))) for low, high in ranges]
+        for least in sorted(set(shares) - {0.0}, reverse=True):
+            members = [node for node, share in enumerate(shares) if share >= least]
+            n_alpha = sum(sorted((shares[node] for node in members), reverse=True))
+            candidate = phi(statistic, alpha, n_alpha, len(members) if scope == "subset" else len(ranges))
+            if candidate > score:
+                score, threshold, subset = candidate, alpha, members
+    return score, threshold, subset
+
+
+def _p_values(
+    image: Sequence[float], background: Sequence[Sequence[float]], tail: str, ties: str, random_state: int
+) -> list[float]:
+    columns = list(zip(*background, strict=True)) if background else [()] * len(image)
+    draws = random_ranks(image, random_state)
+    return [p_value(x, column, tail, ties, u) for x, column, u in zip(image, columns, draws, strict=True)]
+
+
 def scan_image(
     image: Sequence[float],
     background: Sequence[Sequence[float]],
@@ -108,37 +202,50 @@ def scan_image(
     tail: str = "upper",
     alpha_max: float = 0.5,
     scope: str = "subset",
+    ties: str = "upper",
+    random_state: int = 0,
 ) -> tuple[float, float, list[int]]:
-    """Scan one image against background images: p-values, then `scan`.
+    """Scan one image against background images: p-values, then `scan`; or ranges, then `scan_ranges`.
 
     >>> scan_image([2.0, 0.5], [[0.0, 1.0], [0.5, 2.0], [1.0, 3.0]])  # log(4)
     (1.3862943611198906, 0.25, [0])
     """
+    if ties != "range":
+        return scan(_p_values(image, background, tail, ties, random_state), statistic, alpha_max, scope)
     columns = list(zip(*background, strict=True)) if background else [()] * len(image)
-    p_values = [p_value(x, column, tail) for x, column in zip(image, columns, strict=True)]
-    return scan(p_values, statistic, alpha_max, scope)
+    ranges = [steps(x, column, tail) for x, column in zip(image, columns, strict=True)]
+    return scan_ranges(ranges, len(background) + 1, statistic, alpha_max, scope)
 
 
-def leave_one_out(
-    background: Sequence[Sequence[float]],
-    statistic: str = "berk-jones",
-    tail: str = "upper",
-    alpha_max: float = 0.5,
-    scope: str = "subset",
-) -> list[tuple[float, float, list[int]]]:
-    """Scan every background image against all the others."""
-    return [
-        scan_image(image, [*background[:n], *background[n + 1 :]], statistic, tail, alpha_max, scope)
-        for n, image in enumerate(background)
-    ]
+def leave_one_out(background: Sequence[Sequence[float]], **options: Any) -> list[tuple[float, float, list[int]]]:
+    """Scan every background image against all the others, with the options of `scan_image`."""
+    return [scan_image(image, [*background[:n], *background[n + 1 :]], **options) for n, image in enumerate(background)]
 
 
 def rank_histogram(
-    image: Sequence[float], background: Sequence[Sequence[float]], tail: str = "upper", alpha_max: float = 0.5
+    image: Sequence[float],
+    background: Sequence[Sequence[float]],
+    tail: str = "upper",
+    alpha_max: float = 0.5,
+    ties: str = "upper",
+    random_state: int = 0,
 ) -> list[int]:
     """Count the nodes of one image at each threshold of `thresholds`."""
-    p_values = [p_value(x, column, tail) for x, column in zip(image, zip(*background, strict=True), strict=True)]
-    return [p_values.count(alpha) for alpha in thresholds(len(background), tail, alpha_max)]
+    p_values = _p_values(image, background, tail, ties, random_state)
+    return [p_values.count(alpha) for alpha in thresholds(len(background), tail, alpha_max, ties)]
+
+
+def summary(kind: str, p_values: Sequence[float]) -> float:
+    """Put all p-values of an image in one number, higher for smaller ones.
+
+    >>> summary("mean-p", [0.25, 0.75])
+    0.5
+    """
+    if kind == "mean-p":
+        return 1 - sum(p_values) / len(p_values)
+    if kind == "minimum-p":
+        return math.log(1 / min(p_values))
+    return 2 * sum(math.log(1 / p) for p in p_values)
 
 
 def brute_force(

@@ -1,4 +1,4 @@
-"""The scan of p-values that came from anywhere, and what every scan returns."""
+"""The scans of p-values and of rank histograms that came from anywhere, and what every scan returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from . import _core
 from ._validation import probabilities
 
-__all__ = ["ScanResult", "scan"]
+__all__ = ["ScanResult", "scan", "scan_histograms"]
 
 # What the core returns: scores, alphas, sizes, and the index arrays of the subsets.
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]
@@ -150,3 +150,57 @@ def scan(
     p_values = probabilities(p_values)
     found = _core.scan(p_values, statistic, alpha_max, scope, return_nodes)
     return ScanResult._from_core(found, p_values.shape[1])
+
+
+def scan_histograms(
+    histograms: Sequence[np.ndarray],
+    n_samples: int,
+    n_nodes: int,
+    tails: Sequence[str],
+    statistic: str = "berk-jones",
+    alpha_max: float = 0.5,
+    scope: str = "subset",
+    ties: str = "upper",
+) -> tuple[ScanResult, np.ndarray]:
+    """Scan the union of disjoint sets of nodes, from the rank histograms of each: layers of a network, as one.
+
+    Parameters
+    ----------
+    histograms : sequence of ndarray of shape (N, K), uint32
+        What `Background.rank_histogram` counted in each set, for the same images among as many background images.
+    n_samples : int
+        The number of background images, one less if the counts left one out.
+    n_nodes : int
+        The number of nodes in all sets together.
+    tails : sequence of str
+        The tail that each set was ranked by.
+    statistic, alpha_max, scope, ties
+        As for `Background.scan`, and as the sets were ranked; no "range".
+
+    Returns
+    -------
+    ScanResult
+        Without the subsets: histograms do not know the nodes.
+    ndarray of shape (N, number of sets), int64
+        How many nodes of each set are in the subset.
+
+    Raises
+    ------
+    ValueError
+        If there is no set, they differ in number from the tails or among each other in their images, or a histogram
+        has not one column for each threshold.
+
+    Examples
+    --------
+    >>> from subsetscan import Background
+    >>> values, image = np.array([[0.0, 1.0], [0.5, 2.0], [1.0, 3.0]]), np.array([[2.0, 0.5]])
+    >>> counts = [Background(values[:, [n]]).rank_histogram(image[:, [n]]) for n in range(2)]
+    >>> result, shares = scan_histograms(counts, n_samples=3, n_nodes=2, tails=["upper", "upper"])
+    >>> result.scores.round(3), shares
+    (array([1.386]), array([[1, 0]]))
+    """
+    if len(histograms) != len(tails):
+        raise ValueError(f"{len(histograms)} histograms but {len(tails)} tails")
+    counts = [np.asarray(histogram, dtype=np.uint32) for histogram in histograms]
+    found, shares = _core.scan_histograms(counts, list(tails), ties, n_samples, n_nodes, statistic, alpha_max, scope)
+    return ScanResult._from_core(found, n_nodes), shares

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
-use subsetscan_core::{AlphaMax, Background, Interrupt, Keep, ScanOptions, Tail, Values};
+use subsetscan_core::{AlphaMax, Background, Interrupt, Keep, Membership, ScanOptions, Tail, Values};
 
 /// ReLU-like values, about half of them exactly zero, from a small deterministic generator.
 fn layer(n_images: usize, n_nodes: usize, seed: u64) -> Array2<f32> {
@@ -35,16 +35,16 @@ fn stages(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(images.len() as u64));
     group.bench_function("scan 256 images", |bench| {
         let images = Values::F32(images.view());
-        bench.iter(|| background.scan(black_box(&images), &options, false, &never).unwrap());
+        bench.iter(|| background.scan(black_box(&images), &options, Membership::Outside, false, &never).unwrap());
     });
     group.bench_function("scan 256 images with nodes", |bench| {
         let images = Values::F32(images.view());
-        bench.iter(|| background.scan(black_box(&images), &options, true, &never).unwrap());
+        bench.iter(|| background.scan(black_box(&images), &options, Membership::Outside, true, &never).unwrap());
     });
     group.throughput(Throughput::Elements(one.len() as u64));
     group.bench_function("scan 1 image", |bench| {
         let image = Values::F32(one);
-        bench.iter(|| background.scan(black_box(&image), &options, false, &never).unwrap());
+        bench.iter(|| background.scan(black_box(&image), &options, Membership::Outside, false, &never).unwrap());
     });
     group.finish();
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::memory::zeros;
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, Tail, thresholds};
+use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
 use crate::value::{KeyBlock, Value, Values, not_a_number};
 use crate::{Error, Interrupt};
 
@@ -34,7 +34,7 @@ impl Keep {
         let Keep::Scans { tail, alpha_max } = self else { return (n_samples, n_samples) };
         // One more than there are thresholds: leave-one-out counts the image itself, and the value after the last
         // threshold's is what tells which nodes are beyond it.
-        let depth = thresholds(tail, n_samples, alpha_max).len() + 1;
+        let depth = thresholds(tail.into(), n_samples, alpha_max).len() + 1;
         let low = if tail.looks_down() { depth } else { 0 };
         let high = if tail.looks_up() { depth } else { 0 };
         if low + high < n_samples { (low, high) } else { (n_samples, n_samples) }
@@ -156,7 +156,11 @@ impl<V: Value> Background<V> {
     }
 
     /// Refuse a scan that looks at values which were not kept.
-    pub(crate) fn check_scan(&self, tail: Tail, alpha_max: AlphaMax) -> Result<(), Error> {
+    pub(crate) fn check_scan(&self, ranking: Ranking, alpha_max: AlphaMax) -> Result<(), Error> {
+        let Ranking { tail, ties, .. } = ranking;
+        if ties != Ties::Upper {
+            return self.check_whole(&format!("ties {:?}", ties.name()));
+        }
         match self.keep {
             Keep::Scans { tail: kept_tail, alpha_max: kept } if tail != kept_tail || alpha_max > kept => {
                 Err(self.compact_error(describe(tail, alpha_max)))

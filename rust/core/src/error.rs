@@ -58,6 +58,19 @@ pub enum Error {
         /// Its column.
         node: usize,
     },
+    /// Something that needs one p-value for each node was asked for with ties that keep their range.
+    #[error(
+        "ties \"range\" leave every node a range of p-values; this needs one: \"upper\", \"midrank\" or \"random\""
+    )]
+    Ranges,
+    /// Rank histograms that are not those of the images and the grid.
+    #[error("expected rank histograms of {} images and {} thresholds, got shape {received:?}", expected.0, expected.1)]
+    Histograms {
+        /// Images and thresholds.
+        expected: (usize, usize),
+        /// The shape received.
+        received: (usize, usize),
+    },
     /// A compact background was asked for something it did not keep.
     #[error("this background is compact: it serves {kept} only; build it whole for {asked}")]
     Compact {

@@ -10,14 +10,15 @@
 //!
 //! ```
 //! use ndarray::array;
-//! use subsetscan_core::{Background, Interrupt, Keep, ScanOptions, Values};
+//! use subsetscan_core::{Background, Interrupt, Keep, Membership, ScanOptions, Values};
 //!
 //! let clean = array![[0.0_f32, 1.0], [0.5, 2.0], [1.0, 3.0]];
 //! let never = Interrupt::default();
 //! let background = Background::new(&clean.view(), Keep::Everything, &never)?;
 //!
 //! let image = array![[2.0_f32, 0.5]];
-//! let found = background.scan(&Values::F32(image.view()), &ScanOptions::default(), true, &never)?;
+//! let options = ScanOptions::default();
+//! let found = background.scan(&Values::F32(image.view()), &options, Membership::Outside, true, &never)?;
 //! assert_eq!(found.scores, [4.0_f64.ln()]); // one node with p = 1/4
 //! assert_eq!(found.nodes.unwrap().indices, [0]);
 //! # Ok::<(), subsetscan_core::Error>(())
@@ -31,16 +32,20 @@ mod interrupt;
 mod memory;
 mod name;
 pub mod pvalue;
+mod range;
 mod rank;
 mod scan;
 mod statistic;
+mod summary;
 mod value;
 
 pub use background::{Background, BackgroundBuilder, Keep};
 pub use error::Error;
 pub use interrupt::Interrupt;
 pub use name::Named;
-pub use pvalue::{AlphaMax, Tail};
-pub use scan::{NodeSubsets, Scan, ScanOptions, Scope, scan_p_values};
+pub use pvalue::{AlphaMax, Ranking, Tail, Ties};
+pub use rank::Membership;
+pub use scan::{NodeSubsets, Part, Scan, ScanOptions, Scope, scan_histograms, scan_p_values};
 pub use statistic::Statistic;
+pub use summary::Summary;
 pub use value::{Value, Values};

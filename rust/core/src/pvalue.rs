@@ -1,8 +1,9 @@
-//! Ranks to p-values: the tails, the ranges, and the grid of thresholds that p-values can take.
+//! Ranks to p-values: the tails, the ranges, what ties mean, and the grid of thresholds that p-values can take.
 //!
 //! With M background values, c of them at least as large as x, the upper-tail p-value of x is (c + 1) / (M + 1)
 //! (the paper, section 3.1). The lower tail counts those at most as large. The two-sided p-value is twice the smaller
-//! of both, at most 1.
+//! of both, at most 1. Where background values equal x the p-value has a range, from (number larger) / (M + 1) up to
+//! that value (McFowland et al. 2013), and [`Ties`] says which part of it counts.
 
 use crate::Error;
 use crate::name::Named;
@@ -30,17 +31,6 @@ impl Tail {
     #[must_use]
     pub fn p_value(self, rank: usize, n_samples: usize) -> f64 {
         let one_sided = (rank + 1) as f64 / (n_samples + 1) as f64;
-        self.both_sides(one_sided)
-    }
-
-    /// The lower end of the p-value's range: as if every tied background value were less extreme.
-    #[must_use]
-    pub fn p_min(self, n_more_extreme: usize, n_samples: usize) -> f64 {
-        let one_sided = n_more_extreme as f64 / (n_samples + 1) as f64;
-        self.both_sides(one_sided)
-    }
-
-    fn both_sides(self, one_sided: f64) -> f64 {
         match self {
             Tail::Upper | Tail::Lower => one_sided,
             Tail::TwoSided => (2.0 * one_sided).min(1.0),
@@ -53,6 +43,70 @@ impl Tail {
 
     pub(crate) fn looks_down(self) -> bool {
         self != Tail::Upper
+    }
+}
+
+/// Which part of its range a p-value takes where background values equal the image's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ties {
+    /// The upper end: every tie counts as at least as extreme (the paper).
+    #[default]
+    Upper,
+    /// The middle.
+    Midrank,
+    /// Any of the grid's points within, with the same chance.
+    Random,
+    /// All of it: a node counts with the share of its range that lies below alpha (McFowland et al. 2013).
+    Range,
+}
+
+impl Named for Ties {
+    const WHAT: &'static str = "treatment of ties";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("upper", Ties::Upper), ("midrank", Ties::Midrank), ("random", Ties::Random), ("range", Ties::Range)];
+}
+
+/// How values are turned into p-values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ranking {
+    /// Which values are extreme.
+    pub tail: Tail,
+    /// What ties mean.
+    pub ties: Ties,
+    /// Seeds [`Ties::Random`]. The draws depend on it and on the image alone, not on the images beside it.
+    pub seed: u64,
+}
+
+impl From<Tail> for Ranking {
+    fn from(tail: Tail) -> Self {
+        Ranking { tail, ..Ranking::default() }
+    }
+}
+
+/// A p-value's range in steps of 1 / (M + 1): from `low`, exclusive, to `high`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub low: usize,
+    pub high: usize,
+}
+
+impl Steps {
+    /// The range of a value that `larger` of `n_samples` background values exceed, `smaller` fall below and the
+    /// others equal.
+    pub fn new(tail: Tail, larger: usize, smaller: usize, n_samples: usize) -> Self {
+        let upper = (larger, n_samples - smaller + 1);
+        let lower = (smaller, n_samples - larger + 1);
+        let (low, high) = match tail {
+            Tail::Upper => upper,
+            Tail::Lower => lower,
+            Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_samples + 1)),
+        };
+        Steps { low, high }
+    }
+
+    /// The share of the range up to `step`.
+    pub fn overlap(self, step: usize) -> f64 {
+        if step >= self.high { 1.0 } else { step.saturating_sub(self.low) as f64 / (self.high - self.low) as f64 }
     }
 }
 
@@ -83,13 +137,21 @@ impl TryFrom<f64> for AlphaMax {
     }
 }
 
-/// The p-values up to `alpha_max` that ranks can lead to, in increasing order: one entry a rank, beginning with rank 0.
+/// The p-values up to `alpha_max` that ranks can lead to, in increasing order.
 ///
-/// Two-sided ranks beyond the middle all mean p = 1; they share the last entry.
+/// With [`Ties::Upper`] one entry a rank, beginning with rank 0; two-sided ranks beyond the middle all mean p = 1 and
+/// share the last entry. With the others every step of 1 / (M + 1), or of half of that for [`Ties::Midrank`].
 #[must_use]
-pub fn thresholds(tail: Tail, n_samples: usize, alpha_max: AlphaMax) -> Vec<f64> {
-    let mut grid: Vec<f64> =
-        (0..=n_samples).map(|rank| tail.p_value(rank, n_samples)).take_while(|p| *p <= alpha_max.get()).collect();
+pub fn thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Vec<f64> {
+    let Ranking { tail, ties, .. } = ranking;
+    let n_steps = n_samples + 1;
+    let fine = |parts: usize| (1..=parts * n_steps).map(move |step| step as f64 / (parts * n_steps) as f64);
+    let small = |p: &f64| *p <= alpha_max.get();
+    let mut grid: Vec<f64> = match ties {
+        Ties::Upper => (0..=n_samples).map(|rank| tail.p_value(rank, n_samples)).take_while(small).collect(),
+        Ties::Midrank => fine(2).take_while(small).collect(),
+        Ties::Random | Ties::Range => fine(1).take_while(small).collect(),
+    };
     grid.dedup();
     grid
 }
@@ -108,7 +170,8 @@ mod tests {
 
     #[test]
     fn thresholds_end_at_alpha_max() {
-        let grid = |tail, m, alpha_max| thresholds(tail, m, AlphaMax::try_from(alpha_max).expect("in range"));
+        let grid =
+            |tail: Tail, m, alpha_max| thresholds(tail.into(), m, AlphaMax::try_from(alpha_max).expect("in range"));
         assert_eq!(grid(Tail::Upper, 3, 0.5), [0.25, 0.5]);
         assert_eq!(grid(Tail::Upper, 3, 0.499), [0.25]);
         assert_eq!(grid(Tail::Lower, 3, 1.0), [0.25, 0.5, 0.75, 1.0]);
@@ -116,5 +179,22 @@ mod tests {
         assert_eq!(grid(Tail::TwoSided, 3, 1.0), [0.5, 1.0]);
         assert_eq!(grid(Tail::Upper, 3, 0.2), [0.0; 0]);
         assert_eq!(grid(Tail::Upper, 0, 1.0), [1.0]);
+    }
+
+    #[test]
+    fn ties_refine_the_grid() {
+        let grid = |tail, ties| thresholds(Ranking { tail, ties, seed: 0 }, 3, AlphaMax::default());
+        assert_eq!(grid(Tail::Upper, Ties::Midrank), [0.125, 0.25, 0.375, 0.5]);
+        assert_eq!(grid(Tail::TwoSided, Ties::Upper), [0.5]);
+        assert_eq!(grid(Tail::TwoSided, Ties::Range), [0.25, 0.5]);
+    }
+
+    #[test]
+    fn ranges_overlap_with_thresholds() {
+        let zero = Steps::new(Tail::Lower, 3, 0, 7); // four of seven tie
+        assert_eq!(zero, Steps { low: 0, high: 5 });
+        assert_eq!([0, 1, 5, 7].map(|step| zero.overlap(step)), [0.0, 0.2, 1.0, 1.0]);
+        assert_eq!(Steps::new(Tail::Upper, 3, 0, 7), Steps { low: 3, high: 8 });
+        assert_eq!(Steps::new(Tail::TwoSided, 3, 0, 7), Steps { low: 0, high: 8 });
     }
 }

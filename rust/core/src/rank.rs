@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, Axis, Ix2, Ix3};
+use ndarray::{Array2, Array3, ArrayView2, Axis, Ix2, Ix3, s};
 use rayon::prelude::*;
 
 use crate::background::{Background, NODE_BLOCK};
 use crate::memory::zeros;
-use crate::pvalue::{AlphaMax, Tail, thresholds};
+use crate::pvalue::{AlphaMax, Ranking, Steps, Tail, Ties, thresholds};
 use crate::value::{KeyBlock, Value, Values};
 use crate::{Error, Interrupt};
 
@@ -33,17 +33,30 @@ fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) 
     }
 }
 
+/// The range of a value among a whole column.
+fn steps<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, own: usize) -> Steps {
+    let larger = column.len() - count_at_most(column, at_most);
+    let smaller = column.len() - count_at_least(column, at_least);
+    Steps::new(tail, larger, smaller, column.len() - own)
+}
+
+/// Whether no value of a column is that of the image, which therefore is not a row of the background.
+fn is_missing<K: Ord>(column: &[K], at_least: &K, at_most: &K) -> bool {
+    count_at_least(column, at_least) + count_at_most(column, at_most) <= column.len()
+}
+
 /// Who is ranked among the background images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Membership {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Membership {
     /// Images that are not among them.
+    #[default]
     Outside,
     /// Background images, each among the others: its own value does not count (leave-one-out).
     Inside,
 }
 
 impl Membership {
-    fn own_values(self) -> usize {
+    pub(crate) fn own_values(self) -> usize {
         usize::from(self == Membership::Inside)
     }
 }
@@ -51,16 +64,16 @@ impl Membership {
 /// The bins of a rank histogram: one for each threshold up to `alpha_max`.
 #[derive(Debug, Clone)]
 pub(crate) struct Bins {
-    tail: Tail,
+    ranking: Ranking,
     membership: Membership,
     thresholds: Vec<f64>,
 }
 
 impl Bins {
     /// The bins for ranks among `n_samples` background images, or among all but one of them.
-    pub fn new(tail: Tail, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
-        let thresholds = thresholds(tail, n_samples - membership.own_values(), alpha_max);
-        Bins { tail, membership, thresholds }
+    pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
+        let thresholds = thresholds(ranking, n_samples - membership.own_values(), alpha_max);
+        Bins { ranking, membership, thresholds }
     }
 
     /// The p-value of each bin, increasing.
@@ -81,7 +94,58 @@ impl Bins {
     /// Whether two-sided ranks beyond the last bin's belong to the last bin as well: all of them mean p = 1.
     #[allow(clippy::float_cmp)] // p-values are capped at exactly 1
     fn last_is_open(&self) -> bool {
-        self.tail == Tail::TwoSided && self.thresholds.last() == Some(&1.0)
+        self.ranking.tail == Tail::TwoSided && self.thresholds.last() == Some(&1.0)
+    }
+}
+
+/// Mix the bits of a number: the finaliser of `SplitMix64` (Steele, Lea, Flood 2014).
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// A number for each image that depends on the seed and on all of its values, and on nothing else.
+fn image_seeds(images: &Values<'_>, rows: &Range<usize>, seed: u64) -> Vec<u64> {
+    fn of<V: Value>(view: &ArrayView2<'_, V>, rows: &Range<usize>, seed: u64) -> Vec<u64> {
+        let bits = |value: &V| (value.to_f64() + 0.0).to_bits(); // both zeros are one
+        let rows = view.slice(s![rows.clone(), ..]);
+        rows.outer_iter().map(|row| row.iter().fold(mix(seed), |seed, value| mix(seed ^ bits(value)))).collect()
+    }
+    match images {
+        Values::F16(view) => of(view, rows, seed),
+        Values::F32(view) => of(view, rows, seed),
+        Values::F64(view) => of(view, rows, seed),
+    }
+}
+
+/// A number below `n`, drawn for a node of an image.
+#[allow(clippy::cast_possible_truncation)] // below n, which fits
+fn draw(image_seed: u64, node: usize, n: usize) -> usize {
+    let bits = mix(image_seed ^ node as u64);
+    ((u128::from(bits) * n as u128) >> 64) as usize
+}
+
+/// Turns a value that ties into one p-value of its range, in grid points.
+struct TieBreaker {
+    ties: Ties,
+    seeds: Vec<u64>,
+}
+
+impl TieBreaker {
+    fn new(ranking: Ranking, images: &Values<'_>, rows: &Range<usize>) -> Self {
+        let seeds = if ranking.ties == Ties::Random { image_seeds(images, rows, ranking.seed) } else { Vec::new() };
+        TieBreaker { ties: ranking.ties, seeds }
+    }
+
+    /// The position in the grid of [`thresholds`], counted from 0.
+    fn position(&self, steps: Steps, image: usize, node: usize) -> usize {
+        match self.ties {
+            Ties::Midrank => steps.low + steps.high - 1,
+            Ties::Random => steps.low + draw(self.seeds[image], node, steps.high - steps.low),
+            Ties::Upper | Ties::Range => steps.high - 1,
+        }
     }
 }
 
@@ -147,15 +211,25 @@ impl<V: Value> Background<V> {
         mut visit: impl FnMut(usize, usize, usize),
     ) -> Result<(), Error> {
         let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
+        let Ranking { tail, ties, .. } = bins.ranking;
+        if ties != Ties::Upper {
+            let breaker = TieBreaker::new(bins.ranking, images, rows);
+            return self.for_each_range(images, rows, nodes, tail, bins.membership, interrupt, |image, node, steps| {
+                let bin = breaker.position(steps, image, node);
+                if bin < n_bins {
+                    visit(image, node, bin);
+                }
+            });
+        }
         let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
             let (top, bottom) = (self.top(node, depth), self.bottom(node, depth));
             for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
                 // Most values are ordinary, and one comparison tells.
-                if bins.tail == Tail::Upper && top.len() == depth && top.first().is_none_or(|least| at_least <= least) {
+                if tail == Tail::Upper && top.len() == depth && top.first().is_none_or(|least| at_least <= least) {
                     continue;
                 }
-                let rank = rank(bins.tail, top, bottom, at_least, at_most);
+                let rank = rank(tail, top, bottom, at_least, at_most);
                 if rank < own {
                     return Err(Error::NotInBackground { image: rows.start + image, node });
                 }
@@ -168,7 +242,31 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// Nodes of one image whose p-value falls in bin `last` or an earlier one: those beyond one value of their column.
+    /// Visit the range of every value. Only whole backgrounds know them.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn for_each_range(
+        &self,
+        images: &Values<'_>,
+        rows: &Range<usize>,
+        nodes: Range<usize>,
+        tail: Tail,
+        membership: Membership,
+        interrupt: &Interrupt,
+        mut visit: impl FnMut(usize, usize, Steps),
+    ) -> Result<(), Error> {
+        for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
+            let column = self.all(node);
+            for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
+                if membership == Membership::Inside && is_missing(column, at_least, at_most) {
+                    return Err(Error::NotInBackground { image: rows.start + image, node });
+                }
+                visit(image, node, steps(tail, column, at_least, at_most, membership.own_values()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Nodes of one image whose p-value falls in bin `last` or an earlier one.
     pub(crate) fn nodes_up_to(
         &self,
         images: &Values<'_>,
@@ -177,18 +275,12 @@ impl<V: Value> Background<V> {
         last: usize,
         interrupt: &Interrupt,
     ) -> Result<Vec<i32>, Error> {
-        let nth = last + bins.membership.own_values();
         let mut found = Vec::new();
-        for_each_node::<V>(images, &(image..image + 1), 0..self.n_nodes(), interrupt, |node, block, n| {
-            let (top, bottom) = (self.top(node, nth + 1), self.bottom(node, nth + 1));
-            // The value that must be passed is the first of `top` or the last of `bottom`; without one, all pass.
-            let above = bins.tail.looks_up() && (top.len() <= nth || block.at_least(n)[0] > top[0]);
-            let below = bins.tail.looks_down() && (bottom.len() <= nth || block.at_most(n)[0] < bottom[nth]);
-            if above || below {
+        self.for_each_bin(images, &(image..image + 1), 0..self.n_nodes(), bins, interrupt, |_, node, bin| {
+            if bin <= last {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
                 found.push(node as i32);
             }
-            Ok(())
         })?;
         Ok(found)
     }
@@ -204,13 +296,15 @@ impl<V: Value> Background<V> {
     pub fn rank_histogram(
         &self,
         images: &Values<'_>,
-        tail: Tail,
+        ranking: Ranking,
         alpha_max: AlphaMax,
+        membership: Membership,
         interrupt: &Interrupt,
     ) -> Result<Array2<u32>, Error> {
         self.check_nodes(images)?;
-        self.check_scan(tail, alpha_max)?;
-        let bins = Bins::new(tail, alpha_max, self.n_samples(), Membership::Outside);
+        self.check_scan(ranking, alpha_max)?;
+        one_p_value(ranking.ties)?;
+        let bins = Bins::new(ranking, alpha_max, self.n_samples(), membership);
         let (n_images, _) = images.dim();
         let tiles = image_tiles(n_images, bins.n_bins());
         let mut histograms = zeros(Ix2(n_images, bins.n_bins()))?;
@@ -230,12 +324,21 @@ impl<V: Value> Background<V> {
     ///
     /// # Errors
     ///
-    /// If the number of nodes is not the background's, a value is NaN, or the background is compact.
-    pub fn p_values(&self, images: &Values<'_>, tail: Tail, interrupt: &Interrupt) -> Result<Array2<f64>, Error> {
+    /// If the number of nodes is not the background's, a value is NaN, the background is compact, or ties are to keep
+    /// their range.
+    pub fn p_values(&self, images: &Values<'_>, ranking: Ranking, interrupt: &Interrupt) -> Result<Array2<f64>, Error> {
         self.check_whole("p-values")?;
+        one_p_value(ranking.ties)?;
         let m = self.n_samples();
-        let p_values = self.for_each_value(images, interrupt, |column, at_least, at_most| {
-            [tail.p_value(rank(tail, column, column, at_least, at_most), m)]
+        let whole = AlphaMax::try_from(1.0)?;
+        let grid = thresholds(ranking, m, whole);
+        let breaker = TieBreaker::new(ranking, images, &(0..images.dim().0));
+        let p_values = self.for_each_value(images, interrupt, |image, node, column, at_least, at_most| {
+            [if ranking.ties == Ties::Upper {
+                ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)
+            } else {
+                grid[breaker.position(steps(ranking.tail, column, at_least, at_most, 0), image, node)]
+            }]
         })?;
         Ok(p_values.remove_axis(Axis(2)))
     }
@@ -245,19 +348,13 @@ impl<V: Value> Background<V> {
     ///
     /// # Errors
     ///
-    /// As for [`Background::p_values`].
+    /// If the number of nodes is not the background's, a value is NaN, or the background is compact.
     pub fn p_value_ranges(&self, images: &Values<'_>, tail: Tail, interrupt: &Interrupt) -> Result<Array3<f64>, Error> {
         self.check_whole("p-value ranges")?;
-        let m = self.n_samples();
-        self.for_each_value(images, interrupt, |column, at_least, at_most| {
-            let larger = m - count_at_most(column, at_most);
-            let smaller = m - count_at_least(column, at_least);
-            let more_extreme = match tail {
-                Tail::Upper => larger,
-                Tail::Lower => smaller,
-                Tail::TwoSided => larger.min(smaller),
-            };
-            [tail.p_min(more_extreme, m), tail.p_value(rank(tail, column, column, at_least, at_most), m)]
+        let n_steps = (self.n_samples() + 1) as f64;
+        self.for_each_value(images, interrupt, |_, _, column, at_least, at_most| {
+            let Steps { low, high } = steps(tail, column, at_least, at_most, 0);
+            [low as f64 / n_steps, high as f64 / n_steps]
         })
     }
 
@@ -266,7 +363,7 @@ impl<V: Value> Background<V> {
         &self,
         images: &Values<'_>,
         interrupt: &Interrupt,
-        compute: impl Fn(&[V::Key], &V::Key, &V::Key) -> [f64; W] + Sync,
+        compute: impl Fn(usize, usize, &[V::Key], &V::Key, &V::Key) -> [f64; W] + Sync,
     ) -> Result<Array3<f64>, Error> {
         self.check_nodes(images)?;
         let n_images = images.dim().0;
@@ -278,7 +375,8 @@ impl<V: Value> Background<V> {
                 for_each_node::<V>(images, &rows, 0..self.n_nodes(), interrupt, |node, block, n| {
                     let keys = block.at_least(n).iter().zip(block.at_most(n));
                     for (image, (at_least, at_most)) in keys.enumerate() {
-                        for (w, number) in compute(self.all(node), at_least, at_most).into_iter().enumerate() {
+                        let numbers = compute(rows.start + image, node, self.all(node), at_least, at_most);
+                        for (w, number) in numbers.into_iter().enumerate() {
                             tile[(image, node, w)] = number;
                         }
                     }
@@ -288,6 +386,11 @@ impl<V: Value> Background<V> {
         )?;
         Ok(numbers)
     }
+}
+
+/// Refuse ties that keep their range where each value needs one p-value.
+pub(crate) fn one_p_value(ties: Ties) -> Result<(), Error> {
+    if ties == Ties::Range { Err(Error::Ranges) } else { Ok(()) }
 }
 
 /// Visit nodes in order with the keys of a few images, read block by block.

@@ -3,13 +3,14 @@
 //! For a fixed threshold alpha the best subset of one image is all nodes with p <= alpha (the LTSS property, Neill
 //! 2012; the paper, section 3.2). So only as many subsets need a look as there are distinct p-values.
 
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, Tail};
-use crate::rank::{Bins, Membership, image_tiles};
+use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
+use crate::range;
+use crate::rank::{Bins, Membership, image_tiles, one_p_value};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
@@ -34,8 +35,8 @@ impl Named for Scope {
 pub struct ScanOptions {
     /// What a subset is scored by.
     pub statistic: Statistic,
-    /// Which values are extreme.
-    pub tail: Tail,
+    /// How values are turned into p-values.
+    pub ranking: Ranking,
     /// The largest threshold.
     pub alpha_max: AlphaMax,
     /// What the subset is held against.
@@ -83,17 +84,17 @@ impl Scan {
 }
 
 /// One image's result.
-struct Found {
-    best: Best,
-    nodes: Vec<i32>,
+pub(crate) struct Found {
+    pub best: Best,
+    pub nodes: Vec<i32>,
 }
 
 /// The highest score, the threshold that gives it, and how many p-values are at most that.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Best {
-    score: f64,
-    alpha: f64,
-    size: u64,
+pub(crate) struct Best {
+    pub score: f64,
+    pub alpha: f64,
+    pub size: u64,
 }
 
 impl Best {
@@ -117,49 +118,30 @@ impl Best {
 }
 
 impl<V: Value> Background<V> {
-    /// Scan images that are not in the background.
+    /// Scan images, either ones that are not in the background, or background images, each among all the others: the
+    /// scores of clean images that were not seen.
     ///
     /// # Errors
     ///
-    /// If the number of nodes is not the background's, a value is NaN, or the background is compact and did not keep
-    /// what this scan looks at.
+    /// If the number of nodes is not the background's, a value is NaN, the background is compact and did not keep
+    /// what this scan looks at, or an image that should be in the background is seen not to be.
     pub fn scan(
         &self,
         images: &Values<'_>,
         options: &ScanOptions,
-        with_nodes: bool,
-        interrupt: &Interrupt,
-    ) -> Result<Scan, Error> {
-        self.scan_as(Membership::Outside, images, options, with_nodes, interrupt)
-    }
-
-    /// Scan background images, each among all the others: the scores of clean images that were not seen.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Background::scan`], and if an image is seen not to be in the background.
-    pub fn leave_one_out(
-        &self,
-        images: &Values<'_>,
-        options: &ScanOptions,
-        with_nodes: bool,
-        interrupt: &Interrupt,
-    ) -> Result<Scan, Error> {
-        self.scan_as(Membership::Inside, images, options, with_nodes, interrupt)
-    }
-
-    fn scan_as(
-        &self,
         membership: Membership,
-        images: &Values<'_>,
-        options: &ScanOptions,
         with_nodes: bool,
         interrupt: &Interrupt,
     ) -> Result<Scan, Error> {
         self.check_nodes(images)?;
-        self.check_scan(options.tail, options.alpha_max)?;
-        let bins = Bins::new(options.tail, options.alpha_max, self.n_samples(), membership);
+        self.check_scan(options.ranking, options.alpha_max)?;
+        let bins = Bins::new(options.ranking, options.alpha_max, self.n_samples(), membership);
         let (n_images, n_nodes) = images.dim();
+        if options.ranking.ties == Ties::Range {
+            let scan_image = |image| range::scan_image(self, images, image, options, membership, with_nodes, interrupt);
+            let found = (0..n_images).into_par_iter().map(scan_image).collect::<Result<Vec<_>, Error>>()?;
+            return Ok(Scan::of(found, with_nodes));
+        }
         let tiles = image_tiles(n_images, bins.n_bins());
         let scan_image = |image: usize, histogram: &[u32]| {
             let counts = histogram.iter().map(|count| u64::from(*count));
@@ -229,4 +211,69 @@ pub fn scan_p_values(
         })
         .collect::<Result<Vec<_>, Error>>()?;
     Ok(Scan::of(found, with_nodes))
+}
+
+/// The rank histograms of some images over one set of nodes, as [`Background::rank_histogram`] counts them.
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
+    /// One row an image.
+    pub histograms: ArrayView2<'a, u32>,
+    /// How its values were ranked.
+    pub ranking: Ranking,
+}
+
+/// Scan the union of disjoint sets of nodes, from their rank histograms among the same `n_samples` background images.
+///
+/// Returns the scan, and how many nodes of each part are in the subset: (images, parts).
+///
+/// # Errors
+///
+/// If there is no part, the parts differ in their number of images, or one has another number of bins than its ranking
+/// has thresholds up to `options.alpha_max`. `options.ranking` is not looked at.
+pub fn scan_histograms(
+    parts: &[Part<'_>],
+    n_samples: usize,
+    n_nodes: usize,
+    options: &ScanOptions,
+) -> Result<(Scan, Array2<i64>), Error> {
+    let Some(first) = parts.first() else { return Err(Error::NoNodes) };
+    let n_images = first.histograms.nrows();
+    let mut grids = Vec::new();
+    for part in parts {
+        one_p_value(part.ranking.ties)?;
+        let grid = thresholds(part.ranking, n_samples, options.alpha_max);
+        let expected = (n_images, grid.len());
+        if part.histograms.dim() != expected {
+            return Err(Error::Histograms { expected, received: part.histograms.dim() });
+        }
+        grids.push(grid);
+    }
+    // Tails and ties differ in their grids; a threshold that two have in common is equal to the bit.
+    let mut all: Vec<f64> = grids.concat();
+    all.sort_unstable_by(f64::total_cmp);
+    all.dedup();
+    let places: Vec<Vec<usize>> = grids
+        .iter()
+        .map(|grid| grid.iter().map(|alpha| all.partition_point(|other| other < alpha)).collect())
+        .collect();
+    let found: Vec<(Found, Vec<i64>)> = (0..n_images)
+        .into_par_iter()
+        .map(|image| {
+            let mut counts = vec![0_u64; all.len()];
+            for (part, places) in parts.iter().zip(&places) {
+                let row = part.histograms.row(image);
+                row.iter().zip(places).for_each(|(count, place)| counts[*place] += u64::from(*count));
+            }
+            let best = Best::of(all.iter().copied().zip(counts), options.statistic, options.scope, n_nodes);
+            let shares = parts.iter().zip(&grids).map(|(part, grid)| {
+                let end = grid.partition_point(|alpha| *alpha <= best.alpha);
+                part.histograms.row(image).iter().take(end).map(|count| i64::from(*count)).sum()
+            });
+            let shares = shares.collect();
+            (Found { best, nodes: Vec::new() }, shares)
+        })
+        .collect();
+    let (found, shares): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let shares = Array2::from_shape_fn((n_images, parts.len()), |(image, part)| shares[image][part]);
+    Ok((Scan::of(found, false), shares))
 }

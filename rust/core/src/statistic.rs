@@ -30,7 +30,11 @@ impl Statistic {
     /// The score of n p-values of which `n_alpha` are at most alpha.
     #[must_use]
     pub fn phi(self, alpha: f64, n_alpha: u64, n: u64) -> f64 {
-        let (n_alpha, n) = (n_alpha as f64, n as f64);
+        self.phi_of_shares(alpha, n_alpha as f64, n as f64)
+    }
+
+    /// The same where a p-value may count in part.
+    pub(crate) fn phi_of_shares(self, alpha: f64, n_alpha: f64, n: f64) -> f64 {
         let excess = n_alpha - n * alpha;
         if excess <= 0.0 {
             return 0.0; // also keeps alpha = 1 away from the divisions below

@@ -10,10 +10,13 @@ use pyo3::prelude::*;
 /// The compiled core of subsetscan; `subsetscan` itself is the documented face.
 #[pymodule]
 mod _core {
-    use numpy::{IntoPyArray, PyArray2, PyArray3, PyReadonlyArray2};
+    use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray2};
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
-    use subsetscan_core::{AlphaMax, Keep, Named, ScanOptions, Scope, Statistic, Tail, scan_p_values};
+    use subsetscan_core::{
+        AlphaMax, Keep, Membership, Named, Part, Ranking, ScanOptions, Scope, Statistic, Summary, Tail, Ties,
+        scan_p_values,
+    };
 
     use crate::arrays::{AnyBackground, AnyBuilder, PyScan, PyValues, dtype_of, hand_back, keep_from, with_background};
     use crate::running::{run, to_py};
@@ -85,9 +88,14 @@ mod _core {
             py: Python<'py>,
             images: PyValues<'_>,
             tail: &str,
+            ties: &str,
+            seed: u64,
         ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-            let (images, tail) = (images.view(), Tail::by_name(tail).map_err(to_py)?);
-            let p = with_background!(&self.0, background => run(py, |stop| background.p_values(&images, tail, stop)))?;
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let p = with_background!(
+                &self.0,
+                background => run(py, |stop| background.p_values(&images, ranking, stop))
+            )?;
             Ok(p.into_pyarray(py))
         }
 
@@ -105,23 +113,28 @@ mod _core {
             Ok(ranges.into_pyarray(py))
         }
 
+        #[allow(clippy::too_many_arguments)] // one for each parameter
         fn rank_histogram<'py>(
             &self,
             py: Python<'py>,
             images: PyValues<'_>,
+            leave_one_out: bool,
             tail: &str,
             alpha_max: f64,
+            ties: &str,
+            seed: u64,
         ) -> PyResult<Bound<'py, PyArray2<u32>>> {
-            let (images, tail) = (images.view(), Tail::by_name(tail).map_err(to_py)?);
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
             let alpha_max = AlphaMax::try_from(alpha_max).map_err(to_py)?;
+            let membership = membership(leave_one_out);
             let histogram = with_background!(
                 &self.0,
-                background => run(py, |stop| background.rank_histogram(&images, tail, alpha_max, stop))
+                background => run(py, |stop| background.rank_histogram(&images, ranking, alpha_max, membership, stop))
             )?;
             Ok(histogram.into_pyarray(py))
         }
 
-        #[allow(clippy::too_many_arguments)] // one for each parameter of the scan
+        #[allow(clippy::too_many_arguments)]
         fn scan<'py>(
             &self,
             py: Python<'py>,
@@ -131,17 +144,37 @@ mod _core {
             tail: &str,
             alpha_max: f64,
             scope: &str,
+            ties: &str,
+            seed: u64,
             return_nodes: bool,
         ) -> PyResult<PyScan<'py>> {
-            let (images, options) = (images.view(), options(statistic, tail, alpha_max, scope)?);
-            let scan = with_background!(&self.0, background => run(py, |stop| {
-                if leave_one_out {
-                    background.leave_one_out(&images, &options, return_nodes, stop)
-                } else {
-                    background.scan(&images, &options, return_nodes, stop)
-                }
-            }))?;
+            let options = options(statistic, ranking(tail, ties, seed)?, alpha_max, scope)?;
+            let (images, membership) = (images.view(), membership(leave_one_out));
+            let scan = with_background!(
+                &self.0,
+                background => run(py, |stop| background.scan(&images, &options, membership, return_nodes, stop))
+            )?;
             Ok(hand_back(py, scan))
+        }
+
+        #[allow(clippy::too_many_arguments)]
+        fn summarise<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            leave_one_out: bool,
+            summary: &str,
+            tail: &str,
+            ties: &str,
+            seed: u64,
+        ) -> PyResult<Bound<'py, PyArray1<f64>>> {
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let (summary, membership) = (Summary::by_name(summary).map_err(to_py)?, membership(leave_one_out));
+            let scores = with_background!(
+                &self.0,
+                background => run(py, |stop| background.summarise(&images, summary, ranking, membership, stop))
+            )?;
+            Ok(scores.into_pyarray(py))
         }
     }
 
@@ -185,7 +218,7 @@ mod _core {
         scope: &str,
         return_nodes: bool,
     ) -> PyResult<PyScan<'py>> {
-        let options = options(statistic, "upper", alpha_max, scope)?;
+        let options = options(statistic, Ranking::default(), alpha_max, scope)?;
         let p_values = p_values.as_array();
         let scan = run(py, |stop| {
             scan_p_values(&p_values, options.statistic, options.alpha_max, options.scope, return_nodes, stop)
@@ -193,10 +226,40 @@ mod _core {
         Ok(hand_back(py, scan))
     }
 
-    fn options(statistic: &str, tail: &str, alpha_max: f64, scope: &str) -> PyResult<ScanOptions> {
+    #[pyfunction]
+    #[allow(clippy::too_many_arguments)]
+    fn scan_histograms<'py>(
+        py: Python<'py>,
+        histograms: Vec<PyReadonlyArray2<'_, u32>>,
+        tails: Vec<String>,
+        ties: &str,
+        n_samples: usize,
+        n_nodes: usize,
+        statistic: &str,
+        alpha_max: f64,
+        scope: &str,
+    ) -> PyResult<(PyScan<'py>, Bound<'py, PyArray2<i64>>)> {
+        let options = options(statistic, Ranking::default(), alpha_max, scope)?;
+        let mut parts = Vec::new();
+        for (histograms, tail) in histograms.iter().zip(&tails) {
+            parts.push(Part { histograms: histograms.as_array(), ranking: ranking(tail, ties, 0)? });
+        }
+        let (scan, shares) = run(py, |_| subsetscan_core::scan_histograms(&parts, n_samples, n_nodes, &options))?;
+        Ok((hand_back(py, scan), shares.into_pyarray(py)))
+    }
+
+    fn ranking(tail: &str, ties: &str, seed: u64) -> PyResult<Ranking> {
+        Ok(Ranking { tail: Tail::by_name(tail).map_err(to_py)?, ties: Ties::by_name(ties).map_err(to_py)?, seed })
+    }
+
+    fn membership(leave_one_out: bool) -> Membership {
+        if leave_one_out { Membership::Inside } else { Membership::Outside }
+    }
+
+    fn options(statistic: &str, ranking: Ranking, alpha_max: f64, scope: &str) -> PyResult<ScanOptions> {
         Ok(ScanOptions {
             statistic: Statistic::by_name(statistic).map_err(to_py)?,
-            tail: Tail::by_name(tail).map_err(to_py)?,
+            ranking,
             alpha_max: AlphaMax::try_from(alpha_max).map_err(to_py)?,
             scope: Scope::by_name(scope).map_err(to_py)?,
         })

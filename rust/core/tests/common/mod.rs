@@ -3,7 +3,7 @@
 
 use ndarray::Array2;
 use proptest::prelude::*;
-use subsetscan_core::{AlphaMax, Scope, Statistic, Tail};
+use subsetscan_core::{AlphaMax, Ranking, Scope, Statistic, Tail, Ties};
 
 /// Background and images over the same nodes: few distinct values, so that ties abound.
 #[derive(Debug, Clone)]
@@ -48,6 +48,11 @@ pub fn tail() -> impl Strategy<Value = Tail> {
     prop_oneof![Just(Tail::Upper), Just(Tail::Lower), Just(Tail::TwoSided)]
 }
 
+pub fn ranking() -> impl Strategy<Value = Ranking> {
+    let ties = prop_oneof![Just(Ties::Upper), Just(Ties::Midrank), Just(Ties::Random), Just(Ties::Range)];
+    (tail(), ties, any::<u64>()).prop_map(|(tail, ties, seed)| Ranking { tail, ties, seed })
+}
+
 pub fn statistic() -> impl Strategy<Value = Statistic> {
     prop_oneof![Just(Statistic::BerkJones), Just(Statistic::HigherCriticism), Just(Statistic::KolmogorovSmirnov)]
 }
@@ -69,6 +74,56 @@ pub fn p_values(background: &Array2<f64>, images: &Array2<f64>, tail: Tail) -> A
             Tail::TwoSided => (2.0 * upper.min(lower)).min(1.0),
         }
     })
+}
+
+/// The range of every p-value by counting, image by image.
+pub fn p_value_ranges(background: &Array2<f64>, images: &Array2<f64>, tail: Tail) -> impl Iterator<Item = (f64, f64)> {
+    let high = p_values(background, images, tail);
+    let n_steps = (background.nrows() + 1) as f64;
+    images
+        .indexed_iter()
+        .map(|(place, x)| {
+            let larger = background.column(place.1).iter().filter(|z| *z > x).count() as f64 / n_steps;
+            let smaller = background.column(place.1).iter().filter(|z| *z < x).count() as f64 / n_steps;
+            let low = match tail {
+                Tail::Upper => larger,
+                Tail::Lower => smaller,
+                Tail::TwoSided => 2.0 * larger.min(smaller),
+            };
+            (low, high[place])
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+/// The highest score over ALL subsets of an image's nodes, each counting with its range's overlap with [0, alpha].
+pub fn brute_force_ranges(ranges: &[(f64, f64)], statistic: Statistic, scope: Scope, grid: &[f64]) -> f64 {
+    let phi = |alpha: f64, sum: f64, n: f64| {
+        let excess = sum - n * alpha;
+        if n == 0.0 || excess <= 1e-12 {
+            return 0.0;
+        }
+        let x = sum / n;
+        match statistic {
+            Statistic::BerkJones => {
+                let zeros = if x < 1.0 { (1.0 - x) * ((1.0 - x) / (1.0 - alpha)).ln() } else { 0.0 };
+                n * (x * (x / alpha).ln() + zeros)
+            }
+            Statistic::HigherCriticism => excess / (n * alpha * (1.0 - alpha)).sqrt(),
+            Statistic::KolmogorovSmirnov => excess / n.sqrt(),
+        }
+    };
+    let mut best = 0.0_f64;
+    for subset in 0_u32..1 << ranges.len() {
+        let members: Vec<_> = (0..ranges.len()).filter(|node| subset >> node & 1 == 1).collect();
+        for &alpha in grid {
+            let share = |(low, high): (f64, f64)| ((alpha - low) / (high - low)).clamp(0.0, 1.0);
+            let sum = members.iter().map(|node| share(ranges[*node])).sum();
+            let n = if scope == Scope::All { ranges.len() } else { members.len() };
+            best = best.max(phi(alpha, sum, n as f64));
+        }
+    }
+    best
 }
 
 /// The highest score over ALL subsets of an image's nodes and all thresholds of the grid.
