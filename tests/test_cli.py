@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from subsetscan import SubsetScanDetector
+from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 pytest.importorskip("typer")
@@ -206,6 +206,34 @@ def test_wrong_calls(run, arguments, message):
     assert error.startswith("subsetscan: ")
 
 
+def test_combined_p_values(scan, folder, tmp_path, autoencoder):
+    output = scan(f"--out={tmp_path}", "--layers=encode,decode", "--combine=fisher", "--ties=midrank", "--quiet")
+    assert "combined" in output.out
+    with (tmp_path / "scores.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["space"] == "combined"]
+    detector = SubsetScanDetector(ties="midrank", random_state=0)
+    scanner = ModelScanner(KerasLayers(autoencoder, ["encode", "decode"]), detector)
+    scanner.fit(np.load(folder / "background.npy"))
+    expected = scanner.p_values(np.load(folder / "input.npy"), combine="fisher")
+    assert [float(row["p_value"]) for row in rows] == expected.tolist()
+    output = scan(f"--out={tmp_path}", "--combine=min", "--calibration=none", "--quiet", code=2)
+    assert output.err == "subsetscan: p-values are what is combined: choose a calibration\n"
+
+
+def test_explain(run, folder, tmp_path):
+    model = f"--model={folder / 'model.keras'}"
+    run("fit", model, f"--background={folder / 'background.npy'}", f"--out={tmp_path / 'fitted'}", "--quiet")
+    asked = ["explain", model, f"--fitted={tmp_path / 'fitted'}", f"--input={folder / 'input.npy'}"]
+    output = run(*asked, "--index=2", f"--out={tmp_path / 'out'}")
+    assert "leading channels (nodes)" in output.out
+    told = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert list(told) == ["encode", "pool", "up", "decode"]
+    assert all(sum(space["channels"]) == space["size"] for space in told.values())
+    assert (tmp_path / "out" / "explanation.png").read_bytes().startswith(b"\x89PNG")
+    output = run(*asked, "--index=15", f"--out={tmp_path / 'out'}", code=2)
+    assert output.err.endswith("input.npy holds 15 images, there is no image 15\n")
+
+
 def test_demo(run, tmp_path):
     out = tmp_path / "demo"
     done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1")
@@ -258,7 +286,8 @@ def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == [
-        "subsetscan: warning: 10 null scores cannot give a p-value of at most 0.05: the smallest is 0.0909. predict "
-        "will flag nothing; give more clean images, or a higher false_positive_rate"
+        "subsetscan: warning: 10 null scores cannot give a p-value of at most 0.05: the smallest is "
+        "1 / (10 + 1) = 0.0909; calibrate with at least 19 clean images, or ask for a higher false_positive_rate; "
+        "predict will flag nothing"
     ]
     assert done.stdout.splitlines()[-1] == f"wrote scores.csv, summary.json, scores.png to {tmp_path}/out/"

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.calibration import plan
+from subsetscan import Background, ModelScanner, SubsetScanDetector, scan
+from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
+from subsetscan.detectors import ClassConditionalDetector, SummaryDetector
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError, Space
+from subsetscan.spaces.base import as_rows
+from subsetscan.tails import choose_tails
 
 
 @pytest.mark.parametrize("calibration", ["holdout", "leave-one-out", None])
@@ -73,7 +76,7 @@ def test_save_and_load(images, tmp_path):
     scanner.save(tmp_path / "saved")
     loaded = ModelScanner.load(tmp_path / "saved", Pixels((8, 8, 1)), batch_size=10)
     assert np.array_equal(loaded.p_values(images)["pixels"], scanner.p_values(images)["pixels"])
-    assert loaded.detector.get_params() == detector.get_params()
+    assert loaded.detectors["pixels"].get_params() == detector.get_params()
 
     with pytest.raises(ValueError, match=r"was saved for spaces with the nodes \{'pixels': 64\}, got \{'pixels': 16\}"):
         ModelScanner.load(tmp_path / "saved", Pixels((4, 4, 1)))
@@ -92,7 +95,7 @@ def test_what_is_no_scanner(images):
         ModelScanner([])
     with pytest.raises(TypeError, match="expected spaces of subsetscan.spaces, got str"):
         ModelScanner(["conv2d_1"])
-    with pytest.raises(TypeError, match="expected a SubsetScanDetector, got int"):
+    with pytest.raises(TypeError, match="expected a SubsetScanDetector or another of subsetscan.detectors, got int"):
         ModelScanner(Pixels((8, 8, 1)), 5)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         ModelScanner(Pixels((8, 8, 1)), batch_size=0)
@@ -110,3 +113,171 @@ def test_what_is_no_scanner(images):
         ModelScanner(Pixels((8, 8, 1)), batch_size=7).fit(holed)
     with pytest.raises(ValueError, match=r"images must have a first axis that counts them, got shape \(\)"):
         scanner.fit(np.float32(0))
+
+
+def test_combined_p_values_are_calibrated_again(autoencoder, images):
+    spaces = [KerasLayers(autoencoder, ["encode", "decode"]), ReconstructionError(autoencoder)]
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1, calibration_fraction=0.5)
+    scanner = ModelScanner(spaces, detector).fit(images[:60])
+    apart = scanner.p_values(images[60:])
+    for combine in ("min", "fisher", "cauchy"):
+        together = scanner.p_values(images[60:], combine=combine)
+        assert together.shape == (30,)
+        null = np.column_stack([null_p_values(scanner.detectors_[name].null_scores_) for name in scanner.names])
+        scores = combined_scores(np.column_stack(list(apart.values())), combine)
+        assert np.array_equal(together, conformal_p_values(scores, combined_scores(null, combine)))
+    one = {"decode": apart["decode"]}
+    excess = scanner.combine(one, "min") - apart["decode"]  # never too small, and too large by one step at most
+    assert ((excess >= 0) & (excess <= 1 / 31 + 1e-12)).all()
+    with pytest.raises(ValueError, match="unknown combination 'max'"):
+        scanner.p_values(images, combine="max")
+    with pytest.raises(ValueError, match="nothing to combine: p-values of encode, decode, reconstruction_error"):
+        scanner.combine({}, "min")
+
+
+@pytest.mark.parametrize("calibration", ["holdout", "leave-one-out", None])
+@pytest.mark.parametrize("ties", ["upper", "midrank"])
+def test_layers_are_scanned_as_one(autoencoder, images, calibration, ties, tmp_path):
+    space = KerasLayers(autoencoder, ["encode", "decode"])
+    shared = {"calibration": calibration, "random_state": 0, "false_positive_rate": 0.1, "ties": ties}
+    detectors = {"encode": SubsetScanDetector(tail="lower", **shared), "decode": SubsetScanDetector(**shared)}
+    scanner = ModelScanner(space, detectors, joint=True, batch_size=16).fit(images[:60])
+    found = scanner.scan(images[60:])["joint"]
+    rows = plan(60, calibration, 0.25, 0).background
+    values = space.transform(images)
+    p = np.concatenate(
+        [
+            Background(values[name][rows]).p_values(values[name][60:], detector.tail, ties)
+            for name, detector in detectors.items()
+        ],
+        axis=1,
+    )
+    expected = scan(p)
+    assert np.array_equal(found.scores, expected.scores)
+    assert np.array_equal(found.sizes, expected.sizes)
+    n_encoded = values["encode"].shape[1]
+    first = (p[:, :n_encoded] <= expected.alphas[:, np.newaxis]).sum(axis=1) / expected.sizes
+    assert found.shares["encode"] == pytest.approx(first)
+    assert sum(found.shares.values()) == pytest.approx(np.ones(30))
+
+    scanner.save(tmp_path)
+    loaded = ModelScanner.load(tmp_path, space)
+    assert np.array_equal(loaded.scan(images[60:])["joint"].scores, found.scores)
+    if calibration:
+        assert len(scanner.p_values(images[60:])["joint"]) == 30
+        assert np.array_equal(loaded.p_values(images)["joint"], scanner.p_values(images)["joint"])
+    if calibration == "leave-one-out":
+        own = np.concatenate(
+            [Background(values[n][:60]).p_values(values[n][:60], d.tail) for n, d in detectors.items()], 1
+        )
+        assert len(scanner._joint.null_scores) == len(own)
+
+
+def test_what_is_not_scanned_as_one(autoencoder):
+    space = KerasLayers(autoencoder, ["encode", "decode"])
+    for detectors, message in [
+        ({"encode": SubsetScanDetector(), "decode": SummaryDetector()}, "decode has SummaryDetector"),
+        ({"encode": SubsetScanDetector(), "decode": SubsetScanDetector(scope="all")}, "with the same statistic"),
+        (SubsetScanDetector(ties="range"), 'which ties="range" does not have'),
+        ({"encode": SubsetScanDetector()}, "detectors are given for encode; the spaces are encode, decode"),
+        (
+            {"encode": SubsetScanDetector(), "decode": SubsetScanDetector(calibration=None)},
+            "must calibrate on the same images",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ModelScanner(space, detectors, joint=True)
+
+
+def test_other_detectors_give_p_values(images):
+    detector = SummaryDetector(random_state=0, false_positive_rate=0.1)
+    scanner = ModelScanner(Pixels((8, 8, 1)), detector, batch_size=7).fit(images[:60])
+    alone = SummaryDetector(random_state=0, false_positive_rate=0.1).fit(images[:60].reshape(60, -1))
+    assert np.array_equal(scanner.p_values(images)["pixels"], alone.p_values(images.reshape(90, -1)))
+    with pytest.raises(TypeError, match="SummaryDetector of pixels finds no subset: ask for p_values"):
+        scanner.scan(images)
+
+
+def test_classes_have_backgrounds_of_their_own(images, tmp_path):
+    labels = np.arange(90) % 2
+    images = images + labels[:, np.newaxis, np.newaxis, np.newaxis]
+    values = images.reshape(90, -1)
+    base = SubsetScanDetector(random_state=0, false_positive_rate=0.2)
+    detector = ClassConditionalDetector(base, min_class_size=20)
+    alone = ClassConditionalDetector(base, min_class_size=20).fit(values[:60], labels[:60])
+
+    def classify(batch):
+        return np.stack([np.mean(batch, axis=(1, 2, 3)) < 1, np.mean(batch, axis=(1, 2, 3)) >= 1], axis=1)
+
+    given = ModelScanner(Pixels((8, 8, 1)), detector, batch_size=7).fit(images[:60], labels[:60])
+    predicted = ModelScanner(Pixels((8, 8, 1)), detector, classifier=classify, batch_size=7).fit(images[:60])
+    expected = alone.p_values(values, labels)
+    assert np.array_equal(given.p_values(images, labels)["pixels"], expected)
+    assert np.array_equal(predicted.p_values(images)["pixels"], expected)
+    assert np.array_equal(predicted.p_values(images, combine="min"), predicted.combine({"pixels": expected}, "min"))
+    assert predicted.explain(images[3]).spaces["pixels"].p_value == expected[3]
+    found = given.scan(images, labels, return_nodes=True)["pixels"]
+    assert np.array_equal(found.nodes.toarray(), alone.scan(values, labels, return_nodes=True).nodes.toarray())
+
+    given.save(tmp_path)
+    loaded = ModelScanner.load(tmp_path, Pixels((8, 8, 1)), classifier=classify)
+    assert np.array_equal(loaded.p_values(images)["pixels"], expected)
+
+    with pytest.raises(ValueError, match="needs labels, or a classifier that predicts them; got neither"):
+        given.p_values(images)
+    with pytest.raises(ValueError, match="90 images but 89 labels"):
+        given.scan(images, labels[1:])
+    with pytest.raises(ValueError, match=r"these have fewer: 0 \(19\), 1 \(19\)"):
+        ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:38], labels[:38])
+
+
+def test_your_own_images_calibrate(autoencoder, images):
+    space = KerasLayers(autoencoder, ["encode", "decode"])
+    scanner = ModelScanner(space, SubsetScanDetector(calibration=None), joint=True).fit(images[:40])
+    assert not scanner.is_calibrated
+    with pytest.raises(ValueError, match="or call calibrate"):
+        scanner.p_values(images)
+    scanner.calibrate(images[40:60])
+    assert scanner.is_calibrated
+    assert len(scanner._joint.null_scores) == 20
+    p = scanner.p_values(images[60:])
+    assert p["joint"].min() >= 1 / 21
+    values = space.transform(images)
+    alone = SubsetScanDetector(calibration=None).fit(values["encode"][:40]).calibrate(values["encode"][40:60])
+    assert np.array_equal(p["encode"], alone.p_values(values["encode"][60:]))
+
+
+def test_an_explanation_tells_where(images):
+    altered = images[70].copy()
+    altered[2:4, 5, 0] += 3
+    detector = SubsetScanDetector(random_state=0, scope="all", false_positive_rate=0.1)
+    scanner = ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:60])
+    explanation = scanner.explain(altered)
+    space = explanation.spaces["pixels"]
+    found = scanner.scan(altered[np.newaxis], return_nodes=True)["pixels"]
+    assert np.array_equal(space.nodes, found.mask(0, (8, 8, 1)))
+    assert space.nodes[2:4, 5, 0].all()
+    assert space.size == found.sizes[0] == space.channels().sum() == space.positions().sum()
+    assert space.positions().shape == (8, 8)
+    told = explanation.as_dict()["pixels"]
+    assert told["n_nodes"] == 64
+    assert "pixels" in str(explanation)
+    assert explanation.ranked() == ["pixels"]
+    nodes, counts = scanner.scan(np.stack([altered] * 3), return_nodes=True)["pixels"].frequent_nodes(2)
+    assert counts.tolist() == [3, 3]
+    assert nodes.tolist() == np.flatnonzero(space.nodes)[:2].tolist()
+    with pytest.raises(ValueError, match="the subsets were not kept"):
+        scanner.scan(images)["pixels"].frequent_nodes()
+
+
+def test_tails_are_chosen_on_harmless_alterations(images):
+    class Both(Space):
+        node_shapes = {"values": (8, 8, 1), "negated": (8, 8, 1)}  # noqa: RUF012
+
+        def transform(self, images):
+            return {"values": as_rows(images), "negated": -as_rows(images)}
+
+    assert choose_tails(Both(), images, images + 0.3) == {"values": "upper", "negated": "lower"}
+    assert choose_tails(Both(), images, images - 0.3, batch_size=9) == {"values": "lower", "negated": "upper"}
+    with pytest.raises(ValueError, match=r"must have one shape, got \(90, 8, 8, 1\) and \(89, 8, 8, 1\)"):
+        choose_tails(Both(), images, images[1:])

@@ -7,9 +7,10 @@ nodes that is jointly most anomalous: non-parametric subset scanning.
 from importlib.metadata import version
 
 from .background import Background
+from .calibration import select
 from .detector import SubsetScanDetector
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan
 
-__all__ = ["Background", "ModelScanner", "ScanResult", "SubsetScanDetector", "scan"]
+__all__ = ["Background", "ModelScanner", "ScanResult", "SubsetScanDetector", "scan", "select"]
 __version__ = version("subsetscan")

@@ -1,16 +1,29 @@
-"""From scores to decisions: which clean images calibrate, conformal p-values, thresholds."""
+"""From scores to decisions: which clean images calibrate, conformal p-values, combinations of them, selections."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
+from scipy import stats
 from sklearn.utils import check_random_state
 
-__all__ = ["CALIBRATIONS", "Plan", "conformal_p_values", "plan", "score_threshold"]
+__all__ = [
+    "CALIBRATIONS",
+    "COMBINATIONS",
+    "Plan",
+    "combined_scores",
+    "conformal_p_values",
+    "null_p_values",
+    "plan",
+    "score_threshold",
+    "select",
+]
 
 CALIBRATIONS = ("holdout", "leave-one-out", None)
+COMBINATIONS = ("min", "fisher", "cauchy")
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,7 @@ def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarra
     Parameters
     ----------
     scores : ndarray of shape (N,)
-    null_scores : ndarray of shape (n,), increasing
+    null_scores : ndarray of shape (n,)
         Scores of clean images that are not in the background.
 
     Returns
@@ -81,7 +94,101 @@ def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarra
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005.
     """
     n = len(null_scores)
-    return (1 + n - np.searchsorted(null_scores, scores, side="left")) / (n + 1)
+    return (1 + n - np.searchsorted(np.sort(null_scores), scores, side="left")) / (n + 1)
+
+
+def null_p_values(null_scores: np.ndarray) -> np.ndarray:
+    """Compute the p-value of each of the clean images that calibrate, among themselves.
+
+    What a combination of several p-values is calibrated by. A further image would add to the count of some of them;
+    without it they are a little too small, and p-values calibrated by them a little too large, never too small.
+
+    Parameters
+    ----------
+    null_scores : ndarray of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        (number of null scores >= its own) / (n + 1)
+    """
+    n = len(null_scores)
+    return (n - np.searchsorted(np.sort(null_scores), null_scores, side="left")) / (n + 1)
+
+
+def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
+    """Combine several p-values of each image in one score, higher for smaller ones, to be calibrated again.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (N, S)
+        S p-values of each image, in (0, 1). They may depend on each other.
+    combine : {"min", "fisher", "cauchy"}
+        1 - min p (Tippett), -2 sum log p (Fisher), or mean tan((0.5 - p) pi) (Cauchy).
+
+    Returns
+    -------
+    ndarray of shape (N,), float64
+
+    Raises
+    ------
+    ValueError
+        If there is no such combination.
+
+    References
+    ----------
+    Y. Liu, J. Xie, Cauchy combination test, JASA 115, 2020, doi:10.1080/01621459.2018.1554485.
+    """
+    if combine == "min":
+        return 1 - p_values.min(axis=1)
+    if combine == "fisher":
+        return -2 * np.log(p_values).sum(axis=1)
+    if combine == "cauchy":
+        return stats.cauchy.isf(p_values).mean(axis=1)
+    raise ValueError(f"unknown combination {combine!r}; known are {', '.join(map(repr, COMBINATIONS))} and None")
+
+
+def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:
+    """Select images so that the expected share of clean ones among them is at most `fdr`.
+
+    Benjamini and Hochberg's procedure. Conformal p-values with the same null scores depend on each other in a way that
+    leaves its guarantee as it is (Bates et al. 2023).
+
+    Parameters
+    ----------
+    p_values : array-like of shape (N,)
+        Calibrated p-values.
+    fdr : float in (0, 1)
+        The false discovery rate.
+
+    Returns
+    -------
+    ndarray of shape (N,), bool
+
+    Raises
+    ------
+    ValueError
+        If `fdr` is outside (0, 1), or a p-value outside [0, 1].
+
+    References
+    ----------
+    Y. Benjamini, Y. Hochberg, Controlling the false discovery rate, 1995;
+    S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, Testing for outliers with conformal p-values, Annals of Statistics
+    51, 2023, doi:10.1214/22-AOS2244.
+
+    Examples
+    --------
+    >>> select([0.001, 0.9, 0.012, 0.04])
+    array([ True, False,  True, False])
+    """
+    if not 0 < fdr < 1:
+        raise ValueError(f"fdr must be in (0, 1), got {fdr}")
+    p_values = np.asarray(p_values, dtype=np.float64)
+    if p_values.ndim != 1:
+        raise ValueError(f"p-values must have 1 dimension, got shape {p_values.shape}")
+    if not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError(f"p-values must be in [0, 1], got {p_values[~((p_values >= 0) & (p_values <= 1))][0]}")
+    return stats.false_discovery_control(p_values) <= fdr if len(p_values) else np.empty(0, bool)
 
 
 def score_threshold(null_scores: np.ndarray, false_positive_rate: float) -> float:
@@ -91,7 +198,7 @@ def score_threshold(null_scores: np.ndarray, false_positive_rate: float) -> floa
 
     Parameters
     ----------
-    null_scores : ndarray of shape (n,), increasing
+    null_scores : ndarray of shape (n,)
     false_positive_rate : float in (0, 1)
 
     Raises
@@ -104,4 +211,4 @@ def score_threshold(null_scores: np.ndarray, false_positive_rate: float) -> floa
     n = len(null_scores)
     attainable = np.arange(1, n + 1) / (n + 1)
     n_allowed = int(np.searchsorted(attainable, false_positive_rate, side="right"))
-    return float(null_scores[n - n_allowed]) if n_allowed else np.inf
+    return float(np.sort(null_scores)[n - n_allowed]) if n_allowed else np.inf

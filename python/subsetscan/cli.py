@@ -1,4 +1,4 @@
-"""The command line: `subsetscan demo`, `scan`, `fit`, `score`, `train`. It parses; the work is done elsewhere."""
+"""The command line: `subsetscan demo`, `scan`, `fit`, `score`, `explain`, `train`. It parses; others do the work."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ Statistic = Annotated[
 Tail = Annotated[Literal["upper", "lower", "two-sided"], typer.Option(help="Which node values are extreme.")]
 AlphaMax = Annotated[float, typer.Option(help="The largest threshold to consider, in (0, 1].")]
 Scope = Annotated[Literal["subset", "all"], typer.Option(help="Hold small p-values against the subset or all nodes.")]
+Ties = Annotated[
+    Literal["upper", "midrank", "random", "range"],
+    typer.Option(help="Which part of its range a p-value takes where background values equal the image's."),
+]
+Combine = Annotated[
+    Literal["min", "fisher", "cauchy"] | None,
+    typer.Option(help="Combine the p-values of all spaces, calibrated again, under the name combined."),
+]
+Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]
 Calibration = Annotated[
     Literal["holdout", "leave-one-out", "none"],
     typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
@@ -95,7 +104,9 @@ def scan(
     tail: Tail = "upper",
     alpha_max: AlphaMax = 0.5,
     scope: Scope = "subset",
+    ties: Ties = "upper",
     calibration: Calibration = "holdout",
+    combine: Combine = None,
     batch_size: BatchSize = 256,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -115,8 +126,9 @@ def scan(
         clean=clean,
         layers=layers,
         reconstruction_error=reconstruction_error,
-        detector=_detector(statistic, tail, alpha_max, scope, calibration, seed),
+        detector=_detector(statistic, tail, alpha_max, scope, ties, calibration, seed),
         out=out,
+        combine=combine,
         batch_size=batch_size,
         progress=not quiet,
         say=typer.echo,
@@ -134,6 +146,7 @@ def fit(
     tail: Tail = "upper",
     alpha_max: AlphaMax = 0.5,
     scope: Scope = "subset",
+    ties: Ties = "upper",
     calibration: Calibration = "holdout",
     batch_size: BatchSize = 256,
     seed: Seed = 0,
@@ -148,7 +161,7 @@ def fit(
         background=background,
         layers=layers,
         reconstruction_error=reconstruction_error,
-        detector=_detector(statistic, tail, alpha_max, scope, calibration, seed),
+        detector=_detector(statistic, tail, alpha_max, scope, ties, calibration, seed),
         out=out,
         batch_size=batch_size,
         progress=not quiet,
@@ -159,10 +172,11 @@ def fit(
 @app.command()
 def score(
     model: Model,
-    fitted: Annotated[Path, typer.Option(help="Folder that `fit` wrote.")],
+    fitted: Fitted,
     input: InputFile,  # noqa: A002 (the option's name)
     out: Out,
     clean: CleanFile = None,
+    combine: Combine = None,
     batch_size: BatchSize = 256,
     quiet: Quiet = False,
 ) -> None:
@@ -176,10 +190,29 @@ def score(
         images=input,
         clean=clean,
         out=out,
+        combine=combine,
         batch_size=batch_size,
         progress=not quiet,
         say=typer.echo,
     )
+
+
+@app.command()
+def explain(
+    model: Model,
+    fitted: Fitted,
+    input: InputFile,  # noqa: A002 (the option's name)
+    out: Out,
+    index: Annotated[int, typer.Option(min=0, help="Which of the images.")] = 0,
+) -> None:
+    """Tell which layers, channels and positions carry an image's subset, with detectors that `fit` kept.
+
+    Prints a table, the most anomalous space first, and writes explanation.json and explanation.png.
+    """
+    from .lab import scan_files
+
+    _start_keras()
+    scan_files.explain(model=model, fitted=fitted, images=input, index=index, out=out, say=typer.echo)
 
 
 @app.command()
@@ -207,13 +240,14 @@ def train(
 
 
 def _detector(
-    statistic: str, tail: str, alpha_max: float, scope: str, calibration: str, seed: int
+    statistic: str, tail: str, alpha_max: float, scope: str, ties: str, calibration: str, seed: int
 ) -> SubsetScanDetector:
     return SubsetScanDetector(
         statistic=statistic,
         tail=tail,
         alpha_max=alpha_max,
         scope=scope,
+        ties=ties,
         calibration=None if calibration == "none" else calibration,
         random_state=seed,
     )

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from tqdm.auto import tqdm
 
 from ._files import whole
-from .calibration import plan
-from .detector import StreamedFit, SubsetScanDetector
+from .calibration import combined_scores, conformal_p_values
+from .detector import SubsetScanDetector
+from .detectors import CalibratedDetector, ClassConditionalDetector, load_detector
+from .detectors.conditional import check_labels
+from .explanation import Explanation, SpaceExplanation
+from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
 from .spaces.base import Space, check_finite, join
 
 __all__ = ["ModelScanner"]
 
 _FORMAT = "subsetscan.ModelScanner"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MANIFEST = "scanner.json"
+_JOINT_FILE = "joint.safetensors"
+
+Detector = CalibratedDetector | ClassConditionalDetector
 
 
 class ModelScanner:
@@ -34,8 +43,14 @@ class ModelScanner:
     ----------
     spaces : Space or sequence of Space
         Those over the same network share their forward passes.
-    detector : SubsetScanDetector, optional
-        Cloned for each name of the spaces.
+    detector : detector or mapping of str to detector, optional
+        A `SubsetScanDetector` by default, or any detector of `subsetscan.detectors`: one that is cloned for each name
+        of the spaces, or one for each name, with a tail of its own, say. All calibrate alike.
+    classifier : callable, optional
+        From a batch of images to their labels (n,), or to scores of classes (n, K), as a Keras model is. It gives the
+        labels that a `ClassConditionalDetector` needs where none are handed in.
+    joint : bool, default False
+        Whether to scan the union of all spaces' nodes as well, under the name "joint".
     batch_size : int, default 256
         Images that are worked on at once. Results do not depend on it.
     progress : bool, default False
@@ -47,15 +62,18 @@ class ModelScanner:
         The names of all spaces.
     node_shapes : dict of str to tuple of int
         The shape in which each name's nodes lie.
-    detectors_ : dict of str to SubsetScanDetector
+    is_calibrated : bool
+        Whether the detectors give p-values.
+    detectors_ : dict of str to detector
         The fitted detectors. They share the images that calibrate.
 
     Raises
     ------
     ValueError
-        If two spaces have the same name, or there is none.
+        If two spaces have the same name, or there is none, or the detectors calibrate in different ways, or cannot be
+        scanned as one.
     TypeError
-        If one of them is no space, or the detector is no SubsetScanDetector.
+        If one of them is no space, or a detector is none.
 
     Examples
     --------
@@ -70,13 +88,17 @@ class ModelScanner:
     def __init__(
         self,
         spaces: Space | Sequence[Space],
-        detector: SubsetScanDetector | None = None,
+        detector: Detector | Mapping[str, Detector] | None = None,
         *,
+        classifier: Callable[[np.ndarray], Any] | None = None,
+        joint: bool = False,
         batch_size: int = 256,
         progress: bool = False,
     ) -> None:
         self.spaces = [spaces] if isinstance(spaces, Space) else list(spaces)
         self.detector = SubsetScanDetector() if detector is None else detector
+        self.classifier = classifier
+        self.joint = joint
         self.batch_size = batch_size
         self.progress = progress
         if not self.spaces:
@@ -84,11 +106,13 @@ class ModelScanner:
         for space in self.spaces:
             if not isinstance(space, Space):
                 raise TypeError(f"expected spaces of subsetscan.spaces, got {type(space).__name__}")
-        if not isinstance(self.detector, SubsetScanDetector):
-            raise TypeError(f"expected a SubsetScanDetector, got {type(self.detector).__name__}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._passes = join(self.spaces)
+        self._joint: JointScan | None = None
+        self.detectors = _detectors_by_name(self.detector, self.names)
+        if joint:
+            JointScan.check(self.detectors)
 
     @property
     def names(self) -> tuple[str, ...]:  # noqa: D102 (the class says it)
@@ -98,7 +122,12 @@ class ModelScanner:
     def node_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {name: shape for space in self.spaces for name, shape in space.node_shapes.items()}
 
-    def fit(self, images: Any) -> ModelScanner:
+    @property
+    def is_calibrated(self) -> bool:  # noqa: D102
+        self._check_fitted()
+        return len(_part(self.detectors_[self.names[0]]).null_scores_) > 0
+
+    def fit(self, images: Any, labels: Any = None) -> ModelScanner:
         """Fit a detector for each name on clean images.
 
         Parameters
@@ -106,6 +135,8 @@ class ModelScanner:
         images : array-like of shape (n, ...)
             Clean images, in memory or mapped from a file. Each passes once through the model; under "leave-one-out"
             each passes twice.
+        labels : array-like of shape (n,), optional
+            Their classes, for a `ClassConditionalDetector`; otherwise what the classifier predicts.
 
         Returns
         -------
@@ -116,75 +147,225 @@ class ModelScanner:
         ------
         ValueError
             If the images have another shape than the model's input, a pixel is not finite, there are too few images,
-            or a parameter of the detector is none of its kind.
+            labels are needed and missing or of another number, or a parameter of a detector is none of its kind.
         """
         images = self._check_images(images)
-        options = self.detector
-        shares = plan(len(images), options.calibration, options.calibration_fraction, options.random_state)
-        fits: dict[str, StreamedFit] = {name: clone(options).start_fit(len(shares.background)) for name in self.names}
-        for values in self._values(images, shares.background, "background"):
+        labels = self._labels(images, labels)
+        planner = next(filter(_is_conditional, self.detectors.values()), self.detectors[self.names[0]])
+        shares = planner.plan(len(images), *_given(planner, labels))
+        fits = {}
+        for name, detector in self.detectors.items():
+            how = (shares, labels) if _is_conditional(detector) else (len(shares.background),)
+            fits[name] = clone(detector).start_fit(*how)
+        for rows, values in self._values(images, shares.background, "background"):
             for name, array in values.items():
-                fits[name].add_background(array)
-        for values in self._values(images, shares.calibration, "calibration"):
+                fits[name].add_background(array, *_given(self.detectors[name], labels, rows))
+        joint = None
+        for rows, values in self._values(images, shares.calibration, "calibration"):
             for name, array in values.items():
-                fits[name].add_calibration(array)
+                fits[name].add_calibration(array, *_given(self.detectors[name], labels, rows))
+            if self.joint:
+                joint = joint or JointScan({name: fit.background for name, fit in fits.items()}, self.detectors)
+                joint.add_null(values, shares.leave_one_out)
         self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
+        self._joint = joint
         return self
 
-    def scan(self, images: Any, return_nodes: bool = False) -> dict[str, ScanResult]:
+    def calibrate(self, images: Any, labels: Any = None) -> ModelScanner:
+        """Take the scores of your own clean images, which must not be in the background, as null scores.
+
+        Parameters
+        ----------
+        images : array-like of shape (n, ...)
+        labels : array-like of shape (n,), optional
+            As for `fit`.
+
+        Raises
+        ------
+        ValueError
+            As for `scan`.
+        """
+        self._check_fitted()
+        images = self._check_images(images)
+        labels = self._labels(images, labels)
+        collected: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
+        if self._joint:
+            self._joint.null_scores = np.empty(0)
+        for _, values in self._values(images, np.arange(len(images)), "calibration"):
+            for name, array in values.items():
+                collected[name].append(array)
+            if self._joint:
+                self._joint.add_null(values, leave_one_out=False)
+        for name, arrays in collected.items():
+            self.detectors_[name].calibrate(np.concatenate(arrays), *_given(self.detectors_[name], labels))
+        return self
+
+    def scan(self, images: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
         """Find the highest-scoring subset of nodes of each image in each space.
 
         Parameters
         ----------
         images : array-like of shape (N, ...)
+        labels : array-like of shape (N,), optional
+            As for `fit`.
         return_nodes : bool
-            Whether to return the subsets as well.
+            Whether to return the subsets as well; the joint scan has none.
 
         Returns
         -------
         dict of str to ScanResult
+            With ``joint=True`` also a `JointScanResult` under "joint".
 
         Raises
         ------
         ValueError
-            If the images have another shape than the model's input, or a pixel is not finite.
+            If the images have another shape than the model's input, or a pixel is not finite, or labels are needed and
+            missing or of another number.
+        TypeError
+            If a detector gives scores without a subset.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
         self._check_fitted()
+        for name, detector in self.detectors.items():
+            if not hasattr(_part(detector), "scan"):
+                raise TypeError(f"{type(_part(detector)).__name__} of {name} finds no subset: ask for p_values")
         images = self._check_images(images)
+        labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
-        for values in self._values(images, np.arange(len(images)), "scan"):
+        joint: list[JointScanResult] = []
+        for rows, values in self._values(images, np.arange(len(images)), "scan"):
             for name, array in values.items():
-                found[name].append(
-                    self.detectors_[name].background_.scan(
-                        array, **self.detectors_[name].scan_options_, return_nodes=return_nodes
-                    )
-                )
-        return {name: ScanResult.concatenate(results) for name, results in found.items()}
+                detector = self.detectors_[name]
+                found[name].append(detector.scan(array, *_given(detector, labels, rows), return_nodes=return_nodes))
+            if self._joint:
+                joint.append(self._joint.scan(values))
+        results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
+        return results | ({"joint": JointScanResult.concatenate(joint)} if joint else {})
 
-    def p_values(self, images: Any) -> dict[str, np.ndarray]:
-        """Compute the calibrated p-value of each image in each space.
+    def p_values(
+        self, images: Any, labels: Any = None, combine: str | None = None
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """Compute the calibrated p-value of each image in each space, or one for all spaces together.
 
         Parameters
         ----------
         images : array-like of shape (N, ...)
+        labels : array-like of shape (N,), optional
+            As for `fit`.
+        combine : {"min", "fisher", "cauchy", None}
+            How to combine the p-values of all spaces: see `subsetscan.calibration.combined_scores`. The combination is
+            calibrated again, as a score of its own.
 
         Returns
         -------
         dict of str to ndarray of shape (N,), float64
+            With ``joint=True`` also under "joint".
+        ndarray of shape (N,), float64
+            With `combine`. The joint scan is not part of it.
 
         Raises
         ------
         ValueError
-            As for `scan`, and if the detectors were not calibrated.
+            As for `scan`, if the detectors were not calibrated, or if there is no such combination.
         """
-        return {name: self.detectors_[name].p_values_of(result.scores) for name, result in self.scan(images).items()}
+        if combine is not None:
+            combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan
+        self._check_fitted()
+        images = self._check_images(images)
+        labels = self._labels(images, labels)
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
+        joint: list[np.ndarray] = []
+        for rows, values in self._values(images, np.arange(len(images)), "scan"):
+            for name, array in values.items():
+                detector = self.detectors_[name]
+                own = _given(detector, labels, rows)
+                scores[name].append(detector.anomaly_score(array, *own))
+            if self._joint:
+                joint.append(self._joint.scan(values).scores)
+        found = {name: np.concatenate(parts) for name, parts in scores.items()}
+        p_values = self.p_values_of(found | ({"joint": np.concatenate(joint)} if joint else {}), labels)
+        return p_values if combine is None else self.combine(p_values, combine)
+
+    def p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
+        """Compute the calibrated p-values of scores that `scan` gave, by the names of their spaces."""
+        p_values = {}
+        for name, own in scores.items():
+            if name == "joint" and self._joint:
+                p_values[name] = conformal_p_values(own, self._joint.null_scores)
+            else:
+                detector = self.detectors_[name]
+                p_values[name] = detector.p_values_of(own, *_given(detector, labels))
+        return p_values
+
+    def combine(self, p_values: Mapping[str, np.ndarray], combine: str) -> np.ndarray:
+        """Combine the spaces' calibrated p-values of each image, and calibrate the combination.
+
+        Parameters
+        ----------
+        p_values : mapping of str to ndarray of shape (N,)
+            As `p_values` returns them, for all names or some.
+        combine : {"min", "fisher", "cauchy"}
+
+        Returns
+        -------
+        ndarray of shape (N,), float64
+
+        Raises
+        ------
+        ValueError
+            If there is no such combination, or no space.
+        """
+        names = [name for name in self.names if name in p_values]
+        if not names:
+            raise ValueError(f"nothing to combine: p-values of {', '.join(self.names)} are needed")
+        null = np.column_stack([self.detectors_[name].null_p_values() for name in names])
+        own = np.column_stack([p_values[name] for name in names])
+        return conformal_p_values(combined_scores(own, combine), combined_scores(null, combine))
+
+    def explain(self, image: Any, label: Any = None) -> Explanation:
+        """Tell which layers, channels and positions carry an image's subset.
+
+        Parameters
+        ----------
+        image : array-like
+            One image.
+        label : optional
+            Its class, as for `fit`.
+
+        Returns
+        -------
+        Explanation
+            To be printed, read, or drawn by `subsetscan.lab.figures.explanation`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `scan`.
+        """
+        images = np.asarray(image)[np.newaxis]
+        labels = self._labels(images, None if label is None else [label])
+        found = self.scan(images, labels, return_nodes=True)
+        found.pop("joint", None)
+        p_values = (
+            self.p_values_of({name: one.scores for name, one in found.items()}, labels) if self.is_calibrated else {}
+        )
+        return Explanation(
+            {
+                name: SpaceExplanation(
+                    score=float(one.scores[0]),
+                    p_value=float(p_values[name][0]) if name in p_values else None,
+                    alpha=float(one.alphas[0]),
+                    nodes=one.mask(0, self.node_shapes[name]),
+                )
+                for name, one in found.items()
+            }
+        )
 
     def save(self, folder: Path | str) -> None:
         """Save the fitted detectors in a folder: one safetensors file for each name, and ``scanner.json``.
 
-        The model is not saved. ``scanner.json`` is written last: a folder that has it is complete.
+        The model and the classifier are not saved. ``scanner.json`` is written last: a folder that has it is complete.
 
         Raises
         ------
@@ -199,7 +380,15 @@ class ModelScanner:
         files = {name: f"detector-{n:03}.safetensors" for n, name in enumerate(self.names)}
         for name, file in files.items():
             self.detectors_[name].save(folder / file)
-        content = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "detectors": files}
+        if self._joint:
+            with whole(folder / _JOINT_FILE) as temporary:
+                save_file({"null_scores": self._joint.null_scores}, temporary)
+        content = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "detectors": files,
+            "joint": _JOINT_FILE if self._joint else None,
+        }
         with whole(manifest) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -213,7 +402,7 @@ class ModelScanner:
         spaces : Space or sequence of Space
             Spaces with the names and the numbers of nodes that were saved.
         **options
-            `batch_size` and `progress`.
+            `classifier`, `batch_size` and `progress`.
 
         Raises
         ------
@@ -228,17 +417,28 @@ class ModelScanner:
         try:
             content: Mapping[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
             kind, version, files = content["format"], content["format_version"], dict(content["detectors"])
+            joint = content.get("joint")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{manifest} is damaged: {error!r}") from error
         if (kind, version) != (_FORMAT, _FORMAT_VERSION):
             raise ValueError(f"{manifest} is {kind} version {version}; expected {_FORMAT} version {_FORMAT_VERSION}")
-        detectors = {name: SubsetScanDetector.load(Path(folder) / Path(file).name) for name, file in files.items()}
-        scanner = cls(spaces, clone(next(iter(detectors.values()))) if detectors else None, **options)
+        detectors: dict[str, Detector] = {
+            name: load_detector(Path(folder) / Path(file).name) for name, file in files.items()
+        }
+        given = {space_name: shape for space in _as_list(spaces) for space_name, shape in space.node_shapes.items()}
+        sizes = {name: int(np.prod(shape)) for name, shape in given.items()}
         saved = {name: detector.n_features_in_ for name, detector in detectors.items()}
-        given = {name: int(np.prod(shape)) for name, shape in scanner.node_shapes.items()}
-        if saved != given:
-            raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {given}")
+        if saved != sizes:
+            raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
+        unfitted = {name: clone(detector) for name, detector in detectors.items()}
+        scanner = cls(spaces, unfitted, joint=joint is not None, **options)
         scanner.detectors_ = {name: detectors[name] for name in scanner.names}
+        if joint is not None:
+            scanner._joint = JointScan({name: one.background_ for name, one in detectors.items()}, unfitted)
+            try:
+                scanner._joint.null_scores = load_file(Path(folder) / Path(joint).name)["null_scores"]
+            except (SafetensorError, KeyError) as error:
+                raise ValueError(f"{Path(folder) / joint} is damaged: {error}") from error
         return scanner
 
     def _check_fitted(self) -> None:
@@ -254,9 +454,71 @@ class ModelScanner:
             check_finite(images[start : start + self.batch_size], start)
         return images
 
-    def _values(self, images: np.ndarray, rows: np.ndarray, what: str) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the node values of these images, batch by batch; one empty batch if there are none."""
+    def _labels(self, images: np.ndarray, labels: Any) -> np.ndarray | None:
+        """Return the given labels, or those that the classifier predicts if a detector needs any."""
+        if labels is not None:
+            return check_labels(labels, len(images))
+        if not any(map(_is_conditional, self.detectors.values())):
+            return None
+        if self.classifier is None:
+            raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
+        found = [np.empty(0, np.int64)]
+        for start in range(0, len(images), self.batch_size):
+            outputs = np.asarray(self.classifier(images[start : start + self.batch_size]))
+            found.append(outputs if outputs.ndim == 1 else outputs.argmax(axis=1))
+        return check_labels(np.concatenate(found if len(found) == 1 else found[1:]), len(images))
+
+    def _values(
+        self, images: np.ndarray, rows: np.ndarray, what: str
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Yield rows and their node values, batch by batch; one empty batch if there are none."""
         starts = range(0, max(len(rows), 1), self.batch_size)
         for start in tqdm(starts, desc=what, unit="batch", disable=not self.progress, leave=False):
-            batch = images[rows[start : start + self.batch_size]]
-            yield {name: array for space in self._passes for name, array in space.transform(batch).items()}
+            batch = rows[start : start + self.batch_size]
+            yield (
+                batch,
+                {name: array for space in self._passes for name, array in space.transform(images[batch]).items()},
+            )
+
+
+def _as_list(spaces: Space | Sequence[Space]) -> list[Space]:
+    return [spaces] if isinstance(spaces, Space) else list(spaces)
+
+
+def _detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detector]:
+    """Return the detector of each name, not fitted. Raises TypeError or ValueError if there is none, or they differ."""
+    if isinstance(detector, Mapping):
+        if set(detector) != set(names):
+            raise ValueError(f"detectors are given for {', '.join(detector)}; the spaces are {', '.join(names)}")
+        detectors = {name: detector[name] for name in names}
+    else:
+        detectors = dict.fromkeys(names, detector)
+    for one in detectors.values():
+        if not isinstance(one, Detector):
+            raise TypeError(
+                f"expected a SubsetScanDetector or another of subsetscan.detectors, got {type(one).__name__}"
+            )
+    shares = {(_part(one).calibration, _part(one).calibration_fraction) for one in detectors.values()}
+    if len(shares) > 1:
+        raise ValueError(
+            f"all detectors must calibrate on the same images, got {' and '.join(map(str, sorted(shares, key=str)))}"
+        )
+    return detectors
+
+
+def _is_conditional(detector: Detector) -> bool:
+    return isinstance(detector, ClassConditionalDetector)
+
+
+def _part(detector: Detector) -> CalibratedDetector:
+    """Return the detector itself, or that of each class."""
+    if not isinstance(detector, ClassConditionalDetector):
+        return detector
+    return next(iter(detector.detectors_.values())) if hasattr(detector, "detectors_") else detector.detector
+
+
+def _given(detector: Detector, labels: np.ndarray | None, rows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    """Return the labels as a further argument, for the detectors that take them."""
+    if not _is_conditional(detector) or labels is None:
+        return ()
+    return (labels if rows is None else labels[rows],)

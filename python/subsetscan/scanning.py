@@ -78,6 +78,43 @@ class ScanResult:
         members[self.nodes.indices[start:end]] = True
         return members.reshape(tuple(node_shape))
 
+    def frequent_nodes(self, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nodes that are in the subsets of the most images.
+
+        Parameters
+        ----------
+        n : int
+            How many of them at most; nodes in no subset are not returned.
+
+        Returns
+        -------
+        ndarray of shape (<= n,), int64
+            The nodes, the most frequent first, equals in their order; `numpy.unravel_index` lays them out.
+        ndarray of the same shape, int64
+            The number of images in whose subset each is.
+
+        Raises
+        ------
+        ValueError
+            If the scan was not asked to return nodes.
+
+        Examples
+        --------
+        >>> scan([[0.02, 0.9, 0.02], [0.9, 0.9, 0.02]], return_nodes=True).frequent_nodes()
+        (array([2, 0]), array([2, 1]))
+        """
+        if self.nodes is None:
+            raise ValueError("the subsets were not kept: scan with return_nodes=True")
+        counts = np.bincount(self.nodes.indices, minlength=self.nodes.shape[1])
+        nodes = np.argsort(-counts, kind="stable")[:n]
+        nodes = nodes[counts[nodes] > 0]
+        return nodes, counts[nodes]
+
+    def take(self, rows: Any) -> ScanResult:
+        """Return the results of some images, in the given order."""
+        nodes = None if self.nodes is None else sparse.csr_array(self.nodes[rows])
+        return ScanResult(self.scores[rows], self.alphas[rows], self.sizes[rows], nodes)
+
     @classmethod
     def concatenate(cls, results: Sequence[ScanResult]) -> ScanResult:
         """Put the results of several batches of images, at least one, below each other."""

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
+from .._tables import text_table
 from ..detector import SubsetScanDetector
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
@@ -20,7 +21,6 @@ from .attacks import Attacked, attack
 from .datasets import load_sample
 from .evaluation import Auroc, Evaluation, auroc, evaluate, write_json
 from .networks import load_pretrained
-from .tables import text_table
 
 __all__ = ["CONFIGURATIONS", "run"]
 

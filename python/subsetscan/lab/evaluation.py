@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from .._files import whole
+from ..calibration import combined_scores
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 
@@ -109,7 +110,10 @@ class Evaluation:
         return auroc(self.scans[clean][space].scores, self.scans[anomalous][space].scores)
 
     def write_scores(self, path: Path | str) -> None:
-        """Write one line for each image and space: set, index, space, score, alpha, size, p_value."""
+        """Write one line for each image and space: set, index, space, score, alpha, size, p_value.
+
+        Combined p-values come last, with neither score, alpha nor size.
+        """
         with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value"])
@@ -119,13 +123,16 @@ class Evaluation:
                     columns = scan.scores.tolist(), scan.alphas.tolist(), scan.sizes.tolist(), p_values
                     for index, row in enumerate(zip(*columns, strict=True)):
                         writer.writerow([kind, index, space, *row])
+                combined = {} if self.p_values is None else self.p_values[kind]
+                for index, p_value in enumerate(combined.get("combined", [])):
+                    writer.writerow([kind, index, "combined", "", "", "", float(p_value)])
 
 
 def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]:
     return {kind: {space: value for part in found for space, value in part[kind].items()} for kind in found[0]}
 
 
-def evaluate(scanner: ModelScanner, sets: Mapping[str, Any]) -> Evaluation:
+def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None = None) -> Evaluation:
     """Scan sets of images with a fitted scanner.
 
     Parameters
@@ -133,14 +140,27 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any]) -> Evaluation:
     scanner : ModelScanner
     sets : mapping of str to array-like of shape (n, ...)
         Images, by the name of their set.
+    combine : {"min", "fisher", "cauchy"}, optional
+        Adds the spaces' combined p-values under the name "combined".
+
+    Raises
+    ------
+    ValueError
+        If p-values are to be combined, and the scanner is not calibrated or there is no such combination.
     """
+    if combine is not None:
+        if not scanner.is_calibrated:
+            raise ValueError("p-values are what is combined: choose a calibration")
+        combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan
     scans = {kind: scanner.scan(images) for kind, images in sets.items()}
     p_values = None
-    if scanner.detector.calibration is not None:
+    if scanner.is_calibrated:
         p_values = {
-            kind: {space: scanner.detectors_[space].p_values_of(scan.scores) for space, scan in found.items()}
+            kind: scanner.p_values_of({space: scan.scores for space, scan in found.items()})
             for kind, found in scans.items()
         }
+    if combine is not None and p_values is not None:
+        p_values = {kind: own | {"combined": scanner.combine(own, combine)} for kind, own in p_values.items()}
     n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
     return Evaluation(n_nodes, scans, p_values)
 

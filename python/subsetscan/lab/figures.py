@@ -1,4 +1,4 @@
-"""Figures of an evaluation: score distributions, ROC curves, anomalous nodes over the image."""
+"""Figures: score distributions, ROC curves, anomalous nodes over the image, and an explanation of one image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from sklearn.metrics import roc_curve
 
 from .._extras import import_extra
 from .._files import whole
+from ..explanation import Explanation, SpaceExplanation
 from .evaluation import Evaluation, area, auroc
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Example", "anomalous_nodes", "distributions", "roc", "save"]
+__all__ = ["Example", "anomalous_nodes", "distributions", "explanation", "roc", "save"]
+
+_MOST_CHANNELS = 12
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart; the first is for clean images.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -119,6 +122,73 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
     return figure
+
+
+def explanation(told: Explanation, image: np.ndarray) -> Figure:
+    """Draw where an image's subsets lie: a row for each space that has positions.
+
+    A subset of pixels is drawn over the image. That of a layer is drawn as the number of its nodes at each position,
+    and channel by channel, the channels with the most nodes first.
+
+    Parameters
+    ----------
+    told : Explanation
+        What `ModelScanner.explain` returned.
+    image : ndarray of shape (H, W) or (H, W, C)
+        The image.
+
+    Raises
+    ------
+    ValueError
+        If no space has positions.
+    """
+    names = [name for name in told.ranked() if told.spaces[name].nodes.ndim in (2, 3)]
+    if not names:
+        raise ValueError("none of the spaces has positions to be drawn")
+    picture = np.squeeze(np.asarray(image, dtype=np.float64))
+    figure = _new(8.5, 2.5 * len(names))
+    rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
+    for (over, where, channels), name in zip(rows, names, strict=True):
+        space = told.spaces[name]
+        positions = space.positions()
+        over.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1)
+        if positions.shape == picture.shape[:2]:
+            red = np.zeros((*positions.shape, 4))
+            red[positions > 0] = (0.8, 0.0, 0.1, 1)
+            red[..., 3] = 0.8 * positions / max(positions.max(), 1)
+            over.imshow(red)
+        over.set_ylabel(name, fontsize=9)
+        p_value = "" if space.p_value is None else f"p = {space.p_value:.3g}, "
+        over.set_title(f"{p_value}{space.size} of {space.nodes.size} nodes", fontsize=8)
+        shown = where.imshow(positions, cmap="Reds", vmin=0)
+        figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
+        where.set_title("nodes at each position", fontsize=8)
+        counts = space.channels()
+        leading = [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST_CHANNELS] if counts[n]]
+        if len(counts) > 1 and leading:
+            channels.set_facecolor("0.6")  # shows between the maps
+            channels.imshow(_mosaic(space, leading), cmap="Reds", vmin=0, vmax=1)
+            channels.set_title(f"channels {', '.join(map(str, leading))}", fontsize=8)
+        else:
+            channels.set_visible(False)
+        for panel in (over, where, channels):
+            panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
+    """Lay the maps of channels side by side, two rows of them at most, with NaN between."""
+    height, width = space.nodes.shape[:2]
+    scale = max(1, 40 // height)  # the lines between small maps stay thin
+    n_columns = -(-len(channels) // 2) if len(channels) > 4 else len(channels)
+    n_rows = -(-len(channels) // n_columns)
+    down, across = scale * height + 1, scale * width + 1
+    mosaic = np.full((n_rows * down - 1, n_columns * across - 1), np.nan)
+    for n, channel in enumerate(channels):
+        top, left = n // n_columns * down, n % n_columns * across
+        enlarged = np.kron(space.nodes[..., channel], np.ones((scale, scale)))
+        mosaic[top : top + down - 1, left : left + across - 1] = enlarged
+    return mosaic
 
 
 def _new(width: float, height: float) -> Figure:

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._tables import text_table
 from ..detector import SubsetScanDetector
+from ..explanation import Explanation
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError, Space
 from . import figures
-from .evaluation import evaluate, write_json
+from .evaluation import Evaluation, evaluate, write_json
 from .networks import load_model
-from .tables import text_table
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["fit", "load_images", "scan", "score"]
+__all__ = ["explain", "fit", "load_images", "scan", "score"]
 
 _SPACES = "spaces.json"
 
@@ -35,6 +36,7 @@ def scan(
     layers: str | None = None,
     reconstruction_error: str | None = None,
     detector: SubsetScanDetector,
+    combine: str | None = None,
     batch_size: int = 256,
     progress: bool = True,
     say: Callable[[str], object] = print,
@@ -54,6 +56,8 @@ def scan(
     reconstruction_error : {"absolute", "squared", "binary-crossentropy"}, optional
     detector : SubsetScanDetector
         How to scan and to calibrate.
+    combine : {"min", "fisher", "cauchy"}, optional
+        Adds the combined p-values of all spaces, under the name "combined", to the scores.
     batch_size, progress
         As in `ModelScanner`.
     say : callable
@@ -73,7 +77,7 @@ def scan(
     clean_images = load_images(background)
     spaces = _spaces(load_model(model), layers, reconstruction_error)
     scanner = _fit(spaces, detector, clean_images, out, batch_size, progress)
-    return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, Path(out), say)
+    return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, combine, Path(out), say)
 
 
 def fit(
@@ -104,24 +108,60 @@ def score(
     images: Path | str,
     out: Path | str,
     clean: Path | str | None = None,
+    combine: str | None = None,
     batch_size: int = 256,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Scan with what `fit` kept in the folder `fitted`. Other parameters, and what is written, as for `scan`."""
     sets = _load_sets(images, clean)
-    kept = Path(fitted) / _SPACES
-    if not kept.is_file():
-        raise FileNotFoundError(f"{fitted} holds nothing that `subsetscan fit` kept: there is no {_SPACES}")
-    try:
-        asked = json.loads(kept.read_text(encoding="utf-8"))
-        layers, reconstruction_error = asked["layers"], asked["reconstruction_error"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{kept} is damaged: {error!r}") from error
-    spaces = _spaces(load_model(model), layers, reconstruction_error)
-    scanner = ModelScanner.load(fitted, spaces, batch_size=batch_size, progress=progress)
+    scanner = _load_fitted(model, fitted, batch_size=batch_size, progress=progress)
     Path(out).mkdir(parents=True, exist_ok=True)
-    return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, Path(out), say)
+    return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, combine, Path(out), say)
+
+
+def explain(
+    *,
+    model: Path | str,
+    fitted: Path | str,
+    images: Path | str,
+    out: Path | str,
+    index: int = 0,
+    say: Callable[[str], object] = print,
+) -> Explanation:
+    """Explain one image with what `fit` kept in the folder `fitted`.
+
+    Parameters
+    ----------
+    model, fitted, images, say
+        As for `score`.
+    out : path-like
+        Folder for ``explanation.json`` and ``explanation.png``.
+    index : int
+        Which of the images.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a file cannot be read or written, or does not fit, or there is no such image.
+    """
+    pictures = load_images(images)
+    if not 0 <= index < len(pictures):
+        raise ValueError(f"{images} holds {len(pictures)} images, there is no image {index}")
+    scanner = _load_fitted(model, fitted, progress=False)
+    explanation = scanner.explain(pictures[index])
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "explanation.json", explanation.as_dict())
+    written = ["explanation.json"]
+    try:
+        figures.save(figures.explanation(explanation, pictures[index]), out / "explanation.png")
+        written.append("explanation.png")
+    except ModuleNotFoundError as error:
+        say(f"no figure, because {error.name} is not installed")
+    say(str(explanation))
+    say(f"\nwrote {', '.join(written)} to {out}/")
+    return explanation
 
 
 def load_images(path: Path | str) -> np.ndarray:
@@ -161,6 +201,20 @@ def _spaces(network: keras.Model, layers: str | None, reconstruction_error: str 
     return spaces
 
 
+def _load_fitted(model: Path | str, fitted: Path | str, **options: Any) -> ModelScanner:
+    """Open what `fit` kept, over the spaces it was fitted on."""
+    kept = Path(fitted) / _SPACES
+    if not kept.is_file():
+        raise FileNotFoundError(f"{fitted} holds nothing that `subsetscan fit` kept: there is no {_SPACES}")
+    try:
+        asked = json.loads(kept.read_text(encoding="utf-8"))
+        layers, reconstruction_error = asked["layers"], asked["reconstruction_error"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{kept} is damaged: {error!r}") from error
+    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    return ModelScanner.load(fitted, spaces, **options)
+
+
 def _fit(
     spaces: list[Space],
     detector: SubsetScanDetector,
@@ -179,11 +233,12 @@ def _report(
     scanner: ModelScanner,
     sets: Mapping[str, np.ndarray],
     about: Mapping[str, Any],
+    combine: str | None,
     out: Path,
     say: Callable[[str], object],
 ) -> dict[str, Any]:
     """Scan the sets, write what is to be written, and say what was found."""
-    evaluation = evaluate(scanner, sets)
+    evaluation = evaluate(scanner, sets, combine)
     filled = all(len(images) for images in sets.values())
     quality = {
         space: evaluation.auroc(space, "input")
@@ -193,7 +248,7 @@ def _report(
     summary: dict[str, Any] = {
         **about,
         **{f"n_{kind}": len(images) for kind, images in sets.items()},
-        "detector": scanner.detector.get_params(),
+        "detector": next(iter(scanner.detectors.values())).get_params(),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
             for space, n_nodes in evaluation.n_nodes.items()
@@ -212,16 +267,15 @@ def _report(
     rows = []
     for space, n_nodes in evaluation.n_nodes.items():
         scores = evaluation.scans["input"][space].scores
-        p_values = None if evaluation.p_values is None else evaluation.p_values["input"][space]
-        rows.append(
-            [
-                space,
-                str(n_nodes),
-                f"{np.median(scores):.1f}" if len(scores) else "",
-                f"{np.mean(p_values <= 0.05):.1%}" if p_values is not None and len(p_values) else "",
-                str(quality.get(space, "")),
-            ]
-        )
+        median = f"{np.median(scores):.1f}" if len(scores) else ""
+        rows.append([space, str(n_nodes), median, _flagged(evaluation, space), str(quality.get(space, ""))])
+    if combine is not None:
+        rows.append(["combined", "", "", _flagged(evaluation, "combined"), ""])
     say(text_table(["space", "nodes", "median score", "p <= 0.05", "AUROC [95 %]"], rows))
     say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
+
+
+def _flagged(evaluation: Evaluation, space: str) -> str:
+    p_values = np.empty(0) if evaluation.p_values is None else evaluation.p_values["input"][space]
+    return f"{np.mean(p_values <= 0.05):.1%}" if len(p_values) else ""

@@ -1,0 +1,134 @@
+"""Several detectors over the same nodes, whose p-values are combined and calibrated again: both tails, say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from ..calibration import combined_scores
+from .base import CalibratedDetector, Fit
+from .persistence import State, pack, unpack
+
+__all__ = ["CombinedDetector"]
+
+
+class CombinedDetector(CalibratedDetector):
+    """Detect images by the combined p-values of several detectors.
+
+    Each is fitted and calibrated on the same clean images; the combination is a score of its own, with null scores of
+    its own. Scans of the upper and of the lower tail combined by "min" leave to each image the tail that shows more.
+
+    Parameters
+    ----------
+    detectors : sequence of detectors
+        Such as `SubsetScanDetector`; clones are fitted. Their own calibration parameters are not looked at.
+    combine : {"min", "fisher", "cauchy"}, default "min"
+        See `subsetscan.calibration.combined_scores`.
+    calibration : {"holdout", "leave-one-out"}, default "holdout"
+    calibration_fraction, false_positive_rate, random_state
+        As for `SubsetScanDetector`.
+
+    Attributes
+    ----------
+    detectors_ : list of detectors
+    null_scores_ : ndarray of shape (n,), float64
+        Combined scores of the clean images that calibrate.
+    offset_ : float
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from subsetscan import SubsetScanDetector
+    >>> rng = np.random.default_rng(0)
+    >>> clean, low = rng.normal(size=(400, 50)), rng.normal(-1, size=(3, 50))
+    >>> tails = [SubsetScanDetector(tail="upper"), SubsetScanDetector(tail="lower")]
+    >>> CombinedDetector(tails, random_state=0).fit(clean).predict(low)
+    array([-1, -1, -1])
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[CalibratedDetector],
+        *,
+        combine: str = "min",
+        calibration: str | None = "holdout",
+        calibration_fraction: float = 0.25,
+        false_positive_rate: float = 0.05,
+        random_state: int | RandomState | None = None,
+    ) -> None:
+        self.detectors = detectors
+        self.combine = combine
+        self.calibration = calibration
+        self.calibration_fraction = calibration_fraction
+        self.false_positive_rate = false_positive_rate
+        self.random_state = random_state
+
+    def start_fit(self, n_background: int) -> Fit:  # noqa: D102 (the base says it)
+        if not self.detectors:
+            raise ValueError("at least one detector is needed, got none")
+        if self.calibration is None:
+            raise ValueError("p-values are what is combined: calibration must be 'holdout' or 'leave-one-out'")
+        combined_scores(np.ones((1, 1)), self.combine)
+        return _CombinedFit(self, n_background)
+
+    def anomaly_score(self, X: Any) -> np.ndarray:  # noqa: D102
+        check_is_fitted(self)
+        p_values = np.column_stack([detector.p_values(X) for detector in self.detectors_])
+        return combined_scores(p_values, self.combine)
+
+    def calibrate(self, X: Any) -> CombinedDetector:  # noqa: D102
+        check_is_fitted(self)
+        for detector in self.detectors_:
+            detector.calibrate(X)
+        self._take_combined()
+        return self
+
+    def _take_combined(self) -> None:
+        null = np.column_stack([detector.null_p_values() for detector in self.detectors_])
+        self._take_null_scores(combined_scores(null, self.combine))
+
+    def _state(self) -> State:
+        description, tensors = super()._state()
+        del description["parameters"]["detectors"]
+        parts, arrays = pack(self.detectors_)
+        return description | parts, tensors | arrays
+
+    @classmethod
+    def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CombinedDetector:
+        parts = unpack(description, tensors)
+        detector = cls([clone(part) for part in parts], **description["parameters"])
+        detector._take_detectors(parts)
+        return detector
+
+    def _take_detectors(self, detectors: list[CalibratedDetector]) -> None:
+        self.detectors_ = detectors
+        self.n_features_in_ = detectors[0].n_features_in_
+
+
+class _CombinedFit:
+    """The fits of all detectors side by side."""
+
+    def __init__(self, detector: CombinedDetector, n_background: int) -> None:
+        self._detector = detector
+        shared = ("calibration", "calibration_fraction", "false_positive_rate", "random_state")
+        parameters = {name: getattr(detector, name) for name in shared}
+        self._fits = [clone(part).set_params(**parameters).start_fit(n_background) for part in detector.detectors]
+
+    def add_background(self, X: np.ndarray) -> None:
+        for fit in self._fits:
+            fit.add_background(X)
+
+    def add_calibration(self, X: np.ndarray) -> None:
+        for fit in self._fits:
+            fit.add_calibration(X)
+
+    def finish(self) -> CombinedDetector:
+        self._detector._take_detectors([fit.finish() for fit in self._fits])
+        self._detector._take_combined()
+        return self._detector

@@ -1,0 +1,119 @@
+"""Fitted detectors as safetensors files: arrays and one description in JSON, nothing that is executed."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .._files import whole
+
+__all__ = ["Persistent", "State", "load_detector", "pack", "restore", "unpack"]
+
+_FORMAT_VERSION = "1"
+
+State = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class Persistent:
+    """A fitted estimator that is saved and loaded; it says what tells it from a new one."""
+
+    _kinds: ClassVar[dict[str, type[Persistent]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._kinds[cls.__name__] = cls
+
+    @abstractmethod
+    def _state(self) -> State:
+        """Return a description, ready for JSON, with the class' name as "kind"; and arrays by name."""
+
+    @classmethod
+    @abstractmethod
+    def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Persistent:
+        """Make what `_state` was called on. Raises KeyError, TypeError or ValueError if it is none."""
+
+    def save(self, path: Path | str) -> None:
+        """Save the fitted detector as a safetensors file, whole or not at all.
+
+        A `random_state` that is not a number is not saved.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        description, tensors = self._state()
+        metadata = {
+            "format": f"subsetscan.{type(self).__name__}",
+            "format_version": _FORMAT_VERSION,
+            "description": json.dumps(description, default=lambda number: number.item()),
+        }
+        with whole(path) as temporary:
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Load a detector that `save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, or is no such file, or was written by a later version.
+        """
+        detector: Self = load_detector(path, cls)
+        return detector
+
+
+def load_detector(path: Path | str, kind: type[Persistent] = Persistent) -> Any:
+    """Load a detector of any kind, or of the given one, that its `save` wrote. Raises what `Persistent.load` does."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no detector file at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+    formats = {f"subsetscan.{name}" for name, one in Persistent._kinds.items() if issubclass(one, kind)}
+    if metadata.get("format") not in formats:
+        wanted = "a detector" if kind is Persistent else kind.__name__
+        raise ValueError(f"{path} is not a file of {wanted}: its format is {metadata.get('format')!r}")
+    if metadata.get("format_version") != _FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {metadata.get('format_version')!r}; this subsetscan reads {_FORMAT_VERSION}"
+        )
+    try:
+        return restore(json.loads(metadata["description"]), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def restore(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Any:
+    """Make a fitted detector of the state of one. Raises KeyError, TypeError or ValueError if it is none."""
+    return Persistent._kinds[description["kind"]]._from_state(description, tensors)
+
+
+def pack(parts: Sequence[Persistent]) -> State:
+    """Return the states of several detectors as one: their descriptions as "parts", their arrays under numbers."""
+    states = [part._state() for part in parts]
+    tensors = {f"{n}/{name}": array for n, (_, arrays) in enumerate(states) for name, array in arrays.items()}
+    return {"parts": [description for description, _ in states]}, tensors
+
+
+def unpack(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> list[Any]:
+    """Make the detectors of which `pack` returned the states."""
+    parts = []
+    for n, part in enumerate(description["parts"]):
+        own = {name.removeprefix(f"{n}/"): array for name, array in tensors.items() if name.startswith(f"{n}/")}
+        parts.append(restore(part, own))
+    return parts

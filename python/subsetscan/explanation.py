@@ -1,0 +1,96 @@
+"""Where and why: which layers, channels and positions carry the anomalous subset of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._tables import text_table
+
+__all__ = ["Explanation", "SpaceExplanation"]
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceExplanation:
+    """The subset of one image in one space.
+
+    Attributes
+    ----------
+    score, alpha : float
+        As in `ScanResult`.
+    p_value : float or None
+        The calibrated p-value; None without calibration.
+    nodes : ndarray of the node shape, bool
+        The subset, laid out: (H, W, C) for a convolutional layer or an image.
+    """
+
+    score: float
+    alpha: float
+    p_value: float | None
+    nodes: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of nodes in the subset."""
+        return int(self.nodes.sum())
+
+    def channels(self) -> np.ndarray:
+        """Count the subset's nodes in each channel, int64 of shape (C,). A space without positions has one each."""
+        return self.nodes.reshape(-1, self.nodes.shape[-1]).sum(axis=0)
+
+    def positions(self) -> np.ndarray:
+        """Count the subset's nodes at each position, over all channels: int64 of shape (H, W)."""
+        return self.nodes.sum(axis=-1) if self.nodes.ndim > 1 else self.nodes.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The subsets of one image in all spaces; prints as a table, the most anomalous space first.
+
+    Attributes
+    ----------
+    spaces : mapping of str to SpaceExplanation
+        By name, in the order of the scanner.
+    """
+
+    spaces: Mapping[str, SpaceExplanation]
+
+    def ranked(self) -> list[str]:
+        """Return the names of the spaces, the smallest p-value first; the highest score without calibration."""
+        return sorted(
+            self.spaces,
+            key=lambda name: (
+                self.spaces[name].p_value if self.spaces[name].p_value is not None else 1.0,
+                -self.spaces[name].score,
+            ),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return for each space its numbers, its channels' counts and the position with the most nodes."""
+        result = {}
+        for name, space in self.spaces.items():
+            positions = space.positions()
+            result[name] = {
+                "score": space.score,
+                "p_value": space.p_value,
+                "alpha": space.alpha,
+                "n_nodes": space.nodes.size,
+                "size": space.size,
+                "channels": space.channels().tolist(),
+                "densest_position": [int(n) for n in np.unravel_index(positions.argmax(), positions.shape)],
+            }
+        return result
+
+    def __str__(self) -> str:
+        rows = []
+        for name in self.ranked():
+            space = self.spaces[name]
+            counts = space.channels()
+            leading = [f"{n} ({counts[n]})" for n in np.argsort(-counts, kind="stable")[:3] if counts[n]]
+            p_value = "" if space.p_value is None else f"{space.p_value:.3g}"
+            size = f"{space.size} of {space.nodes.size}"
+            rows.append([name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, ", ".join(leading)])
+        return text_table(["space", "p-value", "score", "alpha", "subset", "leading channels (nodes)"], rows)

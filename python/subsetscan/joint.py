@@ -1,0 +1,96 @@
+"""Several spaces scanned as one: rank histograms of disjoint sets of nodes add up to that of their union."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .background import Background
+from .detector import SubsetScanDetector
+from .scanning import ScanResult, scan_histograms
+
+__all__ = ["JointScan", "JointScanResult"]
+
+_SHARED = ("statistic", "alpha_max", "scope", "ties")
+
+
+@dataclass(frozen=True, eq=False)
+class JointScanResult(ScanResult):
+    """The highest-scoring subset of the nodes of several spaces together.
+
+    Attributes
+    ----------
+    scores, alphas, sizes
+        As in `ScanResult`; `nodes` is None.
+    shares : dict of str to ndarray of shape (N,), float64
+        The part of each image's subset that lies in each space; 0 for an empty subset.
+    """
+
+    shares: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def concatenate(cls, results: Sequence[Any]) -> JointScanResult:
+        """Put the results of several batches of images, at least one, below each other."""
+        both = ScanResult.concatenate(results)
+        shares = {name: np.concatenate([result.shares[name] for result in results]) for name in results[0].shares}
+        return cls(both.scores, both.alphas, both.sizes, None, shares)
+
+
+class JointScan:
+    """The scan of the union of several spaces' nodes, each ranked by its own tail.
+
+    Parameters
+    ----------
+    backgrounds : mapping of str to Background
+        Of the same images.
+    detectors : mapping of str to SubsetScanDetector
+        How each space is scanned: alike, but for the tail.
+
+    Attributes
+    ----------
+    null_scores : ndarray of shape (n,), float64
+        Scores of the clean images that calibrate.
+    """
+
+    def __init__(self, backgrounds: Mapping[str, Background], detectors: Mapping[str, Any]) -> None:
+        self.check(detectors)
+        self._backgrounds = dict(backgrounds)
+        self._tails = [detectors[name].tail for name in backgrounds]
+        first = next(iter(detectors.values()))
+        self._options = {name: getattr(first, name) for name in _SHARED}
+        self.null_scores = np.empty(0)
+
+    @staticmethod
+    def check(detectors: Mapping[str, Any]) -> None:
+        """Refuse detectors that cannot be scanned as one. Raises ValueError."""
+        for name, detector in detectors.items():
+            if not isinstance(detector, SubsetScanDetector):
+                raise ValueError(
+                    f"spaces are scanned as one by SubsetScanDetector only, {name} has {type(detector).__name__}"
+                )
+            if detector.ties == "range":
+                raise ValueError('spaces are scanned as one by rank histograms, which ties="range" does not have')
+        kinds = {tuple(getattr(detector, name) for name in _SHARED) for detector in detectors.values()}
+        if len(kinds) > 1:
+            raise ValueError(f"spaces are scanned as one with the same {', '.join(_SHARED)}, got {sorted(kinds)}")
+
+    def scan(self, values: Mapping[str, np.ndarray], leave_one_out: bool = False) -> JointScanResult:
+        """Scan images by their node values in each space."""
+        how = {"alpha_max": self._options["alpha_max"], "ties": self._options["ties"], "leave_one_out": leave_one_out}
+        histograms = [
+            background.rank_histogram(values[name], tail, **how)
+            for (name, background), tail in zip(self._backgrounds.items(), self._tails, strict=True)
+        ]
+        n_samples = next(iter(self._backgrounds.values())).n_samples - leave_one_out
+        n_nodes = sum(background.n_nodes for background in self._backgrounds.values())
+        found, counts = scan_histograms(histograms, n_samples, n_nodes, self._tails, **self._options)
+        parts = counts / np.maximum(found.sizes, 1)[:, np.newaxis]
+        shares = {name: parts[:, n] for n, name in enumerate(self._backgrounds)}
+        return JointScanResult(found.scores, found.alphas, found.sizes, None, shares)
+
+    def add_null(self, values: Mapping[str, np.ndarray], leave_one_out: bool) -> None:
+        """Scan clean images that calibrate; under leave-one-out they are in the backgrounds."""
+        self.null_scores = np.concatenate([self.null_scores, self.scan(values, leave_one_out).scores])

@@ -1,0 +1,213 @@
+"""The other detectors: summaries, combinations, one for each class; and what they share with the scan."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
+
+from subsetscan import Background, SubsetScanDetector, select
+from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
+from subsetscan.detectors import ClassConditionalDetector, CombinedDetector, SummaryDetector, load_detector
+
+SUMMARIES = ("mean-p", "minimum-p", "fisher")
+TAILS = [SubsetScanDetector(tail="upper"), SubsetScanDetector(tail="lower")]
+
+
+@pytest.fixture
+def clean(rng):
+    return rng.normal(size=(300, 20))
+
+
+@pytest.mark.parametrize("detector", [SummaryDetector(summary="fisher"), CombinedDetector(TAILS)])
+def test_the_contract_of_scikit_learn(detector):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*null scores cannot give a p-value")
+        warnings.filterwarnings("ignore", message="Skipping check check_array_api_input")
+        results = check_estimator(detector)
+    assert {result["status"] for result in results} <= {"passed", "skipped"}
+
+
+@pytest.mark.parametrize("summary", SUMMARIES)
+@pytest.mark.parametrize("tail", ["upper", "lower", "two-sided"])
+def test_summaries(clean, rng, summary, tail):
+    detector = SummaryDetector(summary=summary, tail=tail, random_state=0).fit(clean)
+    shares = plan(300, "holdout", 0.25, 0)
+    p = Background(clean[shares.background]).p_values(clean[shares.calibration], tail)
+    expected = {"mean-p": 1 - p.mean(axis=1), "minimum-p": -np.log(p.min(axis=1)), "fisher": -2 * np.log(p).sum(axis=1)}
+    assert detector.null_scores_ == pytest.approx(expected[summary], rel=1e-12)
+    assert np.array_equal(detector.predict(clean) == -1, detector.p_values(clean) <= 0.05)
+
+
+def test_a_simple_score_misses_what_a_scan_sees(rng):
+    clean, images = rng.normal(size=(2000, 400)), rng.normal(size=(100, 400))
+    images[:, :20] += 3
+    found = {
+        name: np.mean(detector.fit(clean).predict(images) == -1)
+        for name, detector in {
+            "scan": SubsetScanDetector(statistic="higher-criticism", scope="all", random_state=0),
+            "mean": SummaryDetector(random_state=0),
+        }.items()
+    }
+    assert found["scan"] > found["mean"] + 0.2
+
+
+@pytest.mark.parametrize("combine", ["min", "fisher", "cauchy"])
+def test_combinations_are_calibrated_again(rng, combine):
+    """On fresh clean images the share of small p-values stays at the rate, although the two tails depend."""
+    flagged, n_null = [], 0
+    for seed in range(40):
+        detector = CombinedDetector(TAILS, combine=combine, false_positive_rate=0.1, random_state=seed)
+        detector.fit(rng.normal(size=(200, 15)))
+        n_null = len(detector.null_scores_)
+        flagged.append(np.mean(detector.p_values(rng.normal(size=(200, 15))) <= 0.1))
+    expected = np.floor(0.1 * (n_null + 1)) / (n_null + 1)
+    assert abs(np.mean(flagged) - expected) < 4 * 0.047 / np.sqrt(40)
+
+
+def test_a_combination_looks_both_ways(clean):
+    for shift in (-2, 2):
+        assert (CombinedDetector(TAILS, random_state=0).fit(clean).predict(clean[:30] + shift) == -1).all()
+
+
+def test_combined_scores_by_hand():
+    p = np.array([[0.5, 0.25], [1.0, 0.1]])
+    assert combined_scores(p, "min").tolist() == [0.75, 0.9]
+    assert combined_scores(p, "fisher") == pytest.approx([2 * np.log(8), 2 * np.log(10)])
+    assert combined_scores(p[:1], "cauchy") == pytest.approx([(0 + 1) / 2])
+    assert combined_scores(p, "cauchy")[1] == -np.inf
+    with pytest.raises(ValueError, match="unknown combination 'max'; known are 'min', 'fisher', 'cauchy' and None"):
+        combined_scores(p, "max")
+
+
+def test_null_p_values_are_never_too_large(rng):
+    """With a further image among them, the p-values of those that calibrate could only grow."""
+    scores = rng.integers(0, 5, size=30).astype(float)
+    own = null_p_values(scores)
+    assert own.tolist() == [np.sum(scores >= score) / 31 for score in scores]
+    for further in range(-1, 6):
+        among_all = np.array([np.sum(np.append(scores, further) >= score) / 31 for score in scores])
+        assert (own <= among_all).all()
+
+
+def test_your_own_images_calibrate(clean, rng):
+    detector = SubsetScanDetector(calibration=None).fit(clean)
+    own = rng.normal(size=(99, 20))
+    assert detector.calibrate(own) is detector
+    assert np.array_equal(detector.null_scores_, detector.anomaly_score(own))
+    assert detector.p_values(own).min() >= 0.01
+    assert (detector.predict(own + 3) == -1).all()
+    with pytest.raises(NotFittedError):
+        SubsetScanDetector().calibrate(own)
+    both = CombinedDetector(TAILS, random_state=0).fit(clean).calibrate(own)
+    assert len(both.null_scores_) == 99
+
+
+def test_random_ties_are_drawn_from_the_seed():
+    clean = np.maximum(np.random.default_rng(0).normal(size=(200, 10)), 0)
+    scores = [SubsetScanDetector(ties="random", random_state=seed).fit(clean).null_scores_ for seed in (0, 0, 1)]
+    assert np.array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+    detector = SubsetScanDetector(ties="random", random_state=0).fit(clean)
+    assert np.array_equal(detector.anomaly_score(clean[7:8]), detector.anomaly_score(clean)[7:8])
+
+
+@pytest.fixture
+def labelled(rng):
+    labels = rng.permutation(np.repeat([0, 1, 2], [120, 150, 130]))
+    return rng.normal(size=(400, 10)) + 5 * labels[:, np.newaxis], labels
+
+
+@pytest.mark.parametrize("calibration", ["holdout", "leave-one-out", None])
+def test_each_class_has_its_own_detector(labelled, calibration):
+    clean, labels = labelled
+    base = SubsetScanDetector(calibration=calibration, random_state=0)
+    detector = ClassConditionalDetector(base).fit(clean, labels)
+    found = detector.scan(clean, labels, return_nodes=True)
+    for label in range(3):
+        own = labels == label
+        alone = SubsetScanDetector(**base.get_params()).fit(clean[own])
+        assert np.array_equal(detector.anomaly_score(clean, labels)[own], alone.anomaly_score(clean[own]))
+        assert np.array_equal(found.scores[own], alone.anomaly_score(clean[own]))
+        expected = alone.scan(clean[own], return_nodes=True)
+        assert np.array_equal(found.nodes[np.flatnonzero(own)].toarray(), expected.nodes.toarray())
+        if calibration:
+            assert np.array_equal(detector.p_values(clean, labels)[own], alone.p_values(clean[own]))
+            assert np.array_equal(detector.predict(clean, labels)[own], alone.predict(clean[own]))
+            null = detector.null_p_values()[detector.null_labels_ == label]
+            assert np.array_equal(null, alone.null_p_values())
+
+
+def test_labels_that_do_not_fit(labelled):
+    clean, labels = labelled
+    with pytest.raises(ValueError, match=r"at least 130 clean images \(min_class_size\); these have fewer: 0 \(120\)"):
+        ClassConditionalDetector(SubsetScanDetector(), min_class_size=130).fit(clean, labels)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        ClassConditionalDetector(SubsetScanDetector()).fit(clean, labels[1:])
+    detector = ClassConditionalDetector(SubsetScanDetector()).fit(clean, labels)
+    with pytest.raises(ValueError, match="400 images but 399 labels"):
+        detector.p_values(clean, labels[1:])
+    with pytest.raises(ValueError, match="label 7 of image 1 has no background; there are 0, 1, 2"):
+        detector.predict(clean[:2], [0, 7])
+    with pytest.raises(ValueError, match="no image calibrates the classes 1, 2"):
+        detector.calibrate(clean[labels == 0], labels[labels == 0])
+    with pytest.raises(NotFittedError):
+        ClassConditionalDetector(SubsetScanDetector()).scan(clean, labels)
+
+
+def test_every_kind_is_saved_and_loaded(labelled, tmp_path):
+    clean, labels = labelled
+    kinds = [
+        SummaryDetector(summary="fisher", tail="two-sided", ties="midrank", random_state=0).fit(clean),
+        SubsetScanDetector(ties="range", random_state=0).fit(clean),
+        CombinedDetector(TAILS, combine="fisher", random_state=0).fit(clean),
+    ]
+    for detector in kinds:
+        detector.save(tmp_path / "detector.safetensors")
+        loaded = load_detector(tmp_path / "detector.safetensors")
+        assert type(loaded) is type(detector)
+        assert np.array_equal(loaded.p_values(clean), detector.p_values(clean))
+        assert np.array_equal(loaded.predict(clean), detector.predict(clean))
+    with pytest.raises(
+        ValueError, match="is not a file of SummaryDetector: its format is 'subsetscan.CombinedDetector'"
+    ):
+        SummaryDetector.load(tmp_path / "detector.safetensors")
+    for names in (labels, np.array(["boot", "coat", "shirt"])[labels]):
+        detector = ClassConditionalDetector(CombinedDetector(TAILS, random_state=0)).fit(clean, names)
+        detector.save(tmp_path / "detector.safetensors")
+        loaded = ClassConditionalDetector.load(tmp_path / "detector.safetensors")
+        assert np.array_equal(loaded.p_values(clean, names), detector.p_values(clean, names))
+        assert np.array_equal(loaded.null_p_values(), detector.null_p_values())
+
+
+def test_selection_controls_the_false_discovery_rate(rng):
+    null_scores = rng.normal(size=999)
+    shares = []
+    for _ in range(60):
+        scores = np.concatenate([rng.normal(size=180), rng.normal(4, size=20)])
+        chosen = select(conformal_p_values(scores, null_scores), fdr=0.2)
+        assert chosen.dtype == bool
+        shares.append(chosen[:180].sum() / max(chosen.sum(), 1))
+    assert np.mean(shares) < 0.25
+    assert select([]).tolist() == []
+    for bad in (0, 1, -0.1, 2, np.nan):
+        with pytest.raises(ValueError, match=r"fdr must be in \(0, 1\), got"):
+            select([0.5], fdr=bad)
+    with pytest.raises(ValueError, match=r"p-values must be in \[0, 1\], got 1.5"):
+        select([0.5, 1.5])
+    with pytest.raises(ValueError, match=r"p-values must have 1 dimension, got shape \(1, 1\)"):
+        select([[0.5]])
+
+
+def test_combinations_that_are_none(clean):
+    with pytest.raises(ValueError, match="at least one detector is needed"):
+        CombinedDetector([]).fit(clean)
+    with pytest.raises(ValueError, match="unknown combination 'x'"):
+        CombinedDetector(TAILS, combine="x").fit(clean)
+    with pytest.raises(ValueError, match="calibration must be 'holdout' or 'leave-one-out'"):
+        CombinedDetector(TAILS, calibration=None).fit(clean)
+    with pytest.raises(ValueError, match='unknown summary "x"; known are mean-p, minimum-p, fisher'):
+        SummaryDetector(summary="x").fit(clean)
+    with pytest.raises(ValueError, match='ties "range" leave every node a range'):
+        SummaryDetector(ties="range").fit(clean)
