@@ -18,7 +18,7 @@ from .evaluation import Evaluation, area, auroc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Example", "anomalous_nodes", "distributions", "explanation", "roc", "save"]
+__all__ = ["Example", "anomalous_nodes", "counted_shares", "distributions", "explanation", "roc", "save"]
 
 _MOST_CHANNELS = 12
 
@@ -173,6 +173,28 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure:
             channels.set_visible(False)
         for panel in (over, where, channels):
             panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def counted_shares(alphas: np.ndarray, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw which share of an image's nodes counts at each alpha: a panel for each tail, a line for each kind of ties.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (n,)
+    curves : mapping of str to mapping of str to sequence of n floats
+        For each tail and treatment of ties.
+    """
+    figure = _new(5 * len(curves), 4.6)
+    panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    for panel, (tail, lines) in zip(panels, curves.items(), strict=True):
+        panel.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="alpha")
+        for (ties, shares), colour, style in zip(lines.items(), _COLOURS, ("-", "-", "-", "--"), strict=False):
+            panel.plot(alphas, shares, color=colour, linestyle=style, label=ties)
+        panel.set(title=f"{tail} tail", xlabel="alpha", xlim=(0, 1), ylim=(0, 1.02))
+        panel.set_box_aspect(1)
+    panels[0].set_ylabel("share of clean images' nodes that count")
+    panels[0].legend(title="ties", fontsize=8)
     return figure
 
 

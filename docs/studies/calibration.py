@@ -1,0 +1,178 @@
+"""Does the false positive rate hold? Fresh clean images, many splits, every space, statistic and tail.
+
+    python docs/studies/calibration.py         # Fashion-MNIST's test images; an hour on two cores
+
+writes calibration.csv, one line a space, statistic, tail, number of clean images and calibration, after each space, and
+calibration.md from it. Spaces that are in calibration.csv already are not computed again.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+from tqdm import tqdm
+
+from subsetscan import Background
+from subsetscan.calibration import conformal_p_values, plan
+from subsetscan.lab.datasets import load
+from subsetscan.lab.networks import load_pretrained
+from subsetscan.scanning import scan_histograms
+from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
+
+STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
+TAILS = ("upper", "lower", "two-sided")
+RATES = (0.01, 0.05, 0.1)
+N_CLEAN = (100, 400, 2000, 7000)
+N_FRESH = 2000
+N_SPLITS = 20
+CALIBRATIONS = ("holdout", "leave-one-out", "in-sample")
+HERE = Path(__file__).parent
+TABLE = HERE / "calibration.csv"
+COLUMNS = ("space", "n_nodes", "statistic", "tail", "n_clean", "calibration", "n_null")
+MEASURED = tuple(f"{what}_{rate:g}" for rate in RATES for what in ("expected", "low", "high", "measured", "spread"))
+
+
+def scores(background, images, tail, leave_one_out=False):
+    """Scan for all three statistics, from one histogram."""
+    histogram = background.rank_histogram(images, tail, leave_one_out=leave_one_out)
+    n_samples = background.n_samples - leave_one_out
+    return [
+        scan_histograms([histogram], n_samples, background.n_nodes, [tail], statistic)[0].scores
+        for statistic in STATISTICS
+    ]
+
+
+def flagged(clean, fresh, seed):
+    """Measure the share of fresh images at or below each rate: {(calibration, statistic, tail): (n_null, shares)}."""
+    shares = plan(len(clean), "holdout", 0.25, seed)
+    whole, part = Background(clean), Background(clean[shares.background])
+    found = {}
+    for tail in TAILS:
+        of_fresh, of_fresh_in_part = scores(whole, fresh, tail), scores(part, fresh, tail)
+        null = {
+            "holdout": scores(part, clean[shares.calibration], tail),
+            "leave-one-out": scores(whole, clean, tail, leave_one_out=True),
+            "in-sample": scores(whole, clean, tail),
+        }
+        for n, statistic in enumerate(STATISTICS):
+            for calibration in CALIBRATIONS:
+                own = (of_fresh_in_part if calibration == "holdout" else of_fresh)[n]
+                p_values = conformal_p_values(own, null[calibration][n])
+                found[calibration, statistic, tail] = (
+                    len(null[calibration][n]),
+                    [float(np.mean(p_values <= rate)) for rate in RATES],
+                )
+    return found
+
+
+def interval(n_null, rate, rng):
+    """Expect the mean of the shares of all splits, where scores are exchangeable, and where 95 % of such means lie."""
+    k = int(np.searchsorted(np.arange(1, n_null + 1) / (n_null + 1), rate, side="right"))
+    if k == 0:
+        return 0.0, 0.0, 0.0
+    draws = rng.binomial(N_FRESH, rng.beta(k, n_null + 1 - k, (4000, N_SPLITS))).mean(axis=1) / N_FRESH
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return k / (n_null + 1), low, high
+
+
+def study(name, values):
+    """Return the rows of one space."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n_clean in N_CLEAN:
+        collected = {}
+        for seed in tqdm(range(N_SPLITS), desc=f"{name}, {n_clean} clean images"):
+            order = np.random.default_rng(seed).permutation(len(values))
+            found = flagged(values[order[:n_clean]], values[order[-N_FRESH:]], seed)
+            for key, one in found.items():
+                collected.setdefault(key, []).append(one)
+        for (calibration, statistic, tail), splits in collected.items():
+            n_null = splits[0][0]
+            numbers = []
+            for n, rate in enumerate(RATES):
+                own = [shares[n] for _, shares in splits]
+                numbers += [*interval(n_null, rate, rng), np.mean(own), np.std(own)]
+            row = [name, values.shape[1], statistic, tail, n_clean, calibration, n_null]
+            rows.append(row + [f"{number:.5f}" for number in numbers])
+    return rows
+
+
+def write_report():
+    """Summarise calibration.csv."""
+    with TABLE.open() as file:
+        rows = list(csv.DictReader(file))
+    spaces = list(dict.fromkeys(row["space"] for row in rows))
+    lines = [
+        "# Does the false positive rate hold?",
+        "",
+        "Written by `python docs/studies/calibration.py`; every number is in [calibration.csv](calibration.csv).",
+        "",
+        f"Fashion-MNIST's test images in {N_SPLITS} random splits: *clean images* to fit on, {N_FRESH:,} *fresh* clean",
+        "images to be judged, none of which is in both. Each cell is over all of",
+        f"{len(spaces)} spaces ({', '.join(spaces)})",
+        "x 3 statistics x 3 tails. (Upsampling layers repeat the nodes before them and are left out.)",
+        "",
+        '"Asked" is the rate that the null scores can give, k / (n + 1), at most the nominal one. "Measured" is the',
+        'median of the mean rates over the splits, and their range. "Within" is the share of means within the 95 %',
+        "interval that exchangeable scores would give (beta-binomial); 95 % of them should be.",
+        "",
+        "| clean images | calibration | null scores | nominal | asked | measured (range) | within |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for n_clean in N_CLEAN:
+        for calibration in CALIBRATIONS:
+            own = [row for row in rows if row["n_clean"] == str(n_clean) and row["calibration"] == calibration]
+            for rate in RATES:
+                measured = np.array([float(row[f"measured_{rate:g}"]) for row in own])
+                low, high = (np.array([float(row[f"{end}_{rate:g}"]) for row in own]) for end in ("low", "high"))
+                within = np.mean((low <= measured) & (measured <= high))
+                lines.append(
+                    f"| {n_clean:,} | {calibration} | {own[0]['n_null']} | {rate:.0%} "
+                    f"| {float(own[0][f'expected_{rate:g}']):.2%} | {np.median(measured):.2%} "
+                    f"({measured.min():.2%} to {measured.max():.2%}) | {within:.0%} |"
+                )
+    lines += ["", "Spread of the 5 % rate from split to split (standard deviation, median over the cells):", ""]
+    lines += [
+        "| clean images | " + " | ".join(CALIBRATIONS) + " | leave-one-out, by chance alone |",
+        "|---|---|---|---|---|",
+    ]
+    for n_clean in N_CLEAN:
+        own = [row for row in rows if row["n_clean"] == str(n_clean)]
+        spreads = [
+            np.median([float(row["spread_0.05"]) for row in own if row["calibration"] == calibration])
+            for calibration in CALIBRATIONS
+        ]
+        k = int(0.05 * (n_clean + 1))
+        chance = stats.betabinom(N_FRESH, k, n_clean + 1 - k).std() / N_FRESH
+        lines.append(f"| {n_clean:,} | " + " | ".join(f"{spread:.2%}" for spread in [*spreads, chance]) + " |")
+    text = (HERE / "calibration.notes.md").read_text(encoding="utf-8")
+    (HERE / "calibration.md").write_text("\n".join(lines) + "\n\n" + text, encoding="utf-8")
+
+
+def main():
+    """Compute what is missing, then write the report."""
+    images, _ = load("fashion-mnist", "test")
+    autoencoder = load_pretrained("autoencoder")
+    layers = [layer.name for layer in autoencoder.layers[1:] if not layer.name.startswith("up_sampling")]
+    spaces = [Pixels(images.shape[1:]), ReconstructionError(autoencoder)]
+    spaces += [KerasLayers(autoencoder, [name]) for name in reversed(layers)]
+    done = set()
+    if TABLE.is_file():
+        with TABLE.open() as file:
+            done = {row["space"] for row in csv.DictReader(file)}
+    else:
+        TABLE.write_text(",".join(COLUMNS + MEASURED) + "\n", encoding="utf-8")
+    for space in spaces:
+        (name,) = space.names
+        if name not in done:
+            rows = study(name, space.transform(images)[name])
+            with TABLE.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+    write_report()
+
+
+if __name__ == "__main__":
+    main()
