@@ -41,8 +41,8 @@ Written by `python docs/studies/tails.py --mnist FOLDER`; every number, and the 
 at 5 % false positives, is in [tails.csv](tails.csv).
 
 AUROC [95 %] of the calibrated p-values. Protocol valid: images in [0, 1], originals classified correctly, the
-prediction changes. 4,000 clean images to fit on, 1,500 others to tell from. *Combined*: the smaller p-value of upper and
-lower tail, calibrated again. *Chosen on noise*: the tail that sees random noise of +-0.01 on clean images best; no
+prediction changes. 4,000 clean images to fit on, 1,500 others to tell from. *Combined*: the smaller p-value of upper
+and lower tail, calibrated again. *Chosen on noise*: the tail that sees random noise of +-0.01 on clean images best; no
 attacked image was looked at. *All*: every space by that tail, the p-values combined and calibrated again, or all nodes
 scanned as one (joint).
 """
