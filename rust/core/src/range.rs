@@ -5,9 +5,10 @@
 //! and nodes with a share of at most alpha never help.
 
 use crate::background::Background;
+use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{Steps, thresholds};
 use crate::rank::Membership;
-use crate::scan::{Best, Found, ScanOptions, Scope};
+use crate::result::{Best, Found};
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 

@@ -7,115 +7,14 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::background::Background;
-use crate::name::Named;
+use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
 use crate::range;
 use crate::rank::{Bins, Membership, image_tiles, one_p_value};
+use crate::result::{Best, Found, Scan};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
-
-/// What the small p-values of an image are held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scope {
-    /// The subset itself, free to leave every other node out: n = `n_alpha` (the paper).
-    #[default]
-    Subset,
-    /// All nodes, as in a classical goodness-of-fit test: n = J.
-    All,
-}
-
-impl Named for Scope {
-    const WHAT: &'static str = "scope";
-    const ALL: &'static [(&'static str, Self)] = &[("subset", Scope::Subset), ("all", Scope::All)];
-}
-
-/// What to scan for.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct ScanOptions {
-    /// What a subset is scored by.
-    pub statistic: Statistic,
-    /// How values are turned into p-values.
-    pub ranking: Ranking,
-    /// The largest threshold.
-    pub alpha_max: AlphaMax,
-    /// What the subset is held against.
-    pub scope: Scope,
-}
-
-/// The highest-scoring subset of each of N images.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Scan {
-    /// The score, 0 for an image without a node with p <= `alpha_max`.
-    pub scores: Vec<f64>,
-    /// The threshold: the subset is all nodes with p at most this. 0 for an empty subset.
-    pub alphas: Vec<f64>,
-    /// How many nodes the subset has.
-    pub sizes: Vec<i64>,
-    /// Which they are, if that was asked for.
-    pub nodes: Option<NodeSubsets>,
-}
-
-/// A subset of nodes for each image, as the index arrays of a compressed sparse row matrix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeSubsets {
-    /// Where each image's nodes begin in `indices`; one more entry than there are images.
-    pub indptr: Vec<i64>,
-    /// The nodes, increasing within an image.
-    pub indices: Vec<i32>,
-}
-
-impl Scan {
-    fn of(found: impl IntoIterator<Item = Found>, with_nodes: bool) -> Self {
-        let mut scan = Scan::default();
-        let mut subsets = NodeSubsets { indptr: vec![0], indices: Vec::new() };
-        for Found { best, nodes } in found {
-            scan.scores.push(best.score);
-            scan.alphas.push(best.alpha);
-            #[allow(clippy::cast_possible_wrap)] // no image has 2^63 nodes
-            scan.sizes.push(best.size as i64);
-            subsets.indices.extend(nodes);
-            #[allow(clippy::cast_possible_wrap)]
-            subsets.indptr.push(subsets.indices.len() as i64);
-        }
-        scan.nodes = with_nodes.then_some(subsets);
-        scan
-    }
-}
-
-/// One image's result.
-pub(crate) struct Found {
-    pub best: Best,
-    pub nodes: Vec<i32>,
-}
-
-/// The highest score, the threshold that gives it, and how many p-values are at most that.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Best {
-    pub score: f64,
-    pub alpha: f64,
-    pub size: u64,
-}
-
-impl Best {
-    /// Look at each distinct p-value, increasing, with the number of nodes that have it; equal scores: the smaller wins.
-    fn of(p_values: impl Iterator<Item = (f64, u64)>, statistic: Statistic, scope: Scope, n_nodes: usize) -> Self {
-        let mut best = Best::default();
-        let mut n_alpha = 0;
-        for (alpha, count) in p_values.filter(|(_, count)| *count > 0) {
-            n_alpha += count;
-            let n = match scope {
-                Scope::Subset => n_alpha,
-                Scope::All => n_nodes as u64,
-            };
-            let score = statistic.phi(alpha, n_alpha, n);
-            if score > best.score {
-                best = Best { score, alpha, size: n_alpha };
-            }
-        }
-        best
-    }
-}
 
 impl<V: Value> Background<V> {
     /// Scan images, either ones that are not in the background, or background images, each among all the others: the
