@@ -24,6 +24,7 @@ from subsetscan.spaces import KerasLayers, ReconstructionError
 from subsetscan.tails import choose_tails
 
 HERE = Path(__file__).parent
+TABLE = HERE / "tails.csv"
 NETWORKS = {"fashion-mnist": DATA, "mnist": HERE.parent.parent / "networks"}
 # Attacks that succeed often enough; MNIST's classifier resists smaller ones.
 ATTACKS = {
@@ -46,7 +47,10 @@ and lower tail, calibrated again. *Chosen on noise*: the tail that sees random n
 attacked image was looked at. *All*: every space by that tail, the p-values combined and calibrated again, or all nodes
 scanned as one (joint).
 """
-COLUMNS = ("dataset", "attack", "space", "statistic", "tail", "auroc", "low", "high", "flagged_at_5_percent")
+COLUMNS = (
+    "dataset", "attack", "n_successful", "n_tried", "space", "statistic", "tail", "auroc", "low", "high",
+    "flagged_at_5_percent",
+)  # fmt: skip
 
 
 def detector(statistic, tail):
@@ -65,7 +69,7 @@ def judge(clean, attacked):
 
 
 def study(dataset, data):
-    """Return the rows of one dataset, the tails chosen on noise, and how many attacks succeeded."""
+    """Return the rows of one dataset."""
     images, labels = load(dataset, "test", data)
     autoencoder, classifier = (
         load_model(NETWORKS[dataset] / f"{dataset}-{network}.keras") for network in ("autoencoder", "classifier")
@@ -82,68 +86,90 @@ def study(dataset, data):
     spaces = [KerasLayers(autoencoder, layers), ReconstructionError(autoencoder)]
     signs = np.random.default_rng(0).choice(np.float32([-NOISE, NOISE]), size=background.shape)
     noisy = np.clip(background + signs, 0, 1)
-    rows, chosen = [], {}
+    rows = []
+
+    def add(name, space, statistic, tail, clean_p_values, p_values):
+        about = [dataset, name, *counts[name], space, statistic, tail]
+        rows.append(dict(zip(COLUMNS, about + judge(clean_p_values, p_values), strict=True)))
+
     for statistic in STATISTICS:
+        chosen = choose_tails(spaces, background, noisy, SubsetScanDetector(statistic=statistic))
         for tail in TAILS:
             scanner = ModelScanner(spaces, detector(statistic, tail), progress=True).fit(background)
             p_clean = scanner.p_values(clean)
             for name, those in attacked.items():
                 p_values = scanner.p_values(those)
-                rows += [
-                    [dataset, name, space, statistic, tail, *judge(p_clean[space], p_values[space])]
-                    for space in scanner.names
-                ]
-        chosen[statistic] = choose_tails(spaces, background, noisy, SubsetScanDetector(statistic=statistic))
-        by_noise = {space: detector(statistic, tail) for space, tail in chosen[statistic].items()}
+                for space in scanner.names:
+                    add(name, space, statistic, tail, p_clean[space], p_values[space])
+                    if chosen[space] == tail:
+                        add(name, space, statistic, f"{tail}, chosen", p_clean[space], p_values[space])
+        by_noise = {space: detector(statistic, tail) for space, tail in chosen.items()}
         scanner = ModelScanner(spaces, by_noise, joint=True, progress=True).fit(background)
         p_clean = scanner.p_values(clean)
         for name, those in attacked.items():
             p_values = scanner.p_values(those)
-            together = {
-                f"all, {how}": (scanner.combine(p_clean, how), scanner.combine(p_values, how)) for how in COMBINATIONS
-            }
-            together["all, joint"] = p_clean["joint"], p_values["joint"]
-            rows += [[dataset, name, space, statistic, "by noise", *judge(*both)] for space, both in together.items()]
-    return rows, chosen, counts
+            for how in COMBINATIONS:
+                add(name, f"all, {how}", statistic, "chosen", *(scanner.combine(p, how) for p in (p_clean, p_values)))
+            add(name, "all, joint", statistic, "chosen", p_clean["joint"], p_values["joint"])
+    return rows
 
 
-def table(rows, dataset, attack_name, statistic, chosen):
-    """Lay one attack's rows out: a line a space, a column a tail."""
-    own = {
-        (row[2], row[4]): row[5:] for row in rows if tuple(row[:2]) == (dataset, attack_name) and row[3] == statistic
-    }
+def table(rows):
+    """Lay the rows of one attack and statistic out: a line a space, a column a tail."""
     lines = ["| space | upper | lower | two-sided | combined | tail chosen on noise |", "|---|---|---|---|---|---|"]
-    for space in dict.fromkeys(space for space, _ in own):
-        if (space, "upper") in own:
-            cells = " | ".join(cell(own[space, tail]) for tail in TAILS)
-            lines.append(f"| {space} | {cells} | {chosen[space]}: {float(own[space, chosen[space]][0]):.2f} |")
-        else:
-            lines.append(f"| {space} | | | | | {cell(own[space, 'by noise'])} |")
+    for space in dict.fromkeys(row["space"] for row in rows):
+        own = {row["tail"]: row for row in rows if row["space"] == space}
+        ((chosen, numbers),) = ((tail, row) for tail, row in own.items() if tail.endswith("chosen"))
+        last = f"{chosen.removesuffix(', chosen')}: {float(numbers['auroc']):.2f}" if "," in chosen else cell(numbers)
+        lines.append(f"| {space} | {' | '.join(cell(own[tail]) if tail in own else '' for tail in TAILS)} | {last} |")
     return lines
 
 
-def cell(numbers):
+def cell(row):
     """Print an AUROC and its interval."""
-    value, low, high = (float(x) for x in numbers[:3])
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{float(row['auroc']):.2f} [{float(row['low']):.2f}, {float(row['high']):.2f}]"
+
+
+def agreement(rows):
+    """Say how often the tail that was chosen on noise is the better one on attacked images."""
+    own = {}
+    for row in rows:
+        own.setdefault((row["dataset"], row["attack"], row["space"], row["statistic"]), {})[row["tail"]] = row
+    n, n_better = 0, 0
+    for tails in own.values():
+        if "upper" in tails and abs(float(tails["upper"]["auroc"]) - float(tails["lower"]["auroc"])) >= 0.05:
+            better = max(("upper", "lower"), key=lambda tail, tails=tails: float(tails[tail]["auroc"]))
+            n += 1
+            n_better += f"{better}, chosen" in tails
+    return f"Where the areas of upper and lower tail differ by 0.05 or more, noise chose the larger one in {n_better} of {n} lines."
+
+
+def write_report(rows):
+    """Summarise tails.csv."""
+    lines = ["", agreement(rows)]
+    for dataset, name, statistic in dict.fromkeys((row["dataset"], row["attack"], row["statistic"]) for row in rows):
+        own = [row for row in rows if (row["dataset"], row["attack"], row["statistic"]) == (dataset, name, statistic)]
+        successes = f"{own[0]['n_successful']} of {own[0]['n_tried']} attacks succeeded"
+        lines += ["", f"## {dataset}, {name} ({successes}), {statistic}", "", *table(own)]
+    (HERE / "tails.md").write_text(TEXT + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main():
-    """Study both datasets and write the report."""
+    """Study both datasets, or take tails.csv as it is, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mnist", type=Path, required=True, help="folder with MNIST's four IDX files")
-    folder = parser.parse_args().mnist
-    rows, lines = [], []
-    for dataset, data in (("fashion-mnist", None), ("mnist", folder)):
-        found, chosen, counts = study(dataset, data)
-        rows += found
-        for attack_name, (n, n_tried) in counts.items():
-            for statistic in STATISTICS:
-                heading = f"## {dataset}, {attack_name} ({n} of {n_tried} attacks succeeded), {statistic}"
-                lines += ["", heading, "", *table(rows, dataset, attack_name, statistic, chosen[statistic])]
-    with (HERE / "tails.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    (HERE / "tails.md").write_text(TEXT + "\n".join(lines) + "\n", encoding="utf-8")
+    parser.add_argument("--mnist", type=Path, help="folder with MNIST's four IDX files")
+    parser.add_argument("--report", action="store_true", help="write tails.md from tails.csv alone")
+    asked = parser.parse_args()
+    if not asked.report:
+        if asked.mnist is None:
+            parser.error("--mnist is needed")
+        rows = study("fashion-mnist", None) + study("mnist", asked.mnist)
+        with TABLE.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    with TABLE.open() as file:
+        write_report(list(csv.DictReader(file)))
 
 
 if __name__ == "__main__":
