@@ -167,7 +167,7 @@ def scan_ranges(
     """Find the highest-scoring subset where a node counts with the share of its range that lies within [0, alpha].
 
     Ranges are in steps of 1 / `n_steps`. For each threshold the best subset is a prefix in the order of that share
-    (McFowland et al. 2013).
+    (McFowland et al. 2013); a share of at most alpha never helps.
 
     >>> scan_ranges([(0, 4), (4, 5)], n_steps=8)  # log(2)
     (0.6931471805599453, 0.5, [0])
@@ -178,7 +178,8 @@ def scan_ranges(
         if alpha > alpha_max:
             break
         shares = [min(1.0, max(0.0, (step - low) / (high - low))) for low, high in ranges]
-        for least in sorted(set(shares) - {0.0}, reverse=True):
+        useful = {share for share in shares if share > (alpha if scope == "subset" else 0)}
+        for least in sorted(useful, reverse=True):
             members = [node for node, share in enumerate(shares) if share >= least]
             n_alpha = sum(sorted((shares[node] for node in members), reverse=True))
             candidate = phi(statistic, alpha, n_alpha, len(members) if scope == "subset" else len(ranges))

@@ -1,11 +1,15 @@
 //! The values that clean images gave each node, validated and sorted once.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
+use crate::index::Shape;
 use crate::memory::zeros;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
+use crate::simd::NodeBlock;
 use crate::value::{KeyBlock, Value, Values, not_a_number};
 use crate::{Error, Interrupt};
 
@@ -54,6 +58,9 @@ pub struct Background<V: Value> {
     high: usize,
     /// Node after node: the `low` smallest keys and the `high` largest, ascending, or all where these overlap.
     columns: Vec<V::Key>,
+    shape: Shape,
+    /// Node after node, for columns that vector instructions search.
+    separators: Vec<u32>,
 }
 
 impl<V: Value> Background<V> {
@@ -93,8 +100,24 @@ impl<V: Value> Background<V> {
         let keys: Vec<_> = columns.iter().map(|value| value.key()).collect();
         match keys.chunks_exact(width).position(|column| !column.is_sorted()) {
             Some(node) => Err(Error::Columns(format!("the values of node {node} are not sorted"))),
-            None => Ok(Background { n_samples, n_nodes, keep, low, high, columns: keys }),
+            None => Ok(Background::of_sorted(n_samples, n_nodes, keep, keys)),
         }
+    }
+
+    fn of_sorted(n_samples: usize, n_nodes: usize, keep: Keep, columns: Vec<V::Key>) -> Self {
+        let (low, high) = keep.extent(n_samples);
+        let shape = Shape::new(columns.len() / n_nodes);
+        let mut separators = Vec::new();
+        if let Some(columns) = V::lanes(&columns)
+            && shape.n_separators > 0
+        {
+            separators.resize(n_nodes * shape.n_separators, 0);
+            let of_nodes = separators.par_chunks_mut(shape.n_separators);
+            of_nodes
+                .zip(columns.par_chunks(shape.width))
+                .for_each(|(separators, column)| shape.write_separators(column, u32::MAX, separators));
+        }
+        Background { n_samples, n_nodes, keep, low, high, columns, shape, separators }
     }
 
     /// What is kept: one row a node, ascending.
@@ -122,10 +145,29 @@ impl<V: Value> Background<V> {
         self.keep
     }
 
-    /// Bytes of the sorted columns.
+    /// Bytes of the sorted columns and of their search index.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        size_of_val(self.columns.as_slice())
+        size_of_val(self.columns.as_slice()) + size_of_val(self.separators.as_slice())
+    }
+
+    /// A block of nodes for the vector instructions, where these search such values.
+    pub(crate) fn lanes<'a>(
+        &'a self,
+        tail: Tail,
+        nodes: &Range<usize>,
+        above: &'a [u32],
+        below: &'a [u32],
+    ) -> Option<NodeBlock<'a>> {
+        let Shape { width, n_separators, .. } = self.shape;
+        Some(NodeBlock {
+            tail,
+            shape: &self.shape,
+            columns: &V::lanes(&self.columns)?[nodes.start * width..nodes.end * width],
+            separators: &self.separators[nodes.start * n_separators..nodes.end * n_separators],
+            above: &above[nodes.start..],
+            below: &below[nodes.start..],
+        })
     }
 
     fn column(&self, node: usize) -> &[V::Key] {
@@ -280,6 +322,6 @@ impl<V: Value> BackgroundBuilder<V> {
             columns.truncate(n_nodes * width);
             columns.shrink_to_fit();
         }
-        Ok(Background { n_samples, n_nodes, keep, low, high, columns })
+        Ok(Background::of_sorted(n_samples, n_nodes, keep, columns))
     }
 }

@@ -90,6 +90,9 @@ pub enum Error {
     /// Columns that claim to be sorted and are not, or have the wrong width.
     #[error("not the columns of a background: {0}")]
     Columns(String),
+    /// An instruction set that this processor does not have.
+    #[error("SUBSETSCAN_SIMD asks for {0}, which this processor does not have")]
+    InstructionSet(String),
     /// There is not enough memory for an array.
     #[error("not enough memory for an array of shape {shape:?}")]
     Memory {

@@ -28,6 +28,7 @@
 
 mod background;
 mod error;
+mod index;
 mod interrupt;
 mod memory;
 mod name;
@@ -37,6 +38,7 @@ mod range;
 mod rank;
 mod result;
 mod scan;
+mod simd;
 mod statistic;
 mod summary;
 mod ties;
@@ -51,6 +53,7 @@ pub use pvalue::{AlphaMax, Ranking, Tail, Ties};
 pub use rank::Membership;
 pub use result::{NodeSubsets, Scan};
 pub use scan::{Part, scan_histograms, scan_p_values};
+pub use simd::InstructionSet;
 pub use statistic::Statistic;
 pub use summary::Summary;
 pub use value::{Value, Values};

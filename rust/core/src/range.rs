@@ -14,8 +14,6 @@ use crate::{Error, Interrupt};
 
 /// Thresholds that are bounded together before any is looked at.
 const BLOCK: usize = 32;
-/// Keeps bounds above the scores they bound, which round.
-const SLACK: f64 = 1.0 + 1e-12;
 
 /// The p-value ranges of one image: those of one step as a histogram, the others one by one.
 struct Ranges {
@@ -110,7 +108,8 @@ pub(crate) fn scan_image<V: Value>(
     let mut reached = 0.0_f64;
     for block in &blocks {
         interrupt.check()?;
-        bounds.push(ranges.best_prefix(grid[block.start], block.end, options, &mut shares).score * SLACK);
+        let bound = ranges.best_prefix(grid[block.start], block.end, options, &mut shares).score;
+        bounds.push(options.statistic.bound(bound, n_nodes));
         reached = reached.max(ranges.best_prefix(grid[block.end - 1], block.end, options, &mut shares).score);
     }
     let (mut best, mut best_step) = (Prefix::default(), 0);

@@ -43,6 +43,8 @@ impl Scan {
     }
 }
 
+/// Thresholds that are bounded together before any is looked at.
+const BLOCK: usize = 64;
 /// One image's result.
 pub(crate) struct Found {
     pub best: Best,
@@ -71,6 +73,59 @@ impl Best {
             let score = statistic.phi(alpha, n_alpha, n);
             if score > best.score {
                 best = Best { score, alpha, size: n_alpha };
+            }
+        }
+        best
+    }
+
+    /// The same from a histogram over `thresholds`, looking only where the highest score can be.
+    ///
+    /// No score among some thresholds exceeds that of the smallest with the count at the largest: every statistic falls
+    /// with alpha and grows with the number of nodes.
+    pub fn of_histogram(
+        thresholds: &[f64],
+        histogram: &[u32],
+        statistic: Statistic,
+        scope: Scope,
+        n_nodes: usize,
+    ) -> Self {
+        let score = |alpha: f64, n_alpha: u64| {
+            let n = match scope {
+                Scope::Subset => n_alpha,
+                Scope::All => n_nodes as u64,
+            };
+            statistic.phi(alpha, n_alpha, n)
+        };
+        let mut reached = 0.0_f64;
+        let mut n_alpha = 0;
+        let blocks: Vec<_> = thresholds
+            .chunks(BLOCK)
+            .zip(histogram.chunks(BLOCK))
+            .map(|(thresholds, counts)| {
+                let before = n_alpha;
+                n_alpha += counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+                if n_alpha == before {
+                    return (before, 0.0);
+                }
+                reached = reached.max(score(thresholds[thresholds.len() - 1], n_alpha));
+                (before, statistic.bound(score(thresholds[0], n_alpha), n_nodes))
+            })
+            .collect();
+        let mut best = Best::default();
+        for (n, (before, bound)) in blocks.into_iter().enumerate() {
+            if bound < reached || bound <= best.score {
+                continue;
+            }
+            let mut n_alpha = before;
+            let start = n * BLOCK;
+            for (alpha, count) in thresholds[start..].iter().zip(&histogram[start..]).take(BLOCK) {
+                if *count > 0 {
+                    n_alpha += u64::from(*count);
+                    let score = score(*alpha, n_alpha);
+                    if score > best.score {
+                        best = Best { score, alpha: *alpha, size: n_alpha };
+                    }
+                }
             }
         }
         best

@@ -10,7 +10,7 @@ use crate::background::Background;
 use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
 use crate::range;
-use crate::rank::{Bins, Membership, image_tiles, one_p_value};
+use crate::rank::{Bins, Membership, one_p_value};
 use crate::result::{Best, Found, Scan};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
@@ -41,11 +41,8 @@ impl<V: Value> Background<V> {
             let found = (0..n_images).into_par_iter().map(scan_image).collect::<Result<Vec<_>, Error>>()?;
             return Ok(Scan::of(found, with_nodes));
         }
-        let tiles = image_tiles(n_images, bins.n_bins());
-        let scan_image = |image: usize, histogram: &[u32]| {
-            let counts = histogram.iter().map(|count| u64::from(*count));
-            let p_values = bins.thresholds().iter().copied().zip(counts);
-            let best = Best::of(p_values, options.statistic, options.scope, n_nodes);
+        let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {
+            let best = Best::of_histogram(bins.thresholds(), histogram, options.statistic, options.scope, n_nodes);
             let nodes = if with_nodes && best.size > 0 {
                 let last = bins.thresholds().partition_point(|threshold| *threshold < best.alpha);
                 self.nodes_up_to(images, image, &bins, last, interrupt)?
@@ -53,21 +50,8 @@ impl<V: Value> Background<V> {
                 Vec::new()
             };
             Ok(Found { best, nodes })
-        };
-        let found = tiles
-            .par_iter()
-            .map(|rows| {
-                let histograms = self.tile_histograms(images, rows, &bins, tiles.len(), interrupt)?;
-                rows.clone()
-                    .into_par_iter()
-                    .map(|image| {
-                        let n = (image - rows.start) * bins.n_bins();
-                        scan_image(image, &histograms[n..n + bins.n_bins()])
-                    })
-                    .collect::<Result<Vec<_>, Error>>()
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        Ok(Scan::of(found.into_iter().flatten(), with_nodes))
+        })?;
+        Ok(Scan::of(found, with_nodes))
     }
 }
 

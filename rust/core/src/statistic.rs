@@ -33,6 +33,16 @@ impl Statistic {
         self.phi_of_shares(alpha, n_alpha as f64, n as f64)
     }
 
+    /// A little more than a score of at most n p-values, so that no score it should bound exceeds it by rounding.
+    ///
+    /// Berk-Jones' two terms cancel where the excess is small: its error is relative to n then, not to the score.
+    pub(crate) fn bound(self, score: f64, n: usize) -> f64 {
+        match self {
+            Statistic::BerkJones => score * (1.0 + 1e-12) + n as f64 * 1e-12,
+            Statistic::HigherCriticism | Statistic::KolmogorovSmirnov => score * (1.0 + 1e-12),
+        }
+    }
+
     /// The same where a p-value may count in part.
     pub(crate) fn phi_of_shares(self, alpha: f64, n_alpha: f64, n: f64) -> f64 {
         let excess = n_alpha - n * alpha;

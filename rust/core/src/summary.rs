@@ -1,11 +1,9 @@
 //! The simple scores that a scan has to beat: an image's p-values in one number, without any choice of a subset.
 
-use rayon::prelude::*;
-
 use crate::background::Background;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::rank::{Bins, Membership, image_tiles, one_p_value};
+use crate::rank::{Bins, Membership, one_p_value};
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 
@@ -61,16 +59,8 @@ impl<V: Value> Background<V> {
         self.check_whole("summaries of all p-values")?;
         one_p_value(ranking.ties)?;
         let bins = Bins::new(ranking, AlphaMax::try_from(1.0)?, self.n_samples(), membership);
-        let tiles = image_tiles(images.dim().0, bins.n_bins());
-        let scores = tiles
-            .par_iter()
-            .map(|rows| {
-                let histograms = self.tile_histograms(images, rows, &bins, tiles.len(), interrupt)?;
-                let of_image =
-                    |counts: &[u32]| summary.of(bins.thresholds().iter().copied().zip(counts.iter().copied()));
-                Ok(histograms.chunks_exact(bins.n_bins()).map(of_image).collect::<Vec<_>>())
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        Ok(scores.concat())
+        self.map_histograms(images, &bins, interrupt, |_, counts| {
+            Ok(summary.of(bins.thresholds().iter().copied().zip(counts.iter().copied())))
+        })
     }
 }

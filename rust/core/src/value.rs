@@ -29,16 +29,19 @@ pub trait Value: Copy + Send + Sync + 'static {
     fn key_at_most(x: f64) -> Self::Key;
     /// The values as they are, where they have this very type.
     fn direct<'a, 'b>(values: &'b Values<'a>) -> Option<&'b ArrayView2<'a, Self>>;
+    /// The keys as those that vector instructions search, where they do: single precision.
+    fn lanes(keys: &[Self::Key]) -> Option<&[u32]>;
     /// Values of this type as values of any.
     fn wrap(view: ArrayView2<'_, Self>) -> Values<'_>;
 }
 
 // The three types differ in their names alone.
 macro_rules! value {
-    ($float:ty, $key:ty, $variant:ident, $to_f64:expr, $from_f64:expr) => {
+    ($float:ty, $key:ty, $variant:ident, $to_f64:expr, $from_f64:expr, $lanes:expr) => {
         impl Value for $float {
             type Key = $key;
 
+            #[inline]
             fn key(self) -> $key {
                 const SIGN: $key = 1 << (<$key>::BITS - 1);
                 match self.to_bits() {
@@ -75,6 +78,10 @@ macro_rules! value {
                 if let Values::$variant(view) = values { Some(view) } else { None }
             }
 
+            fn lanes(keys: &[$key]) -> Option<&[u32]> {
+                $lanes(keys)
+            }
+
             fn wrap(view: ArrayView2<'_, Self>) -> Values<'_> {
                 Values::$variant(view)
             }
@@ -86,9 +93,9 @@ macro_rules! value {
 fn to_f32(x: f64) -> f32 {
     x as f32
 }
-value!(f16, u16, F16, f16::to_f64, f16::from_f64);
-value!(f32, u32, F32, f64::from, to_f32);
-value!(f64, u64, F64, f64::from, f64::from);
+value!(f16, u16, F16, f16::to_f64, f16::from_f64, |_| None);
+value!(f32, u32, F32, f64::from, to_f32, Some);
+value!(f64, u64, F64, f64::from, f64::from, |_| None);
 
 /// Node values of N images, one row an image, of any of the float types and with any strides.
 #[derive(Debug, Clone)]
@@ -113,7 +120,7 @@ impl Values<'_> {
     }
 
     /// The error for values among which a NaN was met.
-    fn not_a_number(&self) -> Error {
+    pub(crate) fn not_a_number(&self) -> Error {
         match self {
             Values::F16(view) => not_a_number(view),
             Values::F32(view) => not_a_number(view),
