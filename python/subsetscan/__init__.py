@@ -9,8 +9,19 @@ from importlib.metadata import version
 from .background import Background
 from .calibration import select
 from .detector import SubsetScanDetector
+from .groups import GroupScanner, GroupScanResult, scan_group
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan
 
-__all__ = ["Background", "ModelScanner", "ScanResult", "SubsetScanDetector", "scan", "select"]
+__all__ = [
+    "Background",
+    "GroupScanResult",
+    "GroupScanner",
+    "ModelScanner",
+    "ScanResult",
+    "SubsetScanDetector",
+    "scan",
+    "scan_group",
+    "select",
+]
 __version__ = version("subsetscan")

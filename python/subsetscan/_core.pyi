@@ -9,7 +9,10 @@ _Values: TypeAlias = NDArray[np.float16] | NDArray[np.float32] | NDArray[np.floa
 _Subsets: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32]]
 _Found: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], _Subsets | None]
 
-__all__ = ["Background", "BackgroundBuilder", "scan", "scan_histograms"]
+_Limits: TypeAlias = tuple[int | None, int | None]
+_Group: TypeAlias = tuple[float, float, NDArray[np.int64], NDArray[np.int64], float | None]
+
+__all__ = ["Background", "BackgroundBuilder", "scan", "scan_group", "scan_histograms"]
 
 @final
 class Background:
@@ -51,6 +54,20 @@ class Background:
     def summarise(
         self, images: _Values, leave_one_out: bool, summary: str, tail: str, ties: str, seed: int
     ) -> NDArray[np.float64]: ...
+    def scan_group(
+        self,
+        images: _Values,
+        starts: NDArray[np.bool_],
+        from_all_nodes: bool,
+        statistic: str,
+        tail: str,
+        alpha_max: float,
+        ties: str,
+        seed: int,
+        image_limits: _Limits,
+        node_limits: _Limits,
+        with_bound: bool,
+    ) -> _Group: ...
 
 @final
 class BackgroundBuilder:
@@ -71,3 +88,13 @@ def scan_histograms(
     alpha_max: float,
     scope: str,
 ) -> tuple[_Found, NDArray[np.int64]]: ...
+def scan_group(
+    p_values: NDArray[np.float64],
+    starts: NDArray[np.bool_],
+    from_all_nodes: bool,
+    statistic: str,
+    alpha_max: float,
+    image_limits: _Limits,
+    node_limits: _Limits,
+    with_bound: bool,
+) -> _Group: ...

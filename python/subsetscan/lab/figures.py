@@ -18,9 +18,10 @@ from .evaluation import Evaluation, area, auroc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Example", "anomalous_nodes", "counted_shares", "distributions", "explanation", "roc", "save"]
+__all__ = ["Example", "anomalous_nodes", "counted_shares", "distributions", "explanation", "proportions", "roc", "save"]
 
 _MOST_CHANNELS = 12
+
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart; the first is for clean images.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -83,6 +84,29 @@ def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Fi
         panel.set(title=_name(attack), xlabel="false positive rate", ylabel="true positive rate")
         panel.set_box_aspect(1)
         panel.legend(loc="lower right", fontsize=8, title="AUROC [95 % interval]", title_fontsize=8)
+    return figure
+
+
+def proportions(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[np.ndarray]]]]) -> Figure:
+    """Draw group scores against the share of anomalous images: the median, and where the middle 90 % lie.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to pair of sequences
+        For each panel and kind of image the shares in percent, and the scores of groups with such a share.
+    """
+    n_columns = min(len(panels), 2)
+    figure = _new(4.5 * n_columns, 3.2 * -(-len(panels) // n_columns))
+    axes = figure.subplots(-(-len(panels) // n_columns), n_columns, squeeze=False).ravel()
+    for panel, (title, curves) in zip(axes, panels.items(), strict=False):
+        for (kind, (shares, scores)), colour in zip(curves.items(), _COLOURS, strict=False):
+            low, median, high = np.transpose([np.quantile(group, (0.05, 0.5, 0.95)) for group in scores])
+            panel.fill_between(shares, low, high, color=colour, alpha=0.15, linewidth=0)
+            panel.plot(shares, median, color=colour, marker="o", markersize=3, label=_name(kind))
+        panel.set(title=title, xlabel="anomalous images (%)", ylabel="group score")
+    for panel in axes[len(panels) :]:
+        panel.set_axis_off()
+    axes[0].legend(fontsize=8)
     return figure
 
 

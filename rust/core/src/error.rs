@@ -93,6 +93,29 @@ pub enum Error {
     /// An instruction set that this processor does not have.
     #[error("SUBSETSCAN_SIMD asks for {0}, which this processor does not have")]
     InstructionSet(String),
+    /// Limits on the size of a block that nothing can keep.
+    #[error("the number of {what} in a block must be limited to a range of positive numbers, got {min} to {max}")]
+    SideLimits {
+        /// Images or nodes.
+        what: &'static str,
+        /// The smallest number allowed.
+        min: usize,
+        /// The largest number allowed.
+        max: usize,
+    },
+    /// A group with fewer images or nodes than a block must have.
+    #[error("a block must have at least {min} {what}, but the group has {received}")]
+    TooFew {
+        /// Images or nodes.
+        what: &'static str,
+        /// The smallest number allowed.
+        min: usize,
+        /// The group's number.
+        received: usize,
+    },
+    /// A start of a group scan that is none.
+    #[error("not a start of a group scan: {0}")]
+    Start(String),
     /// There is not enough memory for an array.
     #[error("not enough memory for an array of shape {shape:?}")]
     Memory {

@@ -28,6 +28,7 @@
 
 mod background;
 mod error;
+mod group;
 mod index;
 mod interrupt;
 mod memory;
@@ -46,6 +47,7 @@ mod value;
 
 pub use background::{Background, BackgroundBuilder, Keep};
 pub use error::Error;
+pub use group::{GroupOptions, GroupScan, SideLimits, Starts, scan_group_p_values};
 pub use interrupt::Interrupt;
 pub use name::Named;
 pub use options::{ScanOptions, Scope};

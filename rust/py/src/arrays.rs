@@ -4,7 +4,7 @@ use half::f16;
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use subsetscan_core::{AlphaMax, Background, BackgroundBuilder, Keep, Named, Scan, Tail, Value, Values};
+use subsetscan_core::{AlphaMax, Background, BackgroundBuilder, GroupScan, Keep, Named, Scan, Tail, Value, Values};
 
 use crate::running::{run, to_py};
 
@@ -142,4 +142,11 @@ pub type PyScan<'py> = (
 pub fn hand_back(py: Python<'_>, scan: Scan) -> PyScan<'_> {
     let nodes = scan.nodes.map(|nodes| (nodes.indptr.into_pyarray(py), nodes.indices.into_pyarray(py)));
     (scan.scores.into_pyarray(py), scan.alphas.into_pyarray(py), scan.sizes.into_pyarray(py), nodes)
+}
+
+/// Score, alpha, the block's images and nodes, and the upper bound.
+pub type PyGroupScan<'py> = (f64, f64, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Option<f64>);
+
+pub fn hand_back_group(py: Python<'_>, found: GroupScan) -> PyGroupScan<'_> {
+    (found.score, found.alpha, found.images.into_pyarray(py), found.nodes.into_pyarray(py), found.upper_bound)
 }

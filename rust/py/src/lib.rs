@@ -14,11 +14,14 @@ mod _core {
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use subsetscan_core::{
-        AlphaMax, Keep, Membership, Named, Part, Ranking, ScanOptions, Scope, Statistic, Summary, Tail, Ties,
-        scan_p_values,
+        AlphaMax, GroupOptions, Keep, Membership, Named, Part, Ranking, ScanOptions, Scope, SideLimits, Starts,
+        Statistic, Summary, Tail, Ties, scan_group_p_values, scan_p_values,
     };
 
-    use crate::arrays::{AnyBackground, AnyBuilder, PyScan, PyValues, dtype_of, hand_back, keep_from, with_background};
+    use crate::arrays::{
+        AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, keep_from, with_background,
+    };
+    use crate::arrays::{hand_back, hand_back_group};
     use crate::running::{run, to_py};
 
     #[pyclass(frozen, module = "subsetscan._core")]
@@ -176,6 +179,32 @@ mod _core {
             )?;
             Ok(scores.into_pyarray(py))
         }
+
+        #[allow(clippy::too_many_arguments)] // one for each parameter of the scan
+        fn scan_group<'py>(
+            &self,
+            py: Python<'py>,
+            images: PyValues<'_>,
+            starts: PyReadonlyArray2<'_, bool>,
+            from_all_nodes: bool,
+            statistic: &str,
+            tail: &str,
+            alpha_max: f64,
+            ties: &str,
+            seed: u64,
+            image_limits: Limits,
+            node_limits: Limits,
+            with_bound: bool,
+        ) -> PyResult<PyGroupScan<'py>> {
+            let options = group_options(statistic, alpha_max, image_limits, node_limits, with_bound)?;
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let starts = Starts { images: starts.as_array(), all_nodes: from_all_nodes };
+            let found = with_background!(
+                &self.0,
+                background => run(py, |stop| background.scan_group(&images, ranking, &starts, &options, stop))
+            )?;
+            Ok(hand_back_group(py, found))
+        }
     }
 
     #[pyclass(module = "subsetscan._core")]
@@ -254,6 +283,45 @@ mod _core {
 
     fn membership(leave_one_out: bool) -> Membership {
         if leave_one_out { Membership::Inside } else { Membership::Outside }
+    }
+
+    #[pyfunction]
+    #[allow(clippy::too_many_arguments)] // one for each parameter of the scan
+    fn scan_group<'py>(
+        py: Python<'py>,
+        p_values: PyReadonlyArray2<'_, f64>,
+        starts: PyReadonlyArray2<'_, bool>,
+        from_all_nodes: bool,
+        statistic: &str,
+        alpha_max: f64,
+        image_limits: Limits,
+        node_limits: Limits,
+        with_bound: bool,
+    ) -> PyResult<PyGroupScan<'py>> {
+        let options = group_options(statistic, alpha_max, image_limits, node_limits, with_bound)?;
+        let p_values = p_values.as_array();
+        let starts = Starts { images: starts.as_array(), all_nodes: from_all_nodes };
+        let found = run(py, |stop| scan_group_p_values(&p_values, &starts, &options, stop))?;
+        Ok(hand_back_group(py, found))
+    }
+
+    /// The smallest and the largest number of images or nodes in a block.
+    type Limits = (Option<usize>, Option<usize>);
+
+    fn group_options(
+        statistic: &str,
+        alpha_max: f64,
+        images: Limits,
+        nodes: Limits,
+        with_bound: bool,
+    ) -> PyResult<GroupOptions> {
+        Ok(GroupOptions {
+            statistic: Statistic::by_name(statistic).map_err(to_py)?,
+            alpha_max: AlphaMax::try_from(alpha_max).map_err(to_py)?,
+            images: SideLimits::new("images", images.0, images.1).map_err(to_py)?,
+            nodes: SideLimits::new("nodes", nodes.0, nodes.1).map_err(to_py)?,
+            with_bound,
+        })
     }
 
     fn options(statistic: &str, ranking: Ranking, alpha_max: f64, scope: &str) -> PyResult<ScanOptions> {

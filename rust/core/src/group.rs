@@ -1,0 +1,278 @@
+//! The group scan: the images x nodes block with the highest score, by alternating ascent from several starts, and a
+//! bound that says how far the global optimum can be.
+//!
+//! A block of images R and nodes C scores phi(alpha, `n_alpha`, |R||C|), `n_alpha` of its p-values being at most alpha.
+//! For fixed images the best nodes are found exactly over all thresholds, and the reverse ([`step`]); to alternate
+//! until nothing improves leads to a local optimum (McFowland et al. 2013; the paper, section 3.2).
+
+mod bound;
+mod elements;
+mod step;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ndarray::ArrayView2;
+use rayon::prelude::*;
+
+use self::bound::upper_bound;
+use self::elements::{Elements, IMAGES, NODES};
+use self::step::{Choice, coarse_step, exact_step};
+use crate::background::Background;
+use crate::pvalue::{AlphaMax, Ranking};
+use crate::rank::{Bins, Membership, one_p_value};
+use crate::statistic::Statistic;
+use crate::value::{Value, Values};
+use crate::{Error, Interrupt};
+
+/// How many members one side of a block may have: at least `min`, which is at least 1, and at most `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SideLimits {
+    min: usize,
+    max: usize,
+}
+
+impl SideLimits {
+    /// Limits of a side that is called `what` in messages; None is no limit.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is 0, or the smaller one is the larger.
+    pub fn new(what: &'static str, min: Option<usize>, max: Option<usize>) -> Result<Self, Error> {
+        let (min, max) = (min.unwrap_or(1), max.unwrap_or(usize::MAX));
+        if min == 0 || max < min {
+            return Err(Error::SideLimits { what, min, max });
+        }
+        Ok(SideLimits { min, max })
+    }
+
+    /// The same limits where there are no more than `n` to choose from.
+    fn within(self, what: &'static str, n: usize) -> Result<Self, Error> {
+        if self.min > n {
+            return Err(Error::TooFew { what, min: self.min, received: n });
+        }
+        Ok(SideLimits { min: self.min, max: self.max.min(n) })
+    }
+
+    fn allow(self, n: usize) -> bool {
+        (self.min..=self.max).contains(&n)
+    }
+}
+
+impl Default for SideLimits {
+    fn default() -> Self {
+        SideLimits { min: 1, max: usize::MAX }
+    }
+}
+
+/// What to search for.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct GroupOptions {
+    /// What a block is scored by.
+    pub statistic: Statistic,
+    /// The largest threshold.
+    pub alpha_max: AlphaMax,
+    /// How many images a block may have.
+    pub images: SideLimits,
+    /// How many nodes a block may have.
+    pub nodes: SideLimits,
+    /// Whether to compute the upper bound.
+    pub with_bound: bool,
+}
+
+/// Where the ascents begin. A start need not keep to the limits; what is returned does.
+#[derive(Debug, Clone, Copy)]
+pub struct Starts<'a> {
+    /// Subsets of the images, one row a start: (starts, images). None may be empty.
+    pub images: ArrayView2<'a, bool>,
+    /// Whether to begin from all nodes as well; this start comes second.
+    pub all_nodes: bool,
+}
+
+/// The highest-scoring block that was found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GroupScan {
+    /// The score, 0 where no block scores more.
+    pub score: f64,
+    /// The threshold, 0 for an empty block.
+    pub alpha: f64,
+    /// The block's images, increasing.
+    pub images: Vec<i64>,
+    /// The block's nodes, increasing.
+    pub nodes: Vec<i64>,
+    /// No block scores more than this, if that was asked for.
+    pub upper_bound: Option<f64>,
+}
+
+/// What ascents and bound share.
+#[derive(Debug, Clone, Copy)]
+struct Problem<'a> {
+    elements: &'a Elements,
+    statistic: Statistic,
+    sizes: [SideLimits; 2],
+    interrupt: &'a Interrupt,
+}
+
+/// Scan a group of p-values that came from anywhere: (images, nodes), each in (0, 1].
+///
+/// # Errors
+///
+/// If a p-value is NaN or not in (0, 1], there is no node, a start is empty or of another number of images, or no block
+/// keeps to the limits.
+pub fn scan_group_p_values(
+    p_values: &ArrayView2<'_, f64>,
+    starts: &Starts<'_>,
+    options: &GroupOptions,
+    interrupt: &Interrupt,
+) -> Result<GroupScan, Error> {
+    if p_values.ncols() == 0 {
+        return Err(Error::NoNodes);
+    }
+    let elements = Elements::from_p_values(p_values, options.alpha_max, interrupt)?;
+    scan_elements(&elements, starts, options, interrupt)
+}
+
+impl<V: Value> Background<V> {
+    /// Scan a group of images that are not in the background.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Background::scan`] and [`scan_group_p_values`], and if ties are to keep their range.
+    pub fn scan_group(
+        &self,
+        images: &Values<'_>,
+        ranking: Ranking,
+        starts: &Starts<'_>,
+        options: &GroupOptions,
+        interrupt: &Interrupt,
+    ) -> Result<GroupScan, Error> {
+        self.check_nodes(images)?;
+        self.check_scan(ranking, options.alpha_max)?;
+        one_p_value(ranking.ties)?;
+        let bins = Bins::new(ranking, options.alpha_max, self.n_samples(), Membership::Outside);
+        let elements = Elements::from_background(self, images, &bins, options.alpha_max, interrupt)?;
+        scan_elements(&elements, starts, options, interrupt)
+    }
+}
+
+fn scan_elements(
+    elements: &Elements,
+    starts: &Starts<'_>,
+    options: &GroupOptions,
+    interrupt: &Interrupt,
+) -> Result<GroupScan, Error> {
+    let [n_images, n_nodes] = elements.shape;
+    let sizes = [options.images.within("images", n_images)?, options.nodes.within("nodes", n_nodes)?];
+    if starts.images.ncols() != n_images {
+        return Err(Error::Start(format!("{} images where the group has {n_images}", starts.images.ncols())));
+    }
+    let mut begin: Vec<(usize, Vec<bool>)> = starts.images.rows().into_iter().map(|r| (IMAGES, r.to_vec())).collect();
+    if starts.all_nodes {
+        begin.insert(begin.len().min(1), (NODES, vec![true; n_nodes]));
+    }
+    if let Some(n) = begin.iter().position(|(_, members)| !members.contains(&true)) {
+        return Err(Error::Start(format!("start {n} is empty")));
+    }
+    let problem = Problem { elements, statistic: options.statistic, sizes, interrupt };
+    let (block_ends, coarse_grid) = (elements.block_ends(), elements.coarse_grid());
+    let steps = Steps { problem, block_ends, coarse_grid, known: Mutex::default() };
+    let ascents: Vec<_> = begin.iter().flat_map(|start| [(start, false), (start, true)]).collect();
+    let (found, bound) = rayon::join(
+        || {
+            ascents
+                .into_par_iter()
+                .map(|((side, members), coarse)| ascend(&steps, *side, members, coarse))
+                .collect::<Result<Vec<_>, Error>>()
+        },
+        || options.with_bound.then(|| upper_bound(&problem)).transpose(),
+    );
+    let mut best = Block::default();
+    for block in found?.into_iter().flatten() {
+        if block.score > best.score {
+            best = block; // of equal scores the first start's
+        }
+    }
+    let Block { score, alpha, sides: [images, nodes] } = best;
+    // Rounding may not let the bound fall below a score that was reached.
+    let upper_bound = bound?.map(|bound| bound.max(score));
+    Ok(GroupScan { score, alpha, images: indices(&images), nodes: indices(&nodes), upper_bound })
+}
+
+/// A block on its way up.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    score: f64,
+    alpha: f64,
+    /// Members among the images and among the nodes.
+    sides: [Vec<bool>; 2],
+}
+
+/// The steps that were taken: ascents from different starts soon meet, and what one has found the other need not.
+struct Steps<'a> {
+    problem: Problem<'a>,
+    block_ends: Vec<usize>,
+    coarse_grid: Vec<(f64, usize)>,
+    known: Mutex<HashMap<Question, Arc<OnceLock<Answer>>>>,
+}
+
+/// Whether on the coarse grid, which side to choose, and the members of the other.
+type Question = (bool, usize, Vec<bool>);
+type Answer = Result<Option<Choice>, Error>;
+
+impl Steps<'_> {
+    /// Choose the members of side `free` for the given members of the other side.
+    fn choose(&self, coarse: bool, free: usize, fixed: &[bool]) -> Answer {
+        let entry = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(known.entry((coarse, free, fixed.to_vec())).or_default())
+        };
+        let step = || {
+            if coarse {
+                coarse_step(&self.problem, &self.coarse_grid, free, fixed)
+            } else {
+                exact_step(&self.problem, &self.block_ends, free, fixed)
+            }
+        };
+        entry.get_or_init(step).clone()
+    }
+}
+
+/// Climb from some members of one side until nothing improves; None where nothing scores.
+///
+/// Exact steps lead higher than coarse ones, step by step, but the hill they lead to may be a lower one. Hence the
+/// second ascent of every start: first on a coarse grid, then on from there exactly, so that it ends no lower than a
+/// coarse one.
+fn ascend(steps: &Steps<'_>, side: usize, members: &[bool], coarse: bool) -> Result<Option<Block>, Error> {
+    let mut block = Block::default();
+    block.sides[side] = members.to_vec();
+    match climb(steps, block, 1 - side, coarse)? {
+        Some(block) if coarse => climb(steps, block, NODES, false),
+        found => Ok(found),
+    }
+}
+
+/// Choose the members of one side and the other in turn, until neither choice improves the score.
+fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, coarse: bool) -> Result<Option<Block>, Error> {
+    let mut n_settled = 0;
+    while n_settled < 2 {
+        let fixed = &block.sides[1 - free];
+        match steps.choose(coarse, free, fixed)?.filter(|choice| choice.score > block.score) {
+            Some(better) => {
+                let n_fixed = fixed.iter().filter(|member| **member).count();
+                if steps.problem.sizes[1 - free].allow(n_fixed) {
+                    (block.score, block.alpha) = (better.score, better.alpha);
+                } // else the start is no side of a block that may be returned, and its score does not count
+                block.sides[free] = better.members;
+                n_settled = 1;
+            }
+            None if block.score == 0.0 => return Ok(None),
+            None => n_settled += 1,
+        }
+        free = 1 - free;
+    }
+    Ok(Some(block))
+}
+
+fn indices(members: &[bool]) -> Vec<i64> {
+    (0_i64..).zip(members).filter(|(_, member)| **member).map(|(n, _)| n).collect()
+}

@@ -1,0 +1,229 @@
+//! The small p-values of a group of images, sorted once: what every step of the ascent and the bound sweep over.
+
+use ndarray::{ArrayView2, Ix1};
+use rayon::prelude::*;
+
+use crate::background::{Background, NODE_BLOCK};
+use crate::memory::zeros;
+use crate::pvalue::AlphaMax;
+use crate::rank::Bins;
+use crate::value::{Value, Values};
+use crate::{Error, Interrupt};
+
+/// Where an image-node pair has its image and its node, and where a block has its images and its nodes.
+pub(super) const IMAGES: usize = 0;
+pub(super) const NODES: usize = 1;
+
+/// Into how many ranges p-values are parted, to be sorted.
+const N_BUCKETS: usize = 1 << 16;
+/// How much a block of levels adds to the p-values before it: one in this many.
+const GROWTH: usize = 10;
+/// About how many thresholds the coarse grid has, besides `alpha_max`.
+const COARSE: usize = 50;
+
+/// An image and a node.
+type Pair = [u32; 2];
+
+/// The p-values up to `alpha_max` of N images and J nodes, by level: all image-node pairs of one p-value are a level.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Elements {
+    /// N and J.
+    pub shape: [usize; 2],
+    /// The largest threshold.
+    pub alpha_max: f64,
+    /// The p-value of each level, increasing.
+    pub alphas: Vec<f64>,
+    /// Where each level's pairs begin, and where the last one's end.
+    offsets: Vec<usize>,
+    pairs: Vec<Pair>,
+    /// How many of the pairs each image has, and each node.
+    pub totals: [Vec<usize>; 2],
+}
+
+impl Elements {
+    /// Those of p-values that came from anywhere: (images, nodes), each in (0, 1].
+    pub fn from_p_values(
+        p_values: &ArrayView2<'_, f64>,
+        alpha_max: AlphaMax,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Error> {
+        let (n_images, n_nodes) = p_values.dim();
+        let alpha_max = alpha_max.get();
+        // Into buckets first, which keep the order: there are far more pairs than p-values, and few buckets hold
+        // several. The last bucket is for p-values that are too large, because which are is hard to predict for a
+        // processor.
+        let mut buckets = vec![Bucket::default(); N_BUCKETS + 2];
+        let scale = N_BUCKETS as f64 / alpha_max;
+        let bucket_of = |p: f64| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to N_BUCKETS
+            let bucket = (p * scale).min(N_BUCKETS as f64) as u32 as usize;
+            if p <= alpha_max { bucket } else { N_BUCKETS + 1 }
+        };
+        for (image, row) in p_values.rows().into_iter().enumerate() {
+            interrupt.check()?;
+            let mut is_valid = true;
+            for p in row {
+                is_valid &= *p > 0.0 && *p <= 1.0;
+                buckets[bucket_of(*p)].count(*p);
+            }
+            if !is_valid && let Some(node) = row.iter().position(|p| !(*p > 0.0 && *p <= 1.0)) {
+                return Err(Error::PValue { received: row[node], image, node });
+            }
+        }
+        let mut n_pairs = 0;
+        for bucket in &mut buckets {
+            bucket.end = n_pairs; // where the first of it goes, which moves this on
+            n_pairs += bucket.size;
+        }
+        n_pairs -= buckets[N_BUCKETS + 1].size;
+        let mut pairs = zeros::<Pair, _>(Ix1(n_pairs + 1))?.into_raw_vec_and_offset().0;
+        for (image, row) in p_values.rows().into_iter().enumerate() {
+            interrupt.check()?;
+            for (node, p) in row.iter().enumerate() {
+                let next = &mut buckets[bucket_of(*p)].end;
+                pairs[*next] = pair(image, node);
+                // Those that are too large overwrite each other.
+                *next += usize::from(*p <= alpha_max);
+            }
+        }
+        pairs.truncate(n_pairs);
+        buckets.truncate(N_BUCKETS + 1);
+        let (mut alphas, mut offsets) = (Vec::new(), vec![0]);
+        for Bucket { size, end, least, most } in buckets.into_iter().filter(|bucket| bucket.size > 0) {
+            #[allow(clippy::float_cmp)] // ties are equal to the bit
+            if least == most {
+                alphas.push(least);
+                offsets.push(end);
+                continue;
+            }
+            interrupt.check()?;
+            let start = end - size;
+            let mut records: Vec<_> =
+                pairs[start..end].iter().map(|pair| (p_values[pair.map(|n| n as usize)], *pair)).collect();
+            records.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            #[allow(clippy::float_cmp)]
+            for level in records.chunk_by(|a, b| a.0 == b.0) {
+                alphas.push(level[0].0);
+                offsets.push(offsets[offsets.len() - 1] + level.len());
+            }
+            pairs[start..end].iter_mut().zip(records).for_each(|(pair, (_, sorted))| *pair = sorted);
+        }
+        Ok(Elements::new([n_images, n_nodes], alpha_max, alphas, offsets, pairs))
+    }
+
+    fn new(shape: [usize; 2], alpha_max: f64, alphas: Vec<f64>, offsets: Vec<usize>, pairs: Vec<Pair>) -> Self {
+        let mut totals = shape.map(|n| vec![0; n]);
+        for pair in &pairs {
+            totals[IMAGES][pair[IMAGES] as usize] += 1;
+            totals[NODES][pair[NODES] as usize] += 1;
+        }
+        Elements { shape, alpha_max, alphas, offsets, pairs, totals }
+    }
+
+    /// Those of images ranked in a background.
+    pub fn from_background<V: Value>(
+        background: &Background<V>,
+        images: &Values<'_>,
+        bins: &Bins,
+        alpha_max: AlphaMax,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Error> {
+        let (n_images, n_nodes) = images.dim();
+        let share = n_nodes.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(NODE_BLOCK);
+        let parts = (0..n_nodes.div_ceil(share))
+            .into_par_iter()
+            .map(|n| {
+                let mut found = Vec::new();
+                let nodes = n * share..n_nodes.min((n + 1) * share);
+                background.for_each_bin(images, &(0..n_images), nodes, bins, interrupt, |image, node, bin| {
+                    #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+                    found.push((bin as u32, pair(image, node)));
+                })?;
+                Ok(found)
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        // Counted first, so that every pair can go to its place at once.
+        let mut ends = vec![0; bins.n_bins()];
+        for (bin, _) in parts.iter().flatten() {
+            ends[*bin as usize] += 1;
+        }
+        let (mut alphas, mut offsets) = (Vec::new(), vec![0]);
+        let mut n_pairs = 0;
+        for (end, alpha) in ends.iter_mut().zip(bins.thresholds()) {
+            let count = *end;
+            *end = n_pairs; // the first pair goes here, and moves it on
+            n_pairs += count;
+            if count > 0 {
+                alphas.push(*alpha);
+                offsets.push(n_pairs);
+            }
+        }
+        let mut pairs = zeros::<Pair, _>(Ix1(n_pairs))?.into_raw_vec_and_offset().0;
+        for (bin, pair) in parts.into_iter().flatten() {
+            let next = &mut ends[bin as usize];
+            pairs[*next] = pair;
+            *next += 1;
+        }
+        Ok(Elements::new([n_images, n_nodes], alpha_max.get(), alphas, offsets, pairs))
+    }
+
+    /// Number of distinct p-values.
+    pub fn n_levels(&self) -> usize {
+        self.alphas.len()
+    }
+
+    /// The pairs of levels `from` to `to`, the latter not among them.
+    pub fn pairs(&self, from: usize, to: usize) -> &[Pair] {
+        &self.pairs[self.offsets[from]..self.offsets[to]]
+    }
+
+    /// Where blocks of levels end, so that each holds a fixed share of the p-values up to its end, or is one level.
+    pub fn block_ends(&self) -> Vec<usize> {
+        let mut ends = Vec::new();
+        let mut level = 0;
+        while level < self.n_levels() {
+            let enough = self.offsets[level] + self.offsets[level] / GROWTH;
+            level = self.offsets.partition_point(|offset| *offset <= enough).min(self.n_levels());
+            ends.push(level);
+        }
+        ends
+    }
+
+    /// A fixed coarse grid: every k-th distinct p-value below `alpha_max`, about 50 of them, and `alpha_max`, each with
+    /// the number of levels up to it.
+    pub fn coarse_grid(&self) -> Vec<(f64, usize)> {
+        let n_below = self.alphas.partition_point(|alpha| *alpha < self.alpha_max);
+        let every = n_below / COARSE + 1;
+        let mut grid: Vec<_> = (0..n_below).step_by(every).map(|level| (self.alphas[level], level + 1)).collect();
+        grid.push((self.alpha_max, self.n_levels()));
+        grid
+    }
+}
+
+/// Some of the p-values, next to each other in order.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    size: usize,
+    end: usize,
+    least: f64,
+    most: f64,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Bucket { size: 0, end: 0, least: f64::INFINITY, most: f64::NEG_INFINITY }
+    }
+}
+
+impl Bucket {
+    fn count(&mut self, p: f64) {
+        self.least = if p < self.least { p } else { self.least };
+        self.most = if p > self.most { p } else { self.most };
+        self.size += 1;
+    }
+}
+
+fn pair(image: usize, node: usize) -> Pair {
+    #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
+    [image as u32, node as u32]
+}
