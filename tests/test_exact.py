@@ -103,6 +103,16 @@ def test_leave_one_out(case, options, ties):
     assert last.scores[0] == expected[-1][0]
 
 
+@given(cases(max_images=0), scan_options, st.sampled_from(TIES))
+@settings(max_examples=500)
+def test_null_scores_give_ranks_the_p_values_they_have_outside(case, options, ties):
+    background, _ = case
+    options = options | {"ties": ties}
+    expected = reference.null_scores(background.tolist(), **options)
+    found = Background(background).leave_one_out(background, **options, same_grid=True)
+    assert found.scores.tolist() == expected
+
+
 @given(cases(), scan_options, st.sampled_from(TIES[:-1]))
 def test_rank_histogram(case, options, ties):
     background, images = case
@@ -112,7 +122,7 @@ def test_rank_histogram(case, options, ties):
     assert histogram.shape == (len(images), len(reference.thresholds(len(background), *grid)))
     assert histogram.dtype == np.uint32
     assert histogram.tolist() == expected
-    left_out = Background(background).rank_histogram(background, *grid, leave_one_out=True)
+    left_out = Background(background).rank_histogram(background, *grid, membership="inside")
     others = [background.tolist()[:n] + background.tolist()[n + 1 :] for n in range(len(background))]
     expected = [reference.rank_histogram(*both, *grid) for both in zip(background.tolist(), others, strict=True)]
     assert left_out.tolist() == expected

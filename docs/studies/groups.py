@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from art.defences.detector.evasion.subsetscanning.scanner import Scanner
 
 import numpy as np
-from subsetscan.lab.tables import text_table
+from subsetscan._tables import text_table
 
 from subsetscan import Background, reference, scan_group
 from subsetscan.lab import figures

@@ -37,12 +37,12 @@ class Background:
     def p_values(self, images: _Values, tail: str, ties: str, seed: int) -> NDArray[np.float64]: ...
     def p_value_ranges(self, images: _Values, tail: str) -> NDArray[np.float64]: ...
     def rank_histogram(
-        self, images: _Values, leave_one_out: bool, tail: str, alpha_max: float, ties: str, seed: int
+        self, images: _Values, membership: str, tail: str, alpha_max: float, ties: str, seed: int
     ) -> NDArray[np.uint32]: ...
     def scan(
         self,
         images: _Values,
-        leave_one_out: bool,
+        membership: str,
         statistic: str,
         tail: str,
         alpha_max: float,
@@ -52,7 +52,7 @@ class Background:
         return_nodes: bool,
     ) -> _Found: ...
     def summarise(
-        self, images: _Values, leave_one_out: bool, summary: str, tail: str, ties: str, seed: int
+        self, images: _Values, membership: str, summary: str, tail: str, ties: str, seed: int
     ) -> NDArray[np.float64]: ...
     def scan_group(
         self,

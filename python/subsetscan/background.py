@@ -197,7 +197,7 @@ class Background:
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1.
         """
         found = self._core.scan(
-            node_values(x), False, statistic, tail, alpha_max, scope, ties, random_state, return_nodes
+            node_values(x), "outside", statistic, tail, alpha_max, scope, ties, random_state, return_nodes
         )
         return ScanResult._from_core(found, self.n_nodes)
 
@@ -211,6 +211,7 @@ class Background:
         ties: str = "upper",
         random_state: int = 0,
         return_nodes: bool = False,
+        same_grid: bool = False,
     ) -> ScanResult:
         """Scan images of the background, each against all the others: null scores that waste no image.
 
@@ -220,6 +221,10 @@ class Background:
             Rows of the background, all or some.
         statistic, tail, alpha_max, scope, ties, random_state, return_nodes
             As for `scan`.
+        same_grid : bool
+            Give a rank among the M - 1 others the p-value that it has among M, (rank + 1) / (M + 1). Null scores need
+            it: where many images have the same score, one node at the smallest p-value, say, those outside would all
+            exceed those inside. By default, as if the background had never held the image.
 
         Returns
         -------
@@ -231,7 +236,7 @@ class Background:
             As for `scan`, and if an image cannot be in the background.
         """
         found = self._core.scan(
-            node_values(x), True, statistic, tail, alpha_max, scope, ties, random_state, return_nodes
+            node_values(x), _membership(same_grid), statistic, tail, alpha_max, scope, ties, random_state, return_nodes
         )
         return ScanResult._from_core(found, self.n_nodes)
 
@@ -242,7 +247,7 @@ class Background:
         alpha_max: float = 0.5,
         ties: str = "upper",
         random_state: int = 0,
-        leave_one_out: bool = False,
+        membership: str = "outside",
     ) -> np.ndarray:
         """Count the nodes of each image at each p-value up to `alpha_max`.
 
@@ -255,21 +260,22 @@ class Background:
             As for `scan`.
         ties : {"upper", "midrank", "random"}
             As for `p_values`.
-        leave_one_out : bool
-            Whether the images are in the background, each to be ranked among the others.
+        membership : {"outside", "inside", "calibrating"}
+            Whether the images are in the background, each to be ranked among the others: as `leave_one_out` does, and
+            as it does with `same_grid`.
 
         Returns
         -------
         ndarray of shape (N, K), uint32
             One column for each of the K p-values up to `alpha_max` that M background values can lead to, increasing;
-            M - 1 values with `leave_one_out`.
+            M - 1 values for "inside".
 
         Raises
         ------
         ValueError
             As for `scan`.
         """
-        return self._core.rank_histogram(node_values(x), leave_one_out, tail, alpha_max, ties, random_state)
+        return self._core.rank_histogram(node_values(x), membership, tail, alpha_max, ties, random_state)
 
     def summarise(
         self,
@@ -278,7 +284,7 @@ class Background:
         tail: str = "upper",
         ties: str = "upper",
         random_state: int = 0,
-        leave_one_out: bool = False,
+        membership: str = "outside",
     ) -> np.ndarray:
         """Put all p-values of each image in one number, without a choice of a subset: what a scan has to beat.
 
@@ -289,8 +295,9 @@ class Background:
             1 - mean p, ln (1 / min p), or 2 sum ln (1 / p).
         tail, ties, random_state
             As for `p_values`.
-        leave_one_out : bool
-            Whether the images are in the background, each to be ranked among the others.
+        membership : {"outside", "inside", "calibrating"}
+            Whether the images are in the background, each to be ranked among the others: as `leave_one_out` does, and
+            as it does with `same_grid`.
 
         Returns
         -------
@@ -306,7 +313,7 @@ class Background:
         ----------
         R. A. Fisher, Statistical Methods for Research Workers, 1925, section 21.1.
         """
-        return self._core.summarise(node_values(x), leave_one_out, summary, tail, ties, random_state)
+        return self._core.summarise(node_values(x), membership, summary, tail, ties, random_state)
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
@@ -394,3 +401,7 @@ def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float 
     if tail is None and alpha_max is not None:
         raise ValueError(f"alpha_max={alpha_max} says what a compact background is for and needs a tail beside it")
     return tail, alpha_max
+
+
+def _membership(same_grid: bool) -> str:
+    return "calibrating" if same_grid else "inside"

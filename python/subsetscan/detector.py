@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,6 @@ class SubsetScanDetector(BackgroundDetector):
         return (self.tail, self.alpha_max) if self.ties == "upper" else ()
 
     @staticmethod
-    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], leave_one_out: bool) -> np.ndarray:
-        scan = background.leave_one_out if leave_one_out else background.scan
+    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], inside: bool) -> np.ndarray:
+        scan = partial(background.leave_one_out, same_grid=True) if inside else background.scan
         return scan(X, **options).scores

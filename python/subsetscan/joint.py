@@ -77,20 +77,21 @@ class JointScan:
         if len(kinds) > 1:
             raise ValueError(f"spaces are scanned as one with the same {', '.join(_SHARED)}, got {sorted(kinds)}")
 
-    def scan(self, values: Mapping[str, np.ndarray], leave_one_out: bool = False) -> JointScanResult:
-        """Scan images by their node values in each space."""
-        how = {"alpha_max": self._options["alpha_max"], "ties": self._options["ties"], "leave_one_out": leave_one_out}
+    def scan(self, values: Mapping[str, np.ndarray], inside: bool = False) -> JointScanResult:
+        """Scan images by their node values in each space, or images of the backgrounds for null scores."""
+        how = {"alpha_max": self._options["alpha_max"], "ties": self._options["ties"]}
+        how["membership"] = "calibrating" if inside else "outside"
         histograms = [
             background.rank_histogram(values[name], tail, **how)
             for (name, background), tail in zip(self._backgrounds.items(), self._tails, strict=True)
         ]
-        n_samples = next(iter(self._backgrounds.values())).n_samples - leave_one_out
+        n_samples = next(iter(self._backgrounds.values())).n_samples
         n_nodes = sum(background.n_nodes for background in self._backgrounds.values())
         found, counts = scan_histograms(histograms, n_samples, n_nodes, self._tails, **self._options)
         parts = counts / np.maximum(found.sizes, 1)[:, np.newaxis]
         shares = {name: parts[:, n] for n, name in enumerate(self._backgrounds)}
         return JointScanResult(found.scores, found.alphas, found.sizes, None, shares)
 
-    def add_null(self, values: Mapping[str, np.ndarray], leave_one_out: bool) -> None:
-        """Scan clean images that calibrate; under leave-one-out they are in the backgrounds."""
-        self.null_scores = np.concatenate([self.null_scores, self.scan(values, leave_one_out).scores])
+    def add_null(self, values: Mapping[str, np.ndarray], inside: bool) -> None:
+        """Scan clean images that calibrate; under leave-one-out they are inside the backgrounds."""
+        self.null_scores = np.concatenate([self.null_scores, self.scan(values, inside).scores])

@@ -21,6 +21,7 @@ __all__ = [
     "conformal_p_value",
     "group_upper_bound",
     "leave_one_out",
+    "null_scores",
     "p_value",
     "p_value_range",
     "phi",
@@ -64,8 +65,8 @@ def p_value(
     return high / n_steps
 
 
-def steps(x: float, column: Sequence[float], tail: str = "upper") -> tuple[int, int]:
-    """Count in which steps of 1 / (M + 1) the p-value's range begins, every tie counted as less extreme, and ends.
+def steps(x: float, column: Sequence[float], tail: str = "upper", n_steps: int | None = None) -> tuple[int, int]:
+    """Count in which of `n_steps`, M + 1, the p-value's range begins, every tie counted as less extreme, and ends.
 
     >>> steps(2.0, [1.0, 2.0, 3.0])
     (1, 3)
@@ -76,7 +77,7 @@ def steps(x: float, column: Sequence[float], tail: str = "upper") -> tuple[int, 
         return upper
     if tail == "lower":
         return lower
-    return 2 * min(upper[0], lower[0]), min(len(column) + 1, 2 * min(upper[1], lower[1]))
+    return 2 * min(upper[0], lower[0]), min(n_steps or len(column) + 1, 2 * min(upper[1], lower[1]))
 
 
 def p_value_range(x: float, column: Sequence[float], tail: str = "upper") -> tuple[float, float]:
@@ -229,6 +230,40 @@ def scan_image(
 def leave_one_out(background: Sequence[Sequence[float]], **options: Any) -> list[tuple[float, float, list[int]]]:
     """Scan every background image against all the others, with the options of `scan_image`."""
     return [scan_image(image, [*background[:n], *background[n + 1 :]], **options) for n, image in enumerate(background)]
+
+
+def null_scores(
+    background: Sequence[Sequence[float]],
+    statistic: str = "berk-jones",
+    tail: str = "upper",
+    alpha_max: float = 0.5,
+    scope: str = "subset",
+    ties: str = "upper",
+    random_state: int = 0,
+) -> list[float]:
+    """Score every background image among all the others, with the p-values that its ranks have for images outside.
+
+    >>> null_scores([[1.0], [2.0], [3.0]], alpha_max=1.0)  # log(4 / rank), where leaving one out gives log(3 / rank)
+    [0.28768207245178085, 0.6931471805599453, 1.3862943611198906]
+    """
+    n_steps, scores = len(background) + 1, list[float]()
+    for n, image in enumerate(background):
+        others = [*background[:n], *background[n + 1 :]]
+        columns = list(zip(*others, strict=True)) if others else [()] * len(image)
+        ranges = [steps(x, column, tail, n_steps) for x, column in zip(image, columns, strict=True)]
+        if ties == "range":
+            scores.append(scan_ranges(ranges, n_steps, statistic, alpha_max, scope)[0])
+            continue
+        p_values = []
+        for (low, high), u in zip(ranges, random_ranks(image, random_state), strict=True):
+            if ties == "midrank":
+                p_values.append((low + high) / (2 * n_steps))
+            elif ties == "random":
+                p_values.append((low + 1 + math.floor(u * (high - low))) / n_steps)
+            else:
+                p_values.append(high / n_steps)
+        scores.append(scan(p_values, statistic, alpha_max, scope)[0])
+    return scores
 
 
 def rank_histogram(

@@ -195,7 +195,7 @@ class ModelScanner:
             for name, array in values.items():
                 collected[name].append(array)
             if self._joint:
-                self._joint.add_null(values, leave_one_out=False)
+                self._joint.add_null(values, inside=False)
         for name, arrays in collected.items():
             self.detectors_[name].calibrate(np.concatenate(arrays), *_given(self.detectors_[name], labels))
         return self

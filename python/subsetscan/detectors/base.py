@@ -275,8 +275,8 @@ class BackgroundDetector(CalibratedDetector):
 
     @staticmethod
     @abstractmethod
-    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], leave_one_out: bool) -> np.ndarray:
-        """Score images, or rows of the background among the others."""
+    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], inside: bool) -> np.ndarray:
+        """Score images, or rows of the background among the others, as null scores."""
 
     def start_fit(self, n_background: int) -> StreamedFit:  # noqa: D102 (the base says it)
         return StreamedFit(self, n_background)

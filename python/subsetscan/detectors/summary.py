@@ -72,5 +72,5 @@ class SummaryDetector(BackgroundDetector):
         return ()
 
     @staticmethod
-    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], leave_one_out: bool) -> np.ndarray:
-        return background.summarise(X, **options, leave_one_out=leave_one_out)
+    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], inside: bool) -> np.ndarray:
+        return background.summarise(X, **options, membership="calibrating" if inside else "outside")

@@ -92,14 +92,14 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// The range of a value that `larger` of `n_samples` background values exceed, `smaller` fall below and the
-    /// others equal.
-    pub fn new(tail: Tail, larger: usize, smaller: usize, n_samples: usize) -> Self {
+    /// others equal, in a grid of `n_steps`.
+    pub fn new(tail: Tail, larger: usize, smaller: usize, n_samples: usize, n_steps: usize) -> Self {
         let upper = (larger, n_samples - smaller + 1);
         let lower = (smaller, n_samples - larger + 1);
         let (low, high) = match tail {
             Tail::Upper => upper,
             Tail::Lower => lower,
-            Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_samples + 1)),
+            Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_steps)),
         };
         Steps { low, high }
     }
@@ -191,10 +191,10 @@ mod tests {
 
     #[test]
     fn ranges_overlap_with_thresholds() {
-        let zero = Steps::new(Tail::Lower, 3, 0, 7); // four of seven tie
+        let zero = Steps::new(Tail::Lower, 3, 0, 7, 8); // four of seven tie
         assert_eq!(zero, Steps { low: 0, high: 5 });
         assert_eq!([0, 1, 5, 7].map(|step| zero.overlap(step)), [0.0, 0.2, 1.0, 1.0]);
-        assert_eq!(Steps::new(Tail::Upper, 3, 0, 7), Steps { low: 3, high: 8 });
-        assert_eq!(Steps::new(Tail::TwoSided, 3, 0, 7), Steps { low: 0, high: 8 });
+        assert_eq!(Steps::new(Tail::Upper, 3, 0, 7, 8), Steps { low: 3, high: 8 });
+        assert_eq!(Steps::new(Tail::TwoSided, 3, 0, 7, 8), Steps { low: 0, high: 8 });
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn scan_image<V: Value>(
     interrupt: &Interrupt,
 ) -> Result<Found, Error> {
     let n_nodes = background.n_nodes();
-    let grid = thresholds(options.ranking, background.n_samples() - membership.own_values(), options.alpha_max);
+    let grid = thresholds(options.ranking, membership.n_ranked(background.n_samples()), options.alpha_max);
     let for_each_range = |visit: &mut dyn FnMut(usize, Steps)| {
         let (row, nodes) = (image..image + 1, 0..n_nodes);
         let tail = options.ranking.tail;

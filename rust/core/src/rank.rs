@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::background::{Background, NODE_BLOCK};
 use crate::memory::zeros;
+use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Steps, Tail, Ties, thresholds};
 use crate::simd::{InstructionSet, NodeBlock, rank_rows};
 use crate::ties::TieBreaker;
@@ -39,10 +40,11 @@ fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) 
 }
 
 /// The range of a value among a whole column.
-fn steps<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, own: usize) -> Steps {
+fn steps<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, membership: Membership) -> Steps {
     let larger = column.len() - count_at_most(column, at_most);
     let smaller = column.len() - count_at_least(column, at_least);
-    Steps::new(tail, larger, smaller, column.len() - own)
+    let (own, n_ranked) = (membership.own_values(), membership.n_ranked(column.len()));
+    Steps::new(tail, larger, smaller, column.len() - own, n_ranked + 1)
 }
 
 /// Whether no value of a column is that of the image, which therefore is not a row of the background.
@@ -58,11 +60,27 @@ pub enum Membership {
     Outside,
     /// Background images, each among the others: its own value does not count (leave-one-out).
     Inside,
+    /// The same for null scores: a rank among M - 1 images gets the p-value that it has among M, as it would outside.
+    ///
+    /// A few extreme ranks can decide a score, and then many images share it: one node at the smallest p-value, say. If
+    /// that p-value were 1 / M here and 1 / (M + 1) outside, every such image outside would exceed all of these.
+    Calibrating,
+}
+
+impl Named for Membership {
+    const WHAT: &'static str = "membership";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("outside", Membership::Outside), ("inside", Membership::Inside), ("calibrating", Membership::Calibrating)];
 }
 
 impl Membership {
     pub(crate) fn own_values(self) -> usize {
-        usize::from(self == Membership::Inside)
+        usize::from(self != Membership::Outside)
+    }
+
+    /// The number of background images whose grid of p-values counts.
+    pub(crate) fn n_ranked(self, n_samples: usize) -> usize {
+        if self == Membership::Inside { n_samples - 1 } else { n_samples }
     }
 }
 
@@ -77,7 +95,7 @@ pub(crate) struct Bins {
 impl Bins {
     /// The bins for ranks among `n_samples` background images, or among all but one of them.
     pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
-        let thresholds = thresholds(ranking, n_samples - membership.own_values(), alpha_max);
+        let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max);
         Bins { ranking, membership, thresholds }
     }
 
@@ -311,10 +329,10 @@ impl<V: Value> Background<V> {
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
             let column = self.all(node);
             for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
-                if membership == Membership::Inside && is_missing(column, at_least, at_most) {
+                if membership != Membership::Outside && is_missing(column, at_least, at_most) {
                     return Err(Error::NotInBackground { image: rows.start + image, node });
                 }
-                visit(image, node, steps(tail, column, at_least, at_most, membership.own_values()));
+                visit(image, node, steps(tail, column, at_least, at_most, membership));
             }
             Ok(())
         })
@@ -384,7 +402,7 @@ impl<V: Value> Background<V> {
             [if ranking.ties == Ties::Upper {
                 ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)
             } else {
-                grid[breaker.position(steps(ranking.tail, column, at_least, at_most, 0), image, node)]
+                grid[breaker.position(steps(ranking.tail, column, at_least, at_most, Membership::Outside), image, node)]
             }]
         })?;
         Ok(p_values.remove_axis(Axis(2)))
@@ -400,7 +418,7 @@ impl<V: Value> Background<V> {
         self.check_whole("p-value ranges")?;
         let n_steps = (self.n_samples() + 1) as f64;
         self.for_each_value(images, interrupt, |_, _, column, at_least, at_most| {
-            let Steps { low, high } = steps(tail, column, at_least, at_most, 0);
+            let Steps { low, high } = steps(tail, column, at_least, at_most, Membership::Outside);
             [low as f64 / n_steps, high as f64 / n_steps]
         })
     }

@@ -121,7 +121,7 @@ mod _core {
             &self,
             py: Python<'py>,
             images: PyValues<'_>,
-            leave_one_out: bool,
+            membership: &str,
             tail: &str,
             alpha_max: f64,
             ties: &str,
@@ -129,7 +129,7 @@ mod _core {
         ) -> PyResult<Bound<'py, PyArray2<u32>>> {
             let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
             let alpha_max = AlphaMax::try_from(alpha_max).map_err(to_py)?;
-            let membership = membership(leave_one_out);
+            let membership = Membership::by_name(membership).map_err(to_py)?;
             let histogram = with_background!(
                 &self.0,
                 background => run(py, |stop| background.rank_histogram(&images, ranking, alpha_max, membership, stop))
@@ -142,7 +142,7 @@ mod _core {
             &self,
             py: Python<'py>,
             images: PyValues<'_>,
-            leave_one_out: bool,
+            membership: &str,
             statistic: &str,
             tail: &str,
             alpha_max: f64,
@@ -152,7 +152,7 @@ mod _core {
             return_nodes: bool,
         ) -> PyResult<PyScan<'py>> {
             let options = options(statistic, ranking(tail, ties, seed)?, alpha_max, scope)?;
-            let (images, membership) = (images.view(), membership(leave_one_out));
+            let (images, membership) = (images.view(), Membership::by_name(membership).map_err(to_py)?);
             let scan = with_background!(
                 &self.0,
                 background => run(py, |stop| background.scan(&images, &options, membership, return_nodes, stop))
@@ -165,14 +165,15 @@ mod _core {
             &self,
             py: Python<'py>,
             images: PyValues<'_>,
-            leave_one_out: bool,
+            membership: &str,
             summary: &str,
             tail: &str,
             ties: &str,
             seed: u64,
         ) -> PyResult<Bound<'py, PyArray1<f64>>> {
             let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
-            let (summary, membership) = (Summary::by_name(summary).map_err(to_py)?, membership(leave_one_out));
+            let summary = Summary::by_name(summary).map_err(to_py)?;
+            let membership = Membership::by_name(membership).map_err(to_py)?;
             let scores = with_background!(
                 &self.0,
                 background => run(py, |stop| background.summarise(&images, summary, ranking, membership, stop))
@@ -279,10 +280,6 @@ mod _core {
 
     fn ranking(tail: &str, ties: &str, seed: u64) -> PyResult<Ranking> {
         Ok(Ranking { tail: Tail::by_name(tail).map_err(to_py)?, ties: Ties::by_name(ties).map_err(to_py)?, seed })
-    }
-
-    fn membership(leave_one_out: bool) -> Membership {
-        if leave_one_out { Membership::Inside } else { Membership::Outside }
     }
 
     #[pyfunction]
