@@ -71,9 +71,27 @@ impl<V: Value> Background<V> {
     /// If there is no image, no node, or a NaN.
     pub fn new(values: &ArrayView2<'_, V>, keep: Keep, interrupt: &Interrupt) -> Result<Self, Error> {
         let (n_samples, n_nodes) = values.dim();
-        let mut builder = BackgroundBuilder::new(n_samples, n_nodes, keep)?;
-        builder.push(values, interrupt)?;
-        builder.finish(interrupt)
+        check_shape(n_samples, n_nodes)?;
+        let (low, high) = keep.extent(n_samples);
+        let width = (low + high).min(n_samples);
+        let mut columns = zeros(Ix2(n_nodes, width))?.into_raw_vec_and_offset().0;
+        let values = V::wrap(values.view());
+        // A block's columns stay in the cache from reading to sorting.
+        let blocks = columns.par_chunks_mut(NODE_BLOCK * width).enumerate();
+        blocks.try_for_each_init(KeyBlock::<V>::new, |block, (n_block, kept)| {
+            interrupt.check()?;
+            let first = n_block * NODE_BLOCK;
+            let nodes = first..first + kept.len() / width;
+            block.fill(&values, &(0..n_samples), &nodes)?;
+            for (n, kept) in kept.chunks_exact_mut(width).enumerate() {
+                let column = block.at_least_mut(n);
+                keep_sorted(column, (low, high));
+                kept[..low.min(width)].copy_from_slice(&column[..low.min(width)]);
+                kept[width - high..].copy_from_slice(&column[n_samples - high..]);
+            }
+            Ok(())
+        })?;
+        Ok(Background::of_sorted(n_samples, n_nodes, keep, columns))
     }
 
     /// Take up columns that [`Background::columns`] gave, one row a node.
@@ -83,12 +101,7 @@ impl<V: Value> Background<V> {
     /// If their shape is not that of such a background, or a column is not sorted, or holds a NaN.
     pub fn from_columns(n_samples: usize, keep: Keep, columns: &ArrayView2<'_, V>) -> Result<Self, Error> {
         let (n_nodes, width) = columns.dim();
-        if n_samples == 0 {
-            return Err(Error::NoImages);
-        }
-        if n_nodes == 0 {
-            return Err(Error::NoNodes);
-        }
+        check_shape(n_samples, n_nodes)?;
         let (low, high) = keep.extent(n_samples);
         let expected = (low + high).min(n_samples);
         if width != expected {
@@ -115,7 +128,7 @@ impl<V: Value> Background<V> {
             let of_nodes = separators.par_chunks_mut(shape.n_separators);
             of_nodes
                 .zip(columns.par_chunks(shape.width))
-                .for_each(|(separators, column)| shape.write_separators(column, u32::MAX, separators));
+                .for_each(|(separators, column)| shape.write_separators(column, separators));
         }
         Background { n_samples, n_nodes, keep, low, high, columns, shape, separators }
     }
@@ -225,6 +238,24 @@ impl<V: Value> Background<V> {
     }
 }
 
+fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
+    match (n_samples, n_nodes) {
+        (0, _) => Err(Error::NoImages),
+        (_, 0) => Err(Error::NoNodes),
+        _ => Ok(()),
+    }
+}
+
+/// Sort a column as far as its `low` smallest and `high` largest keys are concerned.
+fn keep_sorted<K: Ord>(column: &mut [K], (low, high): (usize, usize)) {
+    if low == 0 && high < column.len() {
+        let (_, _, largest) = column.select_nth_unstable(column.len() - high - 1);
+        largest.sort_unstable();
+    } else {
+        column.sort_unstable();
+    }
+}
+
 fn describe(tail: Tail, alpha_max: AlphaMax) -> String {
     format!("{} scans with alpha_max up to {}", tail.name(), alpha_max.get())
 }
@@ -246,12 +277,7 @@ impl<V: Value> BackgroundBuilder<V> {
     ///
     /// If either is 0, or there is not enough memory for them.
     pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
-        if n_samples == 0 {
-            return Err(Error::NoImages);
-        }
-        if n_nodes == 0 {
-            return Err(Error::NoNodes);
-        }
+        check_shape(n_samples, n_nodes)?;
         let columns = zeros(Ix2(n_nodes, n_samples))?.into_raw_vec_and_offset().0;
         Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
     }
@@ -306,12 +332,12 @@ impl<V: Value> BackgroundBuilder<V> {
         if n_pushed != n_samples {
             return Err(Error::Images { expected: n_samples, received: n_pushed });
         }
+        let (low, high) = keep.extent(n_samples);
         columns.par_chunks_mut(n_samples).try_for_each(|column| {
             interrupt.check()?;
-            column.sort_unstable();
+            keep_sorted(column, (low, high));
             Ok(())
         })?;
-        let (low, high) = keep.extent(n_samples);
         if low + high < n_samples {
             let width = low + high;
             for node in 0..n_nodes {

@@ -36,8 +36,8 @@ impl Shape {
     }
 
     /// Write the separators of a sorted column: the largest key of each line below, `above_all` beyond the last.
-    pub fn write_separators<K: Copy>(&self, column: &[K], above_all: K, separators: &mut [K]) {
-        separators.fill(above_all);
+    pub fn write_separators(&self, column: &[u32], separators: &mut [u32]) {
+        separators.fill(u32::MAX); // above every key
         let mut span = LINE; // values below a separator
         for &level in self.levels.iter().rev() {
             // The last line of a level needs none: what is not below another separator is there.
@@ -51,19 +51,12 @@ impl Shape {
     /// The number of values in a sorted column that are smaller than `key`.
     #[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
     #[inline(always)]
-    pub fn count_less<K: Copy>(
-        &self,
-        column: &[K],
-        separators: &[K],
-        key: K,
-        count: impl Fn(&[K; LINE], K) -> usize,
-        less: impl Fn(&K, &K) -> bool,
-    ) -> usize {
+    pub fn count_less<C: CountLess>(&self, column: &[u32], separators: &[u32], key: u32) -> usize {
         let mut n = 0;
         for &level in &self.levels {
             let at = level + n * LINE;
             match separators[at..].first_chunk() {
-                Some(line) => n = n * LINE + count(line, key),
+                Some(line) => n = n * LINE + C::count_less(line, key),
                 None => return self.width, // never: levels are whole lines
             }
         }
@@ -71,11 +64,17 @@ impl Shape {
         match self.width.checked_sub(LINE) {
             Some(last) => {
                 let start = (n * LINE).min(last);
-                column[start..].first_chunk().map_or(0, |line| start + count(line, key))
+                column[start..].first_chunk().map_or(0, |line| start + C::count_less(line, key))
             }
-            None => column.iter().filter(|value| less(value, &key)).count(),
+            None => column.iter().filter(|value| **value < key).count(),
         }
     }
+}
+
+/// How a line is compared.
+pub(crate) trait CountLess {
+    /// How many of a line's keys are smaller.
+    fn count_less(line: &[u32; LINE], key: u32) -> usize;
 }
 
 #[cfg(test)]
@@ -83,8 +82,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn plain(line: &[u32; LINE], key: u32) -> usize {
-        line.iter().filter(|separator| **separator < key).count()
+    struct Slow;
+
+    impl CountLess for Slow {
+        fn count_less(line: &[u32; LINE], key: u32) -> usize {
+            line.iter().filter(|other| **other < key).count()
+        }
     }
 
     proptest! {
@@ -100,13 +103,13 @@ mod tests {
             column.sort_unstable();
             let shape = Shape::new(column.len());
             let mut separators = vec![0; shape.n_separators];
-            shape.write_separators(&column, u32::MAX, &mut separators);
+            shape.write_separators(&column, &mut separators);
             let (first, last) = (column[0], column[column.len() - 1]);
             let edges = [0, first, first + 1, last, last + 1, u32::MAX - 1];
             let own = column.iter().step_by(7).flat_map(|key| [*key, key + 1]);
             for key in keys.into_iter().chain(edges).chain(own.collect::<Vec<_>>()) {
                 let expected = column.partition_point(|value| *value < key);
-                prop_assert_eq!(shape.count_less(&column, &separators, key, plain, |a, b| a < b), expected);
+                prop_assert_eq!(shape.count_less::<Slow>(&column, &separators, key), expected);
             }
         }
     }

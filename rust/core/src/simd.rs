@@ -8,10 +8,11 @@
 use std::env;
 use std::sync::OnceLock;
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
 
 use crate::Error;
-use crate::index::{LINE, Shape};
+use crate::background::NODE_BLOCK;
+use crate::index::{CountLess, LINE, Shape};
 use crate::name::Named;
 use crate::pvalue::Tail;
 use crate::value::Value;
@@ -78,6 +79,13 @@ impl InstructionSet {
     }
 }
 
+/// More images than this look at most of a block.
+const MANY: usize = 64;
+
+/// Images whose values are searched for together, and room for all of those values and one more line.
+const IMAGES: usize = 8;
+const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
+
 /// Nodes that are worked on together: their sorted columns with the trees above them, and who is extreme.
 pub(crate) struct NodeBlock<'a> {
     pub tail: Tail,
@@ -113,76 +121,144 @@ pub(crate) fn rank_rows(
     }
 }
 
+/// Ask for values that are about to be read.
+#[inline]
+pub(crate) fn prefetch<T>(values: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks((64 / size_of::<T>()).max(1)) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that is seen, and the address is one of the slice's.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// The two operations that the loop consists of.
-trait Lanes {
-    /// How many of a line's keys are smaller.
-    fn count_less(line: &[u32; LINE], key: u32) -> usize;
-    /// The keys of values, a bit for each that is extreme, and whether there is a NaN.
-    fn screen(values: &[f32; LINE], above: &[u32; LINE], below: &[u32; LINE], keys: &mut [u32; LINE]) -> (u32, bool);
+trait Lanes: CountLess {
+    /// Add the values that are extreme and have a bit in `mask` to the queries, the first being that of node `first`.
+    /// Returns whether there is a NaN.
+    fn screen(
+        values: &[f32; LINE],
+        above: &[u32; LINE],
+        below: &[u32; LINE],
+        mask: u32,
+        first: u32,
+        queries: &mut Queries,
+    ) -> bool;
+}
+
+/// Extreme values of a few images, one after the other: searches wait for memory, and many can wait at the same time.
+struct Queries {
+    n: usize,
+    nodes: [u32; CAPACITY],
+    keys: [u32; CAPACITY],
 }
 
 #[inline(always)]
 fn rank_rows_with<L: Lanes>(block: &NodeBlock<'_>, values: &ArrayView2<'_, f32>, ranks: &mut [Vec<u32>]) -> bool {
+    let width = block.shape.width;
     let mut nan_free = true;
     let mut line = [0.0; LINE];
-    for (row, ranks) in values.outer_iter().zip(ranks) {
-        ranks.reserve(row.len());
-        for first in (0..row.len()).step_by(LINE) {
-            let n = LINE.min(row.len() - first);
-            let contiguous = row.as_slice().and_then(|row| row[first..].first_chunk());
-            let values = if let Some(whole) = contiguous {
-                whole
-            } else {
-                line.fill(0.0);
-                line.iter_mut().zip(row.iter().skip(first)).for_each(|(to, from)| *to = *from);
-                &line
-            };
-            let (Some(above), Some(below)) =
-                (block.above[first..].first_chunk::<LINE>(), block.below[first..].first_chunk::<LINE>())
-            else {
-                return nan_free; // never: thresholds come in whole lines
-            };
-            let mut keys = [0; LINE];
-            let (mut extreme, has_nan) = L::screen(values, above, below, &mut keys);
-            nan_free &= !has_nan;
-            extreme &= u32::MAX >> (u32::BITS as usize - n);
-            while extreme != 0 {
-                let lane = extreme.trailing_zeros() as usize;
-                extreme &= extreme - 1;
-                let (node, key) = (first + lane, keys[lane]);
-                let column = &block.columns[node * block.shape.width..][..block.shape.width];
-                let separators = &block.separators[node * block.shape.n_separators..][..block.shape.n_separators];
-                let count = |key| block.shape.count_less(column, separators, key, L::count_less, |a, b| a < b);
-                let rank = match block.tail {
-                    Tail::Upper => column.len() - count(key),
-                    Tail::Lower => count(key + 1),
-                    Tail::TwoSided => (column.len() - count(key)).min(count(key + 1)),
+    let mut queries = Queries { n: 0, nodes: [0; CAPACITY], keys: [0; CAPACITY] };
+    let mut found = [0; CAPACITY];
+    if ranks.len() > MANY {
+        prefetch(block.columns); // nearly all of it is going to be read, in an order that no processor foresees
+    }
+    for (rows, ranks) in values.axis_chunks_iter(Axis(0), IMAGES).zip(ranks.chunks_mut(IMAGES)) {
+        let mut ends = [0; IMAGES];
+        queries.n = 0;
+        for (row, end) in rows.outer_iter().zip(&mut ends) {
+            for first in (0..row.len()).step_by(LINE) {
+                let n = LINE.min(row.len() - first);
+                let contiguous = row.as_slice().and_then(|row| row[first..].first_chunk());
+                let values = if let Some(whole) = contiguous {
+                    whole
+                } else {
+                    line.fill(0.0);
+                    line.iter_mut().zip(row.iter().skip(first)).for_each(|(to, from)| *to = *from);
+                    &line
                 };
-                #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
-                ranks.push(rank as u32);
+                let (Some(above), Some(below)) =
+                    (block.above[first..].first_chunk::<LINE>(), block.below[first..].first_chunk::<LINE>())
+                else {
+                    return nan_free; // never: thresholds come in whole lines
+                };
+                #[allow(clippy::cast_possible_truncation)] // a block has few nodes
+                let has_nan = L::screen(values, above, below, u32::MAX >> (32 - n), first as u32, &mut queries);
+                nan_free &= !has_nan;
             }
+            *end = queries.n;
+        }
+        for (found, (node, key)) in found.iter_mut().zip(queries.nodes.iter().zip(&queries.keys)).take(queries.n) {
+            let rank = match block.tail {
+                Tail::Upper => width - count_less::<L>(block, *node, *key),
+                Tail::Lower => count_less::<L>(block, *node, *key + 1),
+                Tail::TwoSided => {
+                    let upper = width - count_less::<L>(block, *node, *key);
+                    upper.min(count_less::<L>(block, *node, *key + 1))
+                }
+            };
+            #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+            let rank = rank as u32;
+            *found = rank;
+        }
+        let mut start = 0;
+        for (ranks, end) in ranks.iter_mut().zip(ends) {
+            ranks.extend_from_slice(&found[start..end]);
+            start = end;
         }
     }
     nan_free
 }
 
+#[inline(always)]
+fn count_less<L: Lanes>(block: &NodeBlock<'_>, node: u32, key: u32) -> usize {
+    let Shape { width, n_separators, .. } = *block.shape;
+    let column = &block.columns[node as usize * width..][..width];
+    let separators = &block.separators[node as usize * n_separators..][..n_separators];
+    block.shape.count_less::<L>(column, separators, key)
+}
+
 struct Plain;
 
-impl Lanes for Plain {
+impl CountLess for Plain {
     #[inline(always)]
     fn count_less(line: &[u32; LINE], key: u32) -> usize {
         line.iter().map(|other| usize::from(*other < key)).sum()
     }
+}
 
+impl Lanes for Plain {
     #[inline(always)]
-    fn screen(values: &[f32; LINE], above: &[u32; LINE], below: &[u32; LINE], keys: &mut [u32; LINE]) -> (u32, bool) {
-        let (mut extreme, mut has_nan) = (0, false);
+    fn screen(
+        values: &[f32; LINE],
+        above: &[u32; LINE],
+        below: &[u32; LINE],
+        mask: u32,
+        first: u32,
+        queries: &mut Queries,
+    ) -> bool {
+        let keys = values.map(Value::key);
+        let mut extreme = 0;
         for lane in 0..LINE {
-            keys[lane] = values[lane].key();
-            has_nan |= values[lane].is_nan();
             extreme |= u32::from(keys[lane] > above[lane] || keys[lane] < below[lane]) << lane;
         }
-        (extreme, has_nan)
+        queries.add(&keys, extreme & mask, first);
+        values.iter().any(|value| value.is_nan())
+    }
+}
+
+impl Queries {
+    /// Add the keys that have a bit.
+    #[inline(always)]
+    fn add(&mut self, keys: &[u32; LINE], extreme: u32, first: u32) {
+        // Each is written, and the next one over it if it is not extreme: there is nothing to predict.
+        for (lane, key) in (0..).zip(keys) {
+            self.nodes[self.n] = first + lane;
+            self.keys[self.n] = *key;
+            self.n += (extreme >> lane & 1) as usize;
+        }
     }
 }
 
@@ -191,11 +267,11 @@ mod x86 {
     #[allow(clippy::wildcard_imports)] // thirty intrinsics
     use std::arch::x86_64::*;
 
-    use super::{ArrayView2, LINE, Lanes, NodeBlock, rank_rows_with};
+    use super::{ArrayView2, CountLess, LINE, Lanes, NodeBlock, Plain, Queries, rank_rows_with};
 
     #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
     pub unsafe fn rank_rows_avx2(b: &NodeBlock<'_>, values: &ArrayView2<'_, f32>, ranks: &mut [Vec<u32>]) -> bool {
-        rank_rows_with::<Avx2>(b, values, ranks)
+        rank_rows_with::<Plain>(b, values, ranks) // vectorised by the compiler, for these instructions
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
@@ -205,7 +281,7 @@ mod x86 {
 
     struct Avx512;
 
-    impl Lanes for Avx512 {
+    impl CountLess for Avx512 {
         #[inline(always)]
         fn count_less(line: &[u32; LINE], key: u32) -> usize {
             // SAFETY: called from `rank_rows_avx512` only, and a line is as long as a vector.
@@ -214,60 +290,41 @@ mod x86 {
                 _mm512_cmplt_epu32_mask(line, _mm512_set1_epi32(key.cast_signed())).count_ones() as usize
             }
         }
+    }
 
+    impl Lanes for Avx512 {
         #[inline(always)]
-        fn screen(v: &[f32; LINE], above: &[u32; LINE], below: &[u32; LINE], keys: &mut [u32; LINE]) -> (u32, bool) {
-            // SAFETY: as above.
+        fn screen(
+            v: &[f32; LINE],
+            above: &[u32; LINE],
+            below: &[u32; LINE],
+            mask: u32,
+            first: u32,
+            queries: &mut Queries,
+        ) -> bool {
+            let (Some(nodes), Some(keys)) = (
+                queries.nodes[queries.n..].first_chunk_mut::<LINE>(),
+                queries.keys[queries.n..].first_chunk_mut::<LINE>(),
+            ) else {
+                return false; // never: there is room for all values of so many images
+            };
+            // SAFETY: as above, and every pointer is to a whole line.
             unsafe {
                 let values = _mm512_loadu_ps(v.as_ptr());
                 let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
                 let bits = _mm512_castps_si512(_mm512_add_ps(values, _mm512_setzero_ps())); // -0.0 + 0.0 = 0.0
                 let sign = _mm512_or_si512(_mm512_srai_epi32::<31>(bits), _mm512_set1_epi32(i32::MIN));
                 let key = _mm512_xor_si512(bits, sign);
-                _mm512_storeu_si512(keys.as_mut_ptr().cast(), key);
                 let high = _mm512_cmpgt_epu32_mask(key, _mm512_loadu_si512(above.as_ptr().cast()));
                 let low = _mm512_cmplt_epu32_mask(key, _mm512_loadu_si512(below.as_ptr().cast()));
-                (u32::from(high | low), nan != 0)
-            }
-        }
-    }
-
-    struct Avx2;
-
-    impl Lanes for Avx2 {
-        #[inline(always)]
-        fn count_less(line: &[u32; LINE], key: u32) -> usize {
-            // SAFETY: called from `rank_rows_avx2` only, and a line is as long as two vectors.
-            unsafe {
-                let sign = _mm256_set1_epi32(i32::MIN); // comparisons are signed
-                let key = _mm256_xor_si256(_mm256_set1_epi32(key.cast_signed()), sign);
-                let less = |half: usize| {
-                    let line = _mm256_xor_si256(_mm256_loadu_si256(line.as_ptr().add(half).cast()), sign);
-                    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(key, line))).cast_unsigned()
-                };
-                (less(0) | less(8) << 8).count_ones() as usize
-            }
-        }
-
-        #[inline(always)]
-        fn screen(v: &[f32; LINE], above: &[u32; LINE], below: &[u32; LINE], keys: &mut [u32; LINE]) -> (u32, bool) {
-            // SAFETY: as above.
-            unsafe {
-                let sign = _mm256_set1_epi32(i32::MIN);
-                let (mut extreme, mut nan) = (0, 0);
-                for half in [0, 8] {
-                    let values = _mm256_loadu_ps(v.as_ptr().add(half));
-                    nan |= _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
-                    let bits = _mm256_castps_si256(_mm256_add_ps(values, _mm256_setzero_ps()));
-                    // Signed keys: those of `Value::key` with the first bit turned.
-                    let key = _mm256_xor_si256(bits, _mm256_srli_epi32::<1>(_mm256_srai_epi32::<31>(bits)));
-                    _mm256_storeu_si256(keys.as_mut_ptr().add(half).cast(), _mm256_xor_si256(key, sign));
-                    let above = _mm256_xor_si256(_mm256_loadu_si256(above.as_ptr().add(half).cast()), sign);
-                    let below = _mm256_xor_si256(_mm256_loadu_si256(below.as_ptr().add(half).cast()), sign);
-                    let found = _mm256_or_si256(_mm256_cmpgt_epi32(key, above), _mm256_cmpgt_epi32(below, key));
-                    extreme |= _mm256_movemask_ps(_mm256_castsi256_ps(found)).cast_unsigned() << half;
-                }
-                (extreme, nan != 0)
+                #[allow(clippy::cast_possible_truncation)] // a bit for each lane
+                let extreme = (high | low) & mask as u16;
+                let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let node = _mm512_add_epi32(lanes, _mm512_set1_epi32(first.cast_signed()));
+                _mm512_storeu_si512(nodes.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(extreme, node));
+                _mm512_storeu_si512(keys.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(extreme, key));
+                queries.n += extreme.count_ones() as usize;
+                nan != 0
             }
         }
     }
@@ -307,7 +364,7 @@ mod tests {
             let shape = Shape::new(width);
             let mut separators = vec![0; shape.n_separators * n_nodes];
             for (n, column) in columns.chunks(width).enumerate() {
-                shape.write_separators(column, u32::MAX, &mut separators[n * shape.n_separators..][..shape.n_separators]);
+                shape.write_separators(column, &mut separators[n * shape.n_separators..][..shape.n_separators]);
             }
             let depth = depth.min(width);
             let padded = n_nodes.next_multiple_of(LINE);

@@ -6,9 +6,10 @@
 use std::ops::Range;
 
 use half::f16;
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, Axis, s};
 
 use crate::Error;
+use crate::simd::prefetch;
 
 /// A float type that node values may have.
 pub trait Value: Copy + Send + Sync + 'static {
@@ -173,12 +174,20 @@ impl<V: Value> KeyBlock<V> {
         &self.at_least[n * self.n_images..][..self.n_images]
     }
 
+    /// The same, to be sorted where all of them are of a background.
+    pub fn at_least_mut(&mut self, n: usize) -> &mut [V::Key] {
+        &mut self.at_least[n * self.n_images..][..self.n_images]
+    }
+
     /// The keys to ask "how many are at most x" with.
     pub fn at_most(&self, n: usize) -> &[V::Key] {
         let keys = if self.at_most.is_empty() { &self.at_least } else { &self.at_most };
         &keys[n * self.n_images..][..self.n_images]
     }
 }
+
+/// Images and nodes that are transposed together.
+const TILE: usize = 16;
 
 /// Write `key` of each value node by node; false where a value is NaN.
 fn transpose<Q: Value, K: Copy + Default>(
@@ -192,10 +201,32 @@ fn transpose<Q: Value, K: Copy + Default>(
     out.clear();
     out.resize(n_images * columns.len(), K::default());
     let mut nan_free = true;
-    for (image, row) in view.slice(s![rows.clone(), columns.clone()]).outer_iter().enumerate() {
-        for (node, value) in row.iter().enumerate() {
-            nan_free &= !value.is_nan();
-            out[node * n_images + image] = key(*value);
+    let view = view.slice(s![rows.clone(), columns.clone()]);
+    for (n_tile, tile) in view.axis_chunks_iter(Axis(0), TILE).enumerate() {
+        for row in view.outer_iter().skip((n_tile + 1) * TILE).take(TILE) {
+            if let Some(row) = row.to_slice() {
+                prefetch(row); // rows are pages apart, which no processor foresees
+            }
+        }
+        // A few images at a time: what is written to a node's keys is a whole cache line.
+        for first in (0..columns.len()).step_by(TILE) {
+            let n_nodes = TILE.min(columns.len() - first);
+            let mut keys = [[K::default(); TILE]; TILE];
+            for (image, row) in tile.outer_iter().enumerate() {
+                let row = row.slice(s![first..first + n_nodes]);
+                let mut put = |node: usize, value: Q| {
+                    nan_free &= !value.is_nan();
+                    keys[node][image] = key(value);
+                };
+                match row.as_slice().and_then(|row| row.first_chunk::<TILE>()) {
+                    Some(whole) => whole.iter().enumerate().for_each(|(node, value)| put(node, *value)),
+                    None => row.iter().enumerate().for_each(|(node, value)| put(node, *value)),
+                }
+            }
+            for (node, keys) in keys.iter().take(n_nodes).enumerate() {
+                let start = (first + node) * n_images + n_tile * TILE;
+                out[start..start + tile.nrows()].copy_from_slice(&keys[..tile.nrows()]);
+            }
         }
     }
     nan_free
