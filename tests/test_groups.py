@@ -215,7 +215,9 @@ def test_groups_are_compared_with_clean_groups_of_their_size(rng):
     assert len(scanner.null_scores(4)) == 39
     again = GroupScanner(Background(clean[:200]), restarts=2, random_state=0).calibrate(clean[200:], n_groups=39)
     assert np.array_equal(again.null_scores(4), scanner.null_scores(4))
-    with pytest.raises(ValueError, match="a clean group of 1001 images cannot be drawn from 1000 clean images"):
+    with pytest.raises(
+        ValueError, match="groups of 1001 images need at least 2002 clean images to be drawn from, got 1000"
+    ):
         scanner.p_value(np.zeros((1001, 30)))
     with pytest.raises(ValueError, match="call calibrate first"):
         GroupScanner(Background(clean)).p_value(small)

@@ -19,9 +19,9 @@ with warnings.catch_warnings():
     from art.defences.detector.evasion.subsetscanning.scanner import Scanner
 
 import numpy as np
-from subsetscan._tables import text_table
 
 from subsetscan import Background, reference, scan_group
+from subsetscan._tables import text_table
 from subsetscan.lab import figures
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load_sample

@@ -245,12 +245,15 @@ class GroupScanner:
         Raises
         ------
         ValueError
-            If the scanner is not calibrated, or there are fewer clean images than that, or fewer than 2 are asked for.
+            If the scanner is not calibrated, there are fewer than twice as many clean images, or fewer than 2 are asked
+            for.
         """
         if self._clean is None:
             raise ValueError("no clean groups to compare with: call calibrate first")
-        if size > len(self._clean):
-            raise ValueError(f"a clean group of {size} images cannot be drawn from {len(self._clean)} clean images")
+        if 2 * size > len(self._clean):
+            raise ValueError(
+                f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {len(self._clean)}"
+            )
         if size not in self._null_scores:
             rng = np.random.default_rng(self.random_state)
             scores = [
@@ -264,8 +267,8 @@ class GroupScanner:
         """Compute the share of clean groups of the same size, this one counted among them, that score at least as high.
 
         The clean groups overlap, unless they are few, and so share images that score high or low by chance: the p-value
-        is approximate. Take many times more clean images than a group has; where a group has as many as half of them
-        the clean groups are nearly the same, and p-values come out too small.
+        is approximate, and too small where there are few of them. Take many times more clean images than a group has;
+        fewer than twice as many are refused.
 
         Parameters
         ----------
