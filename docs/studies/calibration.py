@@ -48,7 +48,7 @@ What to read in it:
   p-value is sqrt(M - 1) inside and sqrt(M) outside, and all images that have it outside exceed all that have it
   inside. This is where leave-one-out strays, not in dependence between nodes, and the grid mends it; see
   [a simulation](leave_one_out.md) with dependent nodes, and beside K folds, which mend it in part.
-* Scoring the background against itself, as public code does, flags too many everywhere: up to twice the rate and more.
+* Scoring the background against itself, as public code does, flags too many, in some layers several times the rate.
 * The splits are drawn from 30,000 images and share some, so that a few more means than 5 % lie outside their interval.
 """
 

@@ -251,9 +251,8 @@ class GroupScanner:
         if self._clean is None:
             raise ValueError("no clean groups to compare with: call calibrate first")
         if 2 * size > len(self._clean):
-            raise ValueError(
-                f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {len(self._clean)}"
-            )
+            n = len(self._clean)
+            raise ValueError(f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {n}")
         if size not in self._null_scores:
             rng = np.random.default_rng(self.random_state)
             scores = [
