@@ -234,18 +234,25 @@ print(digest.hexdigest())
 """
 
 
+def print_bits(**environment):
+    """Run the scan in a process of its own; its output, and what it said if it failed."""
+    command = [sys.executable, "-c", PRINT_BITS]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    return done.stdout, done.stderr
+
+
 def test_the_number_of_threads_makes_no_difference():
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", PRINT_BITS],
-            env={**os.environ, "RAYON_NUM_THREADS": str(n_threads)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for n_threads in (1, 2, 5)
-    }
+    digests = {print_bits(RAYON_NUM_THREADS=str(n_threads)) for n_threads in (1, 2, 5)}
     assert len(digests) == 1
+
+
+def test_the_instruction_set_makes_no_difference():
+    found = [print_bits(SUBSETSCAN_SIMD=name) for name in ("plain", "avx2", "avx512")]
+    assert found[0] == print_bits()
+    for (digest, error), name in zip(found, ("plain", "avx2", "avx512"), strict=True):
+        missing = f"SUBSETSCAN_SIMD asks for {name}, which this processor does not have"
+        assert digest == found[0][0] or missing in error
+    assert 'unknown instruction set "sse"; known are plain, avx2, avx512' in print_bits(SUBSETSCAN_SIMD="sse")[1]
 
 
 FORK = """
