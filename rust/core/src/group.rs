@@ -7,17 +7,19 @@
 
 mod bound;
 mod elements;
+mod lines;
 mod step;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use self::bound::upper_bound;
 use self::elements::{Elements, IMAGES, NODES};
-use self::step::{Choice, coarse_step, exact_step};
+use self::lines::Lines;
+use self::step::{Choice, Step, Tally};
 use crate::background::Background;
 use crate::pvalue::{AlphaMax, Ranking};
 use crate::rank::{Bins, Membership, one_p_value};
@@ -108,6 +110,7 @@ pub struct GroupScan {
 #[derive(Debug, Clone, Copy)]
 struct Problem<'a> {
     elements: &'a Elements,
+    lines: &'a Lines,
     statistic: Statistic,
     sizes: [SideLimits; 2],
     interrupt: &'a Interrupt,
@@ -166,28 +169,23 @@ fn scan_elements(
     if starts.images.ncols() != n_images {
         return Err(Error::Start(format!("{} images where the group has {n_images}", starts.images.ncols())));
     }
-    let mut begin: Vec<(usize, Vec<bool>)> = starts.images.rows().into_iter().map(|r| (IMAGES, r.to_vec())).collect();
+    let mut begin: Vec<_> =
+        starts.images.rows().into_iter().map(|row| (IMAGES, members(row.iter().copied()))).collect();
     if starts.all_nodes {
-        begin.insert(begin.len().min(1), (NODES, vec![true; n_nodes]));
+        begin.insert(begin.len().min(1), (NODES, members((0..n_nodes).map(|_| true))));
     }
-    if let Some(n) = begin.iter().position(|(_, members)| !members.contains(&true)) {
+    if let Some(n) = begin.iter().position(|(_, members)| members.is_empty()) {
         return Err(Error::Start(format!("start {n} is empty")));
     }
-    let problem = Problem { elements, statistic: options.statistic, sizes, interrupt };
-    let (block_ends, coarse_grid) = (elements.block_ends(), elements.coarse_grid());
-    let steps = Steps { problem, block_ends, coarse_grid, known: Mutex::default() };
-    let ascents: Vec<_> = begin.iter().flat_map(|start| [(start, false), (start, true)]).collect();
+    let lines = &Lines::new(elements, elements.block_ends(), interrupt)?;
+    let problem = Problem { elements, lines, statistic: options.statistic, sizes, interrupt };
+    let steps = Steps { problem, known: Mutex::default() };
     let (found, bound) = rayon::join(
-        || {
-            ascents
-                .into_par_iter()
-                .map(|((side, members), coarse)| ascend(&steps, *side, members, coarse))
-                .collect::<Result<Vec<_>, Error>>()
-        },
+        || begin.par_iter().map(|(side, members)| ascend(&steps, *side, members)).collect::<Result<Vec<_>, Error>>(),
         || options.with_bound.then(|| upper_bound(&problem)).transpose(),
     );
     let mut best = Block::default();
-    for block in found?.into_iter().flatten() {
+    for block in found?.into_iter().flatten().flatten() {
         if block.score > best.score {
             best = block; // of equal scores the first start's
         }
@@ -195,7 +193,7 @@ fn scan_elements(
     let Block { score, alpha, sides: [images, nodes] } = best;
     // Rounding may not let the bound fall below a score that was reached.
     let upper_bound = bound?.map(|bound| bound.max(score));
-    Ok(GroupScan { score, alpha, images: indices(&images), nodes: indices(&nodes), upper_bound })
+    Ok(GroupScan { score, alpha, images: indices(images), nodes: indices(nodes), upper_bound })
 }
 
 /// A block on its way up.
@@ -203,37 +201,51 @@ fn scan_elements(
 struct Block {
     score: f64,
     alpha: f64,
-    /// Members among the images and among the nodes.
-    sides: [Vec<bool>; 2],
+    /// Members among the images and among the nodes, increasing.
+    sides: [Vec<u32>; 2],
 }
 
 /// The steps that were taken: ascents from different starts soon meet, and what one has found the other need not.
 struct Steps<'a> {
     problem: Problem<'a>,
-    block_ends: Vec<usize>,
-    coarse_grid: Vec<(f64, usize)>,
-    known: Mutex<HashMap<Question, Arc<OnceLock<Answer>>>>,
+    known: Mutex<HashMap<Question, Arc<Mutex<Known>>>>,
 }
 
-/// Whether on the coarse grid, which side to choose, and the members of the other.
-type Question = (bool, usize, Vec<bool>);
-type Answer = Result<Option<Choice>, Error>;
+/// Which side to choose, and the members of the other.
+type Question = (usize, Vec<u32>);
+
+/// What is known of a question.
+#[derive(Debug, Default)]
+struct Known {
+    /// If it is small.
+    tally: Option<Tally>,
+    /// The exact step and the coarse one, each with the score that it was to exceed.
+    answers: [Option<(f64, Option<Choice>)>; 2],
+}
 
 impl Steps<'_> {
-    /// Choose the members of side `free` for the given members of the other side.
-    fn choose(&self, coarse: bool, free: usize, fixed: &[bool]) -> Answer {
+    /// Choose the members of side `free` for the given members of the other side, to score more than `floor`.
+    fn choose(&self, coarse: bool, free: usize, fixed: &[u32], floor: f64) -> Result<Option<Choice>, Error> {
         let entry = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(known.entry((coarse, free, fixed.to_vec())).or_default())
+            Arc::clone(known.entry((free, fixed.to_vec())).or_default())
         };
-        let step = || {
-            if coarse {
-                coarse_step(&self.problem, &self.coarse_grid, free, fixed)
-            } else {
-                exact_step(&self.problem, &self.block_ends, free, fixed)
-            }
+        let Known { tally: kept, answers } = &mut *entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = &mut answers[usize::from(coarse)];
+        if let Some((exceeded, choice)) = answer
+            && (choice.is_some() || *exceeded <= floor)
+        {
+            return Ok(choice.clone().filter(|choice| choice.score > floor));
+        }
+        let tally = match kept.take() {
+            Some(tally) => tally,
+            None => Tally::new(&self.problem, free, fixed)?,
         };
-        entry.get_or_init(step).clone()
+        let step = Step::new(&self.problem, free, fixed, &tally);
+        let choice = if coarse { step.coarse(floor) } else { step.exact(floor) }?;
+        *kept = tally.is_small().then_some(tally);
+        *answer = Some((floor, choice.clone()));
+        Ok(choice)
     }
 }
 
@@ -242,13 +254,17 @@ impl Steps<'_> {
 /// Exact steps lead higher than coarse ones, step by step, but the hill they lead to may be a lower one. Hence the
 /// second ascent of every start: first on a coarse grid, then on from there exactly, so that it ends no lower than a
 /// coarse one.
-fn ascend(steps: &Steps<'_>, side: usize, members: &[bool], coarse: bool) -> Result<Option<Block>, Error> {
+fn ascend(steps: &Steps<'_>, side: usize, members: &[u32]) -> Result<[Option<Block>; 2], Error> {
     let mut block = Block::default();
     block.sides[side] = members.to_vec();
-    match climb(steps, block, 1 - side, coarse)? {
-        Some(block) if coarse => climb(steps, block, NODES, false),
-        found => Ok(found),
-    }
+    let (exact, coarse) = rayon::join(
+        || climb(steps, block.clone(), 1 - side, false),
+        || match climb(steps, block.clone(), 1 - side, true)? {
+            Some(block) => climb(steps, block, NODES, false),
+            None => Ok(None),
+        },
+    );
+    Ok([exact?, coarse?])
 }
 
 /// Choose the members of one side and the other in turn, until neither choice improves the score.
@@ -256,10 +272,9 @@ fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, coarse: bool) -> 
     let mut n_settled = 0;
     while n_settled < 2 {
         let fixed = &block.sides[1 - free];
-        match steps.choose(coarse, free, fixed)?.filter(|choice| choice.score > block.score) {
+        match steps.choose(coarse, free, fixed, block.score)? {
             Some(better) => {
-                let n_fixed = fixed.iter().filter(|member| **member).count();
-                if steps.problem.sizes[1 - free].allow(n_fixed) {
+                if steps.problem.sizes[1 - free].allow(fixed.len()) {
                     (block.score, block.alpha) = (better.score, better.alpha);
                 } // else the start is no side of a block that may be returned, and its score does not count
                 block.sides[free] = better.members;
@@ -273,6 +288,11 @@ fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, coarse: bool) -> 
     Ok(Some(block))
 }
 
-fn indices(members: &[bool]) -> Vec<i64> {
-    (0_i64..).zip(members).filter(|(_, member)| **member).map(|(n, _)| n).collect()
+/// Who is among the members.
+fn members(is_member: impl Iterator<Item = bool>) -> Vec<u32> {
+    (0..).zip(is_member).filter(|(_, is_member)| *is_member).map(|(n, _)| n).collect()
+}
+
+fn indices(members: Vec<u32>) -> Vec<i64> {
+    members.into_iter().map(i64::from).collect()
 }

@@ -1,5 +1,7 @@
 //! The small p-values of a group of images, sorted once: what every step of the ascent and the bound sweep over.
 
+use std::borrow::Cow;
+
 use ndarray::{ArrayView2, Ix1};
 use rayon::prelude::*;
 
@@ -15,7 +17,7 @@ pub(super) const IMAGES: usize = 0;
 pub(super) const NODES: usize = 1;
 
 /// Into how many ranges p-values are parted, to be sorted.
-const N_BUCKETS: usize = 1 << 16;
+const N_BUCKETS: u16 = u16::MAX - 1;
 /// How much a block of levels adds to the p-values before it: one in this many.
 const GROWTH: usize = 10;
 /// About how many thresholds the coarse grid has, besides `alpha_max`.
@@ -36,8 +38,6 @@ pub(super) struct Elements {
     /// Where each level's pairs begin, and where the last one's end.
     offsets: Vec<usize>,
     pairs: Vec<Pair>,
-    /// How many of the pairs each image has, and each node.
-    pub totals: [Vec<usize>; 2],
 }
 
 impl Elements {
@@ -52,22 +52,24 @@ impl Elements {
         // Into buckets first, which keep the order: there are far more pairs than p-values, and few buckets hold
         // several. The last bucket is for p-values that are too large, because which are is hard to predict for a
         // processor.
-        let mut buckets = vec![Bucket::default(); N_BUCKETS + 2];
-        let scale = N_BUCKETS as f64 / alpha_max;
-        let bucket_of = |p: f64| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to N_BUCKETS
-            let bucket = (p * scale).min(N_BUCKETS as f64) as u32 as usize;
-            if p <= alpha_max { bucket } else { N_BUCKETS + 1 }
-        };
-        for (image, row) in p_values.rows().into_iter().enumerate() {
+        let mut buckets = vec![Bucket::default(); usize::from(N_BUCKETS) + 2];
+        let scale = f64::from(N_BUCKETS) / alpha_max;
+        let mut codes = zeros::<u16, _>(Ix1(p_values.len()))?.into_raw_vec_and_offset().0;
+        for (image, (row, codes)) in p_values.rows().into_iter().zip(codes.chunks_exact_mut(n_nodes)).enumerate() {
             interrupt.check()?;
+            let row = row.as_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
             let mut is_valid = true;
-            for p in row {
+            for (p, code) in row.iter().zip(&mut *codes) {
                 is_valid &= *p > 0.0 && *p <= 1.0;
-                buckets[bucket_of(*p)].count(*p);
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to N_BUCKETS
+                let bucket = (p * scale).min(f64::from(N_BUCKETS)) as u16;
+                *code = if *p <= alpha_max { bucket } else { N_BUCKETS + 1 };
             }
             if !is_valid && let Some(node) = row.iter().position(|p| !(*p > 0.0 && *p <= 1.0)) {
                 return Err(Error::PValue { received: row[node], image, node });
+            }
+            for (p, code) in row.iter().zip(&*codes) {
+                buckets[usize::from(*code)].count(*p);
             }
         }
         let mut n_pairs = 0;
@@ -75,24 +77,23 @@ impl Elements {
             bucket.end = n_pairs; // where the first of it goes, which moves this on
             n_pairs += bucket.size;
         }
-        n_pairs -= buckets[N_BUCKETS + 1].size;
+        n_pairs -= buckets[usize::from(N_BUCKETS) + 1].size;
         let mut pairs = zeros::<Pair, _>(Ix1(n_pairs + 1))?.into_raw_vec_and_offset().0;
-        for (image, row) in p_values.rows().into_iter().enumerate() {
+        for (image, codes) in codes.chunks_exact(n_nodes).enumerate() {
             interrupt.check()?;
-            for (node, p) in row.iter().enumerate() {
-                let next = &mut buckets[bucket_of(*p)].end;
+            for (node, code) in codes.iter().enumerate() {
+                let next = &mut buckets[usize::from(*code)].end;
                 pairs[*next] = pair(image, node);
                 // Those that are too large overwrite each other.
-                *next += usize::from(*p <= alpha_max);
+                *next += usize::from(*code <= N_BUCKETS);
             }
         }
         pairs.truncate(n_pairs);
-        buckets.truncate(N_BUCKETS + 1);
+        buckets.truncate(usize::from(N_BUCKETS) + 1);
         let (mut alphas, mut offsets) = (Vec::new(), vec![0]);
-        for Bucket { size, end, least, most } in buckets.into_iter().filter(|bucket| bucket.size > 0) {
-            #[allow(clippy::float_cmp)] // ties are equal to the bit
-            if least == most {
-                alphas.push(least);
+        for Bucket { size, end, value, is_mixed } in buckets.into_iter().filter(|bucket| bucket.size > 0) {
+            if !is_mixed {
+                alphas.push(value);
                 offsets.push(end);
                 continue;
             }
@@ -112,12 +113,7 @@ impl Elements {
     }
 
     fn new(shape: [usize; 2], alpha_max: f64, alphas: Vec<f64>, offsets: Vec<usize>, pairs: Vec<Pair>) -> Self {
-        let mut totals = shape.map(|n| vec![0; n]);
-        for pair in &pairs {
-            totals[IMAGES][pair[IMAGES] as usize] += 1;
-            totals[NODES][pair[NODES] as usize] += 1;
-        }
-        Elements { shape, alpha_max, alphas, offsets, pairs, totals }
+        Elements { shape, alpha_max, alphas, offsets, pairs }
     }
 
     /// Those of images ranked in a background.
@@ -201,24 +197,22 @@ impl Elements {
 }
 
 /// Some of the p-values, next to each other in order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
     size: usize,
     end: usize,
-    least: f64,
-    most: f64,
-}
-
-impl Default for Bucket {
-    fn default() -> Self {
-        Bucket { size: 0, end: 0, least: f64::INFINITY, most: f64::NEG_INFINITY }
-    }
+    /// The last one.
+    value: f64,
+    /// Whether there are others.
+    is_mixed: bool,
 }
 
 impl Bucket {
     fn count(&mut self, p: f64) {
-        self.least = if p < self.least { p } else { self.least };
-        self.most = if p > self.most { p } else { self.most };
+        #[allow(clippy::float_cmp)] // ties are equal to the bit
+        let is_other = p != self.value;
+        self.is_mixed |= is_other && self.size > 0;
+        self.value = p;
         self.size += 1;
     }
 }

@@ -4,69 +4,235 @@
 //! members have on the fixed side (the LTSS property, Neill 2012). Members with equal counts come all or not at all:
 //! along them the statistics are convex, or fall and then rise, so that their ends suffice.
 
-use super::elements::Elements;
 use super::{Problem, SideLimits};
 use crate::Error;
 use crate::statistic::Statistic;
 
-/// Parts of a block of levels that may hold something better.
-const PARTS: usize = 4;
+/// Levels that are bounded together in a block that may hold something better.
+const FEW: usize = 8;
+/// Entries of a tally that may be kept.
+const KEPT: usize = 1 << 16;
 
 /// The members of the free side that score highest, and the threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
     pub score: f64,
     pub alpha: f64,
-    pub members: Vec<bool>,
+    /// Increasing.
+    pub members: Vec<u32>,
 }
 
-/// Choose the members of side `free` for the given members of the other side; None where nothing scores.
-///
-/// Counts go up once, to score the ends of blocks of levels and to bound what each block can hold. On the way down the
-/// blocks that can hold something better than what was found are looked into.
-pub(super) fn exact_step(
-    problem: &Problem<'_>,
-    block_ends: &[usize],
+/// A step to take: to choose among the free side for given members of the other one.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    problem: &'a Problem<'a>,
     free: usize,
-    fixed: &[bool],
-) -> Result<Option<Choice>, Error> {
-    let alphas = &problem.elements.alphas;
-    let mut sweep = Sweep::new(problem, free, fixed);
-    let mut best = Best::default();
-    let mut bounds = Vec::with_capacity(block_ends.len());
-    for end in block_ends {
-        problem.interrupt.check()?;
-        let start = sweep.n_levels;
-        sweep.go_to(*end);
-        best.update(sweep.best_at(alphas[end - 1], best.score));
-        let may_hold = if end - start > 1 { sweep.best_at(alphas[start], best.score).score } else { 0.0 };
-        bounds.push(problem.statistic.bound(may_hold, sweep.n_p_values()));
+    fixed: &'a [u32],
+    /// 1 for these, else 0.
+    is_fixed: Vec<u32>,
+    tally: &'a Tally,
+}
+
+impl<'a> Step<'a> {
+    pub fn new(problem: &'a Problem<'a>, free: usize, fixed: &'a [u32], tally: &'a Tally) -> Self {
+        let mut is_fixed = vec![0; problem.elements.shape[1 - free]];
+        for member in fixed {
+            is_fixed[*member as usize] = 1;
+        }
+        Step { problem, free, fixed, is_fixed, tally }
     }
-    if let Some(first) = bounds.iter().position(|bound| *bound > best.score) {
-        for n in (first..bounds.len()).rev() {
-            problem.interrupt.check()?;
-            let start = if n > 0 { block_ends[n - 1] } else { 0 };
-            if bounds[n] > best.score { sweep.look_into(start, &mut best) } else { sweep.go_to(start) }
+
+    /// Choose over all thresholds; None where nothing scores more than `floor`.
+    ///
+    /// First the ends of blocks of levels are scored, and what each block can hold is bounded. Then the blocks that can
+    /// hold something better than what was found are looked into.
+    pub fn exact(&self, floor: f64) -> Result<Option<Choice>, Error> {
+        let Problem { elements, lines, interrupt, .. } = self.problem;
+        let mut best = Best { score: floor, ..Best::default() };
+        let mut bounds = Vec::with_capacity(lines.ends.len());
+        let mut runs = Runs::default();
+        for block in 0..lines.ends.len() {
+            interrupt.check()?;
+            let (start, end) = lines.levels(block);
+            runs.set(self.tally.row(block), self.tally.is_at_least);
+            bounds.push(self.bound(elements.alphas[start], &runs, best.score));
+            if bounds[block] > best.score {
+                best.update(self.best_at(elements.alphas[end - 1], end, &runs, best.score));
+            }
+        }
+        let (mut counts, mut n_counted, mut at_best) = (self.no_counts(), 0, Vec::new());
+        for (block, bound) in bounds.into_iter().enumerate() {
+            interrupt.check()?;
+            let (start, end) = lines.levels(block);
+            let is_within = |best: &Best| (start + 1..=end).contains(&best.n_levels);
+            if bound <= best.score && !is_within(&best) {
+                continue;
+            }
+            self.advance(&mut counts, n_counted, block)?;
+            n_counted = block + 1;
+            self.look_into(&mut counts, (start, end), &mut best, &mut runs);
+            if is_within(&best) {
+                counts.take_pairs(self, best.n_levels, end);
+                at_best.clone_from(&counts.counts);
+                counts.add_pairs(self, best.n_levels, end);
+            }
+        }
+        Ok(best.choice(&at_best))
+    }
+
+    /// The same over the thresholds of the coarse grid only.
+    pub fn coarse(&self, floor: f64) -> Result<Option<Choice>, Error> {
+        let Problem { lines, interrupt, .. } = self.problem;
+        let mut best = Best { score: floor, ..Best::default() };
+        let mut best_block = 0;
+        let mut runs = Runs::default();
+        for (alpha, block) in &lines.coarse_grid {
+            interrupt.check()?;
+            runs.set(self.tally.row(*block), self.tally.is_at_least);
+            if best.update(self.best_at(*alpha, lines.ends[*block], &runs, best.score)) {
+                best_block = *block;
+            }
+        }
+        if best.size == 0 {
+            return Ok(None);
+        }
+        let mut counts = self.no_counts();
+        self.advance(&mut counts, 0, best_block + 1)?;
+        Ok(best.choice(&counts.counts))
+    }
+
+    fn no_counts(&self) -> Counts {
+        Counts::new(self.problem.elements.shape[self.free], self.tally)
+    }
+
+    /// Count the levels from `start` to `end`, and score each, unless none of a few can be better.
+    fn look_into(&self, counts: &mut Counts, (start, end): (usize, usize), best: &mut Best, runs: &mut Runs) {
+        let alphas = &self.problem.elements.alphas;
+        for first in (start..end).step_by(FEW) {
+            let last = end.min(first + FEW);
+            counts.add_pairs(self, first, last);
+            runs.set(counts.row(), self.tally.is_at_least);
+            if last - first == 1 {
+                best.update(self.best_at(alphas[first], last, runs, best.score));
+            } else if self.bound(alphas[first], runs, best.score) > best.score {
+                counts.take_pairs(self, first, last);
+                for (level, alpha) in (first..last).zip(&alphas[first..last]) {
+                    counts.add_pairs(self, level, level + 1);
+                    runs.set(counts.row(), self.tally.is_at_least);
+                    best.update(self.best_at(*alpha, level + 1, runs, best.score));
+                }
+            }
         }
     }
-    Ok(sweep.choice(best))
+
+    /// Count the blocks `from` to `to`, the latter not among them.
+    fn advance(&self, counts: &mut Counts, from: usize, to: usize) -> Result<(), Error> {
+        if !self.tally.is_at_least {
+            if from < to {
+                counts.counts.copy_from_slice(self.tally.row(to - 1));
+            }
+            return Ok(());
+        }
+        for block in from..to {
+            self.problem.interrupt.check()?;
+            for member in self.fixed {
+                counts.add(self.problem.lines.others(block, *member));
+            }
+        }
+        Ok(())
+    }
+
+    /// What no subset exceeds at thresholds from alpha on, with no larger counts; 0 if that is less than `floor`.
+    ///
+    /// For scores fall with alpha and grow with the counts.
+    fn bound(&self, alpha: f64, runs: &Runs, floor: f64) -> f64 {
+        let n = self.fixed.len() * self.problem.elements.shape[self.free];
+        let bound = |score| self.problem.statistic.bound(score, n);
+        bound(self.best_at(alpha, 0, runs, 2.0 * floor - bound(floor)).score)
+    }
+
+    /// The best subset at this threshold, if it scores no less than `floor`; else a score of 0.
+    fn best_at(&self, alpha: f64, n_levels: usize, runs: &Runs, floor: f64) -> Best {
+        let mut best = Best { alpha, n_levels, ..Best::default() };
+        let SideLimits { min, max } = self.problem.sizes[self.free];
+        let (statistic, n_fixed) = (self.problem.statistic, self.fixed.len());
+        let useless = n_fixed as f64 * alpha;
+        let (mut size, mut n_alpha) = (0_usize, 0_u64);
+        for (count, members) in &runs.runs {
+            // Members that have no more small p-values than are to be expected lower every score.
+            if size >= max || size >= min && f64::from(*count) <= useless {
+                break;
+            }
+            let end = size + *members as usize;
+            let ends = [min, max, end];
+            for candidate in if min < end && size < min || max < end { &ends[..] } else { &ends[2..] } {
+                if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
+                    let n_alpha = n_alpha + u64::from(*count) * (candidate - size) as u64;
+                    let n = *candidate as u64 * n_fixed as u64;
+                    if at_most(statistic, alpha, n_alpha, n) < floor.max(best.score) {
+                        continue;
+                    }
+                    let score = statistic.phi(alpha, n_alpha, n);
+                    if score > best.score {
+                        (best.score, best.size) = (score, *candidate);
+                    }
+                }
+            }
+            n_alpha += u64::from(*count) * u64::from(*members);
+            size = end;
+        }
+        if best.score < floor { Best::default() } else { best }
+    }
 }
 
-/// The same over a few thresholds only, each given with the number of levels up to it.
-pub(super) fn coarse_step(
-    problem: &Problem<'_>,
-    thresholds: &[(f64, usize)],
-    free: usize,
-    fixed: &[bool],
-) -> Result<Option<Choice>, Error> {
-    let mut sweep = Sweep::new(problem, free, fixed);
-    let mut best = Best::default();
-    for (alpha, n_levels) in thresholds {
-        problem.interrupt.check()?;
-        sweep.go_to(*n_levels);
-        best.update(sweep.best_at(*alpha, best.score));
+/// What a step is to know of each block of levels: how the free side stands at its end.
+///
+/// If the free side is the long one, how many members have at least 0, 1, ... small p-values on the fixed side, as there
+/// are fewer such numbers than members; else how many each member has.
+#[derive(Debug)]
+pub(super) struct Tally {
+    is_at_least: bool,
+    width: usize,
+    rows: Vec<u32>,
+}
+
+impl Tally {
+    /// Count for the given members of the side that is not `free`.
+    pub fn new(problem: &Problem<'_>, free: usize, fixed: &[u32]) -> Result<Self, Error> {
+        let Problem { elements, lines, interrupt, .. } = problem;
+        let n_blocks = lines.ends.len();
+        let is_at_least = free != lines.short;
+        let width = if is_at_least { fixed.len() + 2 } else { elements.shape[free] };
+        let mut tally = Tally { is_at_least, width, rows: vec![0; n_blocks * width] };
+        if is_at_least {
+            let mut counts = Counts::new(elements.shape[free], &tally);
+            for (block, row) in tally.rows.chunks_exact_mut(width).enumerate() {
+                interrupt.check()?;
+                for member in fixed {
+                    counts.add(lines.others(block, *member));
+                }
+                row.copy_from_slice(&counts.at_least);
+            }
+        } else {
+            interrupt.check()?;
+            for cell in fixed.iter().flat_map(|member| lines.cells(*member)) {
+                tally.rows[*cell as usize] += 1;
+            }
+            for n in width..tally.rows.len() {
+                tally.rows[n] += tally.rows[n - width];
+            }
+        }
+        Ok(tally)
     }
-    Ok(sweep.choice(best))
+
+    /// Whether to keep it costs little.
+    pub fn is_small(&self) -> bool {
+        self.rows.len() <= KEPT
+    }
+
+    fn row(&self, block: usize) -> &[u32] {
+        &self.rows[block * self.width..][..self.width]
+    }
 }
 
 /// The best so far: of equal scores that with the smaller threshold, then that with fewer members.
@@ -79,194 +245,112 @@ struct Best {
 }
 
 impl Best {
-    fn update(&mut self, other: Best) {
+    fn update(&mut self, other: Best) -> bool {
         #[allow(clippy::float_cmp)] // equal scores are equal to the bit
-        if other.score > self.score || other.score == self.score && other.alpha < self.alpha {
+        let is_better = other.score > self.score || other.score == self.score && other.alpha < self.alpha;
+        if is_better {
             *self = other;
         }
-    }
-}
-
-/// Counts of the free side, as they are once the first few levels have been counted.
-struct Sweep<'a> {
-    elements: &'a Elements,
-    n_fixed: usize,
-    limits: SideLimits,
-    statistic: Statistic,
-    /// Members of the free side, one for each small p-value they have on the fixed side, by level.
-    members: Vec<u32>,
-    /// Where each level's begin, and where the last one's end.
-    offsets: Vec<usize>,
-    n_levels: usize,
-    /// How many small p-values each member of the free side has on the fixed side.
-    counts: Vec<u32>,
-    /// How many members have at least 0, 1, ... of them, where there are fewer such numbers than members.
-    at_least: Option<Vec<u32>>,
-    /// The counts in decreasing order, as they were for so many levels.
-    sorted: (usize, Vec<u32>),
-}
-
-impl<'a> Sweep<'a> {
-    fn new(problem: &Problem<'a>, free: usize, fixed: &[bool]) -> Self {
-        let elements = problem.elements;
-        let n_fixed = fixed.iter().filter(|member| **member).count();
-        let n_free = elements.shape[free];
-        let totals = elements.totals[1 - free].iter().zip(fixed);
-        let n_members: usize = totals.map(|(total, is_fixed)| if *is_fixed { *total } else { 0 }).sum();
-        // Whether a p-value is on the fixed side is hard to predict: write them all, and move on if it is.
-        let mut members = vec![0; n_members + 1];
-        let mut offsets = Vec::with_capacity(elements.n_levels() + 1);
-        let mut n = 0;
-        offsets.push(n);
-        for level in 0..elements.n_levels() {
-            for pair in elements.pairs(level, level + 1) {
-                members[n] = pair[free];
-                n += usize::from(fixed[pair[1 - free] as usize]);
-            }
-            offsets.push(n);
-        }
-        let at_least = (n_fixed <= n_free).then(|| {
-            let mut at_least = vec![0; n_fixed + 2];
-            #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
-            let all = n_free as u32;
-            at_least[0] = all;
-            at_least
-        });
-        Sweep {
-            elements,
-            n_fixed,
-            limits: problem.sizes[free],
-            statistic: problem.statistic,
-            members,
-            offsets,
-            n_levels: 0,
-            counts: vec![0; n_free],
-            at_least,
-            sorted: (0, vec![0; n_free]),
-        }
-    }
-
-    /// How many p-values there are on the fixed side.
-    fn n_p_values(&self) -> usize {
-        self.n_fixed * self.counts.len()
-    }
-
-    /// Count levels, or take levels back, until the first `n_levels` are counted.
-    fn go_to(&mut self, n_levels: usize) {
-        let (here, there) = (self.offsets[self.n_levels], self.offsets[n_levels]);
-        self.n_levels = n_levels;
-        let counts = &mut self.counts;
-        if let Some(at_least) = &mut self.at_least {
-            for member in self.members.get(here..there).unwrap_or_default() {
-                let count = &mut counts[*member as usize];
-                *count += 1;
-                at_least[*count as usize] += 1;
-            }
-            for member in self.members.get(there..here).unwrap_or_default() {
-                let count = &mut counts[*member as usize];
-                at_least[*count as usize] -= 1;
-                *count -= 1;
-            }
-        } else {
-            for member in self.members.get(here..there).unwrap_or_default() {
-                counts[*member as usize] += 1;
-            }
-            for member in self.members.get(there..here).unwrap_or_default() {
-                counts[*member as usize] -= 1;
-            }
-        }
-    }
-
-    /// Take back the levels from `start` on, and look at each exactly, unless none can hold something better.
-    fn look_into(&mut self, start: usize, best: &mut Best) {
-        let end = self.n_levels;
-        let alpha = self.elements.alphas[start];
-        // Scores fall with alpha and grow with the counts: no level scores more than the first one's alpha with the
-        // last one's counts would.
-        let n = self.n_p_values();
-        let most = self.best_at(alpha, 2.0 * best.score - self.statistic.bound(best.score, n));
-        if end - start == 1 {
-            best.update(most);
-        } else if self.statistic.bound(most.score, n) > best.score {
-            let part = (end - start).div_ceil(PARTS);
-            for start in (start..end).step_by(part).rev() {
-                self.look_into(start, best);
-            }
-        }
-        self.go_to(start);
-    }
-
-    /// The best subset at this threshold, if it scores no less than `floor`; else a score of 0.
-    fn best_at(&mut self, alpha: f64, floor: f64) -> Best {
-        let mut best = Best { alpha, n_levels: self.n_levels, ..Best::default() };
-        let SideLimits { min, max } = self.limits;
-        let (statistic, n_fixed) = (self.statistic, self.n_fixed);
-        let useless = n_fixed as f64 * alpha;
-        let (mut size, mut n_alpha) = (0_usize, 0_u64);
-        // Members with equal counts; true means that no others need a look.
-        let mut add = |count: u32, members: usize| {
-            // Members that have no more small p-values than are to be expected lower every score.
-            if size >= min && f64::from(count) <= useless {
-                return true;
-            }
-            let end = size + members;
-            let ends = [min, max, end];
-            for candidate in if min < end && size < min || max < end { &ends[..] } else { &ends[2..] } {
-                if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
-                    let n_alpha = n_alpha + u64::from(count) * (candidate - size) as u64;
-                    let n = *candidate as u64 * n_fixed as u64;
-                    if at_most(statistic, alpha, n_alpha, n) < floor.max(best.score) {
-                        continue;
-                    }
-                    let score = statistic.phi(alpha, n_alpha, n);
-                    if score > best.score {
-                        (best.score, best.size) = (score, *candidate);
-                    }
-                }
-            }
-            n_alpha += u64::from(count) * members as u64;
-            size = end;
-            size >= max
-        };
-        if let Some(at_least) = &self.at_least {
-            for (count, pair) in at_least.windows(2).enumerate().rev() {
-                #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
-                if pair[0] > pair[1] && add(count as u32, (pair[0] - pair[1]) as usize) {
-                    break;
-                }
-            }
-        } else {
-            let (n_levels, sorted) = &mut self.sorted;
-            if *n_levels != self.n_levels {
-                *n_levels = self.n_levels;
-                sorted.clone_from(&self.counts);
-                sorted.sort_unstable_by(|a, b| b.cmp(a));
-            }
-            for members in sorted.chunk_by(|a, b| a == b) {
-                if add(members[0], members.len()) {
-                    break;
-                }
-            }
-        }
-        best
+        is_better
     }
 
     /// Who the best are: those with the largest counts, and of equal counts the first.
-    fn choice(&mut self, best: Best) -> Option<Choice> {
-        if best.size == 0 {
+    fn choice(self, counts: &[u32]) -> Option<Choice> {
+        if self.size == 0 {
             return None;
         }
-        self.go_to(best.n_levels);
-        let mut counts = self.counts.clone();
-        let (_, least, _) = counts.select_nth_unstable_by(best.size - 1, |a, b| b.cmp(a));
+        let mut sorted = counts.to_vec();
+        let (_, least, _) = sorted.select_nth_unstable_by(self.size - 1, |a, b| b.cmp(a));
         let least = *least;
-        let mut n_least = best.size - self.counts.iter().filter(|count| **count > least).count();
-        let members = self.counts.iter().map(|count| {
-            let is_next = *count == least && n_least > 0;
+        let mut n_least = self.size - counts.iter().filter(|count| **count > least).count();
+        let members = (0..).zip(counts).filter(|(_, count)| {
+            let is_next = **count == least && n_least > 0;
             n_least -= usize::from(is_next);
-            *count > least || is_next
+            **count > least || is_next
         });
-        Some(Choice { score: best.score, alpha: best.alpha, members: members.collect() })
+        Some(Choice { score: self.score, alpha: self.alpha, members: members.map(|(member, _)| member).collect() })
+    }
+}
+
+/// How many members have equal counts, by decreasing count.
+#[derive(Debug, Default)]
+struct Runs {
+    runs: Vec<(u32, u32)>,
+    sorted: Vec<u32>,
+}
+
+impl Runs {
+    /// Set them to those of the counts of members, or of how many members have at least so many.
+    #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
+    fn set(&mut self, row: &[u32], is_at_least: bool) {
+        self.runs.clear();
+        if is_at_least {
+            let differences = row.windows(2).enumerate().map(|(count, pair)| (count as u32, pair[0] - pair[1]));
+            self.runs.extend(differences.rev().filter(|(_, members)| *members > 0));
+        } else {
+            self.sorted.clear();
+            self.sorted.extend_from_slice(row);
+            self.sorted.sort_unstable_by(|a, b| b.cmp(a));
+            self.runs.extend(self.sorted.chunk_by(|a, b| a == b).map(|equal| (equal[0], equal.len() as u32)));
+        }
+    }
+}
+
+/// Counts of the free side.
+#[derive(Debug)]
+struct Counts {
+    /// How many small p-values each member has on the fixed side.
+    counts: Vec<u32>,
+    /// How many members have at least 0, 1, ... of them, if that is what a tally tells.
+    at_least: Vec<u32>,
+}
+
+impl Counts {
+    fn new(n_free: usize, tally: &Tally) -> Self {
+        let mut at_least = vec![0; if tally.is_at_least { tally.width } else { 0 }];
+        #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
+        if let Some(all) = at_least.first_mut() {
+            *all = n_free as u32;
+        }
+        Counts { counts: vec![0; n_free], at_least }
+    }
+
+    fn row(&self) -> &[u32] {
+        if self.at_least.is_empty() { &self.counts } else { &self.at_least }
+    }
+
+    /// Count these once more, where a tally tells how many have at least so many.
+    fn add(&mut self, members: &[u32]) {
+        for member in members {
+            let count = &mut self.counts[*member as usize];
+            *count += 1;
+            self.at_least[*count as usize] += 1;
+        }
+    }
+
+    /// Count levels `from` to `to`, the latter not among them.
+    fn add_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
+        // Whether a p-value is on the fixed side is hard to predict: add 0 if it is not.
+        for pair in step.problem.elements.pairs(from, to) {
+            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
+            let count = &mut self.counts[pair[step.free] as usize];
+            *count += is_fixed;
+            if let Some(at_least) = self.at_least.get_mut(*count as usize) {
+                *at_least += is_fixed;
+            }
+        }
+    }
+
+    /// Take them back.
+    fn take_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
+        for pair in step.problem.elements.pairs(from, to) {
+            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
+            let count = &mut self.counts[pair[step.free] as usize];
+            if let Some(at_least) = self.at_least.get_mut(*count as usize) {
+                *at_least -= is_fixed;
+            }
+            *count -= is_fixed;
+        }
     }
 }
 
@@ -291,7 +375,8 @@ mod tests {
     use ndarray::Array2;
     use proptest::prelude::*;
 
-    use super::super::elements::{IMAGES, NODES};
+    use super::super::elements::{Elements, IMAGES, NODES};
+    use super::super::lines::Lines;
     use super::*;
     use crate::Interrupt;
     use crate::name::Named;
@@ -319,7 +404,8 @@ mod tests {
                 let n_alpha: usize = order[..size].iter().map(|n| counts[*n]).sum();
                 let score = problem.statistic.phi(*alpha, n_alpha as u64, (size * n_fixed) as u64);
                 if score > best.as_ref().map_or(0.0, |best| best.score) {
-                    let members = (0..counts.len()).map(|n| order[..size].contains(&n)).collect();
+                    let mut members: Vec<_> = order[..size].iter().map(|n| u32::try_from(*n).expect("small")).collect();
+                    members.sort_unstable();
                     best = Some(Choice { score, alpha: *alpha, members });
                 }
             }
@@ -350,21 +436,28 @@ mod tests {
                 let (n_free, n_fixed) = (p.shape()[free], p.shape()[1 - free]);
                 let limits = SideLimits { min: limits.0.min(n_free), max: limits.1.min(n_free) };
                 for limits in [limits, SideLimits { min: 1, max: n_free }] {
-                    let problem = Problem { elements: &elements, statistic, sizes: [limits; 2], interrupt: &interrupt };
                     let mut fixed: Vec<bool> = (0..n_fixed).map(|n| chosen >> n & 1 == 1).collect();
                     fixed[0] |= !fixed.contains(&true);
-                    let expected = naive(&problem, &p, free, &fixed, &elements.alphas);
+                    let chosen: Vec<u32> = (0..).zip(&fixed).filter(|(_, fixed)| **fixed).map(|(n, _)| n).collect();
                     let by_size = |size| {
                         let last = elements.n_levels();
                         (0..last).step_by(size).skip(1).chain((last > 0).then_some(last)).collect()
                     };
                     for ends in [elements.block_ends(), by_size(1), by_size(2), by_size(64)] {
-                        prop_assert_eq!(&exact_step(&problem, &ends, free, &fixed).expect("a step"), &expected);
+                        let lines = &Lines::new(&elements, ends, &interrupt).expect("lines");
+                        let sizes = [limits; 2];
+                        let problem = Problem { elements: &elements, lines, statistic, sizes, interrupt: &interrupt };
+                        let tally = Tally::new(&problem, free, &chosen).expect("a tally");
+                        let step = Step::new(&problem, free, &chosen, &tally);
+                        let expected = naive(&problem, &p, free, &fixed, &elements.alphas);
+                        let worse = expected.as_ref().map_or(0.0, |choice| choice.score * (1.0 - 1e-15));
+                        prop_assert_eq!(&step.exact(0.0).expect("a step"), &expected);
+                        prop_assert_eq!(&step.exact(worse).expect("a step"), &expected);
+                        prop_assert_eq!(step.exact(worse / (1.0 - 1e-14)).expect("a step"), None);
+                        let alphas: Vec<f64> = elements.coarse_grid().iter().map(|(alpha, _)| *alpha).collect();
+                        let expected = naive(&problem, &p, free, &fixed, &alphas);
+                        prop_assert_eq!(step.coarse(0.0).expect("a step"), expected);
                     }
-                    let coarse = elements.coarse_grid();
-                    let alphas: Vec<f64> = coarse.iter().map(|(alpha, _)| *alpha).collect();
-                    let expected = naive(&problem, &p, free, &fixed, &alphas);
-                    prop_assert_eq!(coarse_step(&problem, &coarse, free, &fixed).expect("a step"), expected);
                 }
             }
         }
