@@ -1,6 +1,6 @@
 """Groups of images: how good the ascent is, how fast, and what a group tells that its images do not.
 
-    .venv/bin/python docs/studies/groups.py
+    python docs/studies/groups.py
 
 writes docs/studies/groups.md and groups.png; about five minutes, the part about attacked images most of it.
 """
@@ -232,7 +232,7 @@ def attacked_groups(n_groups=100):
 
 TEXT = """# Groups of images
 
-`.venv/bin/python docs/studies/groups.py` writes this page.
+`python docs/studies/groups.py` writes this page.
 
 ## How often the ascent is optimal
 
@@ -258,8 +258,8 @@ steps can end on a lower hill: "exact lower" is how often. `scan_group` therefor
 `Scanner.fgss_for_nets` of the Adversarial Robustness Toolbox on the same p-values: 7,000 background images, 100
 images of which 20 have a tenth of the nodes shifted by one standard deviation. Case a: 12,544 nodes, normal values
 cut off at zero, so that half are ties. Case b: 784 nodes, log-normal values. Berk-Jones, alpha up to 0.5. Medians
-of 3 (ART, one thread) and 9 runs, with one thread and with two; `scan_group` computes its bound as well. Other work
-went on beside, on a machine of two cores: what a second thread gains is not seen here.
+of 3 (ART, one thread) and 9 runs, with one thread and with two; `scan_group` computes its bound as well. On a machine of
+two cores that did nothing else.
 
 {beside_art}
 ## What a group tells
