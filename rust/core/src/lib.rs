@@ -29,6 +29,7 @@
 mod background;
 mod error;
 mod group;
+mod histogram;
 mod index;
 mod interrupt;
 mod memory;
