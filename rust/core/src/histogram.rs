@@ -9,7 +9,7 @@ use crate::background::{Background, NODE_BLOCK};
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
-use crate::simd::{InstructionSet, NodeBlock, rank_rows};
+use crate::simd::{InstructionSet, NodeBlock, nodes_at_once, rank_rows};
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 
@@ -132,9 +132,10 @@ impl<V: Value> Background<V> {
             return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
         };
         let set = InstructionSet::chosen()?;
-        for start in nodes.clone().step_by(NODE_BLOCK) {
+        let size = nodes_at_once(rows.len());
+        for start in nodes.clone().step_by(size) {
             interrupt.check()?;
-            let in_block = start..nodes.end.min(start + NODE_BLOCK);
+            let in_block = start..nodes.end.min(start + size);
             let Some(block) = extremes.block(self, bins, &in_block) else {
                 return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
             };

@@ -48,18 +48,18 @@ impl Shape {
         }
     }
 
-    /// The number of values in a sorted column that are smaller than `key`.
+    /// Go down a level from the n-th line of it: the line of the next level, or the leaf, where `key` belongs.
     #[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
     #[inline(always)]
-    pub fn count_less<C: CountLess>(&self, column: &[u32], separators: &[u32], key: u32) -> usize {
-        let mut n = 0;
-        for &level in &self.levels {
-            let at = level + n * LINE;
-            match separators[at..].first_chunk() {
-                Some(line) => n = n * LINE + C::count_less(line, key),
-                None => return self.width, // never: levels are whole lines
-            }
-        }
+    pub fn descend<C: CountLess>(level: usize, separators: &[u32], n: usize, key: u32) -> usize {
+        let line = separators[level + n * LINE..].first_chunk();
+        line.map_or(n, |line| n * LINE + C::count_less(line, key)) // levels are whole lines
+    }
+
+    /// The number of values in a sorted column that are smaller than `key`, which belongs in the n-th leaf.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub fn count_less<C: CountLess>(&self, column: &[u32], n: usize, key: u32) -> usize {
         // The last leaf begins early enough to be whole: what precedes it is smaller anyway.
         match self.width.checked_sub(LINE) {
             Some(last) => {
@@ -109,7 +109,9 @@ mod tests {
             let own = column.iter().step_by(7).flat_map(|key| [*key, key + 1]);
             for key in keys.into_iter().chain(edges).chain(own.collect::<Vec<_>>()) {
                 let expected = column.partition_point(|value| *value < key);
-                prop_assert_eq!(shape.count_less::<Slow>(&column, &separators, key), expected);
+                let down = |n, level: &usize| Shape::descend::<Slow>(*level, &separators, n, key);
+                let leaf = shape.levels.iter().fold(0, down);
+                prop_assert_eq!(shape.count_less::<Slow>(&column, leaf, key), expected);
             }
         }
     }

@@ -86,6 +86,11 @@ const MANY: usize = 64;
 const IMAGES: usize = 8;
 const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
 
+/// How many nodes a block may have: the more, the fewer images there are.
+pub(crate) fn nodes_at_once(n_images: usize) -> usize {
+    IMAGES / n_images.clamp(1, IMAGES) * NODE_BLOCK
+}
+
 /// Nodes that are worked on together: their sorted columns with the trees above them, and who is extreme.
 pub(crate) struct NodeBlock<'a> {
     pub tail: Tail,
@@ -157,11 +162,12 @@ struct Queries {
 
 #[inline(always)]
 fn rank_rows_with<L: Lanes>(block: &NodeBlock<'_>, values: &ArrayView2<'_, f32>, ranks: &mut [Vec<u32>]) -> bool {
-    let width = block.shape.width;
+    #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+    let width = block.shape.width as u32;
     let mut nan_free = true;
     let mut line = [0.0; LINE];
     let mut queries = Queries { n: 0, nodes: [0; CAPACITY], keys: [0; CAPACITY] };
-    let mut found = [0; CAPACITY];
+    let (mut found, mut no_larger) = ([0; CAPACITY], [0; CAPACITY]);
     if ranks.len() > MANY {
         prefetch(block.columns); // nearly all of it is going to be read, in an order that no processor foresees
     }
@@ -190,18 +196,18 @@ fn rank_rows_with<L: Lanes>(block: &NodeBlock<'_>, values: &ArrayView2<'_, f32>,
             }
             *end = queries.n;
         }
-        for (found, (node, key)) in found.iter_mut().zip(queries.nodes.iter().zip(&queries.keys)).take(queries.n) {
-            let rank = match block.tail {
-                Tail::Upper => width - count_less::<L>(block, *node, *key),
-                Tail::Lower => count_less::<L>(block, *node, *key + 1),
-                Tail::TwoSided => {
-                    let upper = width - count_less::<L>(block, *node, *key);
-                    upper.min(count_less::<L>(block, *node, *key + 1))
-                }
-            };
-            #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
-            let rank = rank as u32;
-            *found = rank;
+        match block.tail {
+            Tail::Upper => {
+                queries.count_less::<L>(block, 0, &mut found);
+                found.iter_mut().take(queries.n).for_each(|less| *less = width - *less);
+            }
+            Tail::Lower => queries.count_less::<L>(block, 1, &mut found),
+            Tail::TwoSided => {
+                queries.count_less::<L>(block, 0, &mut found);
+                queries.count_less::<L>(block, 1, &mut no_larger);
+                let both = found.iter_mut().zip(&no_larger).take(queries.n);
+                both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
+            }
         }
         let mut start = 0;
         for (ranks, end) in ranks.iter_mut().zip(ends) {
@@ -210,14 +216,6 @@ fn rank_rows_with<L: Lanes>(block: &NodeBlock<'_>, values: &ArrayView2<'_, f32>,
         }
     }
     nan_free
-}
-
-#[inline(always)]
-fn count_less<L: Lanes>(block: &NodeBlock<'_>, node: u32, key: u32) -> usize {
-    let Shape { width, n_separators, .. } = *block.shape;
-    let column = &block.columns[node as usize * width..][..width];
-    let separators = &block.separators[node as usize * n_separators..][..n_separators];
-    block.shape.count_less::<L>(column, separators, key)
 }
 
 struct Plain;
@@ -249,7 +247,28 @@ impl Lanes for Plain {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
 impl Queries {
+    /// How many background values are less than each key plus `more`.
+    ///
+    /// Level by level, so that what is read for one query does not wait for another.
+    #[inline(always)]
+    fn count_less<L: Lanes>(&self, block: &NodeBlock<'_>, more: u32, counts: &mut [u32; CAPACITY]) {
+        let Shape { width, n_separators, ref levels } = *block.shape;
+        let queries = || self.nodes.iter().zip(&self.keys).take(self.n);
+        counts[..self.n].fill(0);
+        for &level in levels {
+            for (n, (node, key)) in counts.iter_mut().zip(queries()) {
+                let separators = &block.separators[*node as usize * n_separators..][..n_separators];
+                *n = Shape::descend::<L>(level, separators, *n as usize, *key + more) as u32;
+            }
+        }
+        for (n, (node, key)) in counts.iter_mut().zip(queries()) {
+            let column = &block.columns[*node as usize * width..][..width];
+            *n = block.shape.count_less::<L>(column, *n as usize, *key + more) as u32;
+        }
+    }
+
     /// Add the keys that have a bit.
     #[inline(always)]
     fn add(&mut self, keys: &[u32; LINE], extreme: u32, first: u32) {
