@@ -1,20 +1,20 @@
 //! The values that clean images gave each node, validated and sorted once.
 
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
-use crate::index::Shape;
+use crate::index::{NODE_BLOCK, Shape};
 use crate::memory::zeros;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
-use crate::simd::NodeBlock;
+use crate::simd::{Extremes, NodeBlock};
 use crate::value::{KeyBlock, Value, Values, not_a_number};
 use crate::{Error, Interrupt};
 
-/// Nodes that are handled together: one cache line of single-precision values from each image, four times over.
-pub(crate) const NODE_BLOCK: usize = 64;
 const IMAGE_BLOCK: usize = 256;
 
 /// How much of every node's values a background keeps.
@@ -61,6 +61,7 @@ pub struct Background<V: Value> {
     shape: Shape,
     /// Node after node, for columns that vector instructions search.
     separators: Vec<u32>,
+    extremes: OnceLock<Extremes>,
 }
 
 impl<V: Value> Background<V> {
@@ -130,7 +131,7 @@ impl<V: Value> Background<V> {
                 .zip(columns.par_chunks(shape.width))
                 .for_each(|(separators, column)| shape.write_separators(column, separators));
         }
-        Background { n_samples, n_nodes, keep, low, high, columns, shape, separators }
+        Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes: OnceLock::new() }
     }
 
     /// What is kept: one row a node, ascending.
@@ -164,22 +165,41 @@ impl<V: Value> Background<V> {
         size_of_val(self.columns.as_slice()) + size_of_val(self.separators.as_slice())
     }
 
+    /// The keys that values have to pass to be among the `depth` most extreme of a node, or to be looked at if all are;
+    /// None where vector instructions do not search such values. Those that are asked for first are kept.
+    pub(crate) fn extremes(&self, tail: Tail, depth: usize, everyone: bool) -> Option<Cow<'_, Extremes>> {
+        let columns = V::lanes(&self.columns)?;
+        let asked = (tail, depth, everyone);
+        let find = || {
+            let n = self.n_nodes.next_multiple_of(NODE_BLOCK);
+            let mut extremes = Extremes { asked, above: vec![u32::MAX; n], below: vec![0; n] };
+            let columns = columns.chunks_exact(self.shape.width);
+            for ((column, above), below) in columns.zip(&mut extremes.above).zip(&mut extremes.below) {
+                if tail.looks_up() && depth > 0 {
+                    let all = everyone || self.high < depth;
+                    *above = if all { 0 } else { column[column.len() - depth] };
+                }
+                if tail.looks_down() && depth > 0 {
+                    let all = everyone || self.low < depth;
+                    *below = if all { u32::MAX } else { column[depth - 1] };
+                }
+            }
+            extremes
+        };
+        let kept = self.extremes.get_or_init(find);
+        Some(if kept.asked == asked { Cow::Borrowed(kept) } else { Cow::Owned(find()) })
+    }
+
     /// A block of nodes for the vector instructions, where these search such values.
-    pub(crate) fn lanes<'a>(
-        &'a self,
-        tail: Tail,
-        nodes: &Range<usize>,
-        above: &'a [u32],
-        below: &'a [u32],
-    ) -> Option<NodeBlock<'a>> {
+    pub(crate) fn lanes<'a>(&'a self, nodes: &Range<usize>, extremes: &'a Extremes) -> Option<NodeBlock<'a>> {
         let Shape { width, n_separators, .. } = self.shape;
         Some(NodeBlock {
-            tail,
+            tail: extremes.asked.0,
             shape: &self.shape,
             columns: &V::lanes(&self.columns)?[nodes.start * width..nodes.end * width],
             separators: &self.separators[nodes.start * n_separators..nodes.end * n_separators],
-            above: &above[nodes.start..],
-            below: &below[nodes.start..],
+            above: &extremes.above[nodes.start..],
+            below: &extremes.below[nodes.start..],
         })
     }
 

@@ -5,11 +5,12 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView1, Ix2, s};
 use rayon::prelude::*;
 
-use crate::background::{Background, NODE_BLOCK};
+use crate::background::Background;
+use crate::index::NODE_BLOCK;
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
-use crate::simd::{InstructionSet, NodeBlock, nodes_at_once, rank_rows};
+use crate::simd::{Extremes, InstructionSet, nodes_at_once, rank_rows};
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 
@@ -19,50 +20,6 @@ const TILE_VALUES: usize = 1 << 24;
 const MAX_TILE_IMAGES: usize = 1536;
 /// So few images are not shared out among threads; the nodes are.
 const FEW_IMAGES: usize = 256;
-
-/// For each node the keys that a value has to pass to fall in a bin, for the vector instructions.
-struct Extremes {
-    above: Vec<u32>,
-    below: Vec<u32>,
-}
-
-impl Extremes {
-    /// The thresholds of all nodes, in whole lines; none where vector instructions do not search such values.
-    fn of<V: Value>(background: &Background<V>, bins: &Bins) -> Self {
-        let Ranking { tail, ties, .. } = bins.ranking;
-        let n = background.n_nodes().next_multiple_of(NODE_BLOCK);
-        if ties != Ties::Upper || V::lanes(&[]).is_none() {
-            return Extremes { above: Vec::new(), below: Vec::new() };
-        }
-        let (mut above, mut below) = (vec![u32::MAX; n], vec![0; n]);
-        let depth = bins.depth();
-        let everyone = bins.last_is_open();
-        for node in 0..background.n_nodes() {
-            let (top, bottom) = (background.top(node, depth), background.bottom(node, depth));
-            if tail.looks_up() && depth > 0 {
-                let all = everyone || top.len() < depth;
-                above[node] = if all { 0 } else { V::lanes(top).map_or(0, |top| top[0]) };
-            }
-            if tail.looks_down() && depth > 0 {
-                let all = everyone || bottom.len() < depth;
-                below[node] = if all { u32::MAX } else { V::lanes(bottom).map_or(0, |bottom| bottom[depth - 1]) };
-            }
-        }
-        Extremes { above, below }
-    }
-
-    fn block<'a, V: Value>(
-        &'a self,
-        background: &'a Background<V>,
-        bins: &Bins,
-        nodes: &Range<usize>,
-    ) -> Option<NodeBlock<'a>> {
-        if self.above.is_empty() {
-            return None;
-        }
-        background.lanes(bins.ranking.tail, nodes, &self.above, &self.below)
-    }
-}
 
 /// Images that are worked on together.
 fn image_tiles(n_images: usize, n_nodes: usize) -> Vec<Range<usize>> {
@@ -88,7 +45,8 @@ impl<V: Value> Background<V> {
         let tiles = image_tiles(images.dim().0, self.n_nodes());
         let n_shares = rayon::current_num_threads().div_ceil(tiles.len().max(1));
         let share = self.n_nodes().div_ceil(n_shares).next_multiple_of(NODE_BLOCK);
-        let extremes = Extremes::of(self, bins);
+        let Ranking { tail, ties, .. } = bins.ranking;
+        let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
         let found = tiles
             .par_iter()
             .map(|rows| {
@@ -96,7 +54,7 @@ impl<V: Value> Background<V> {
                     .into_par_iter()
                     .map(|n| {
                         let nodes = n * share..self.n_nodes().min((n + 1) * share);
-                        self.list_bins(images, rows, nodes, bins, &extremes, interrupt)
+                        self.list_bins(images, rows, nodes, bins, extremes.as_deref(), interrupt)
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
                 rows.clone()
@@ -124,11 +82,11 @@ impl<V: Value> Background<V> {
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        extremes: &Extremes,
+        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<u32>>, Error> {
         let mut lists = vec![Vec::new(); rows.len()];
-        let Values::F32(view) = images else {
+        let (Values::F32(view), Some(extremes)) = (images, extremes) else {
             return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
         };
         let set = InstructionSet::chosen()?;
@@ -136,7 +94,7 @@ impl<V: Value> Background<V> {
         for start in nodes.clone().step_by(size) {
             interrupt.check()?;
             let in_block = start..nodes.end.min(start + size);
-            let Some(block) = extremes.block(self, bins, &in_block) else {
+            let Some(block) = self.lanes(&in_block, extremes) else {
                 return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
             };
             if !rank_rows(set, &block, &view.slice(s![rows.clone(), in_block]), &mut lists) {

@@ -3,6 +3,8 @@
 //! A line of 16 single-precision keys fills a cache line, and one vector comparison tells how many of them are smaller
 //! than a key. A search touches one line a level: two of separators, mostly in the nearest cache, and one leaf.
 
+/// Nodes that are handled together: one cache line of single-precision values from each image, four times over.
+pub(crate) const NODE_BLOCK: usize = 64;
 /// Keys that are compared at once.
 pub(crate) const LINE: usize = 16;
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use ndarray::{Array2, Array3, Axis, Ix3};
 use rayon::prelude::*;
 
-use crate::background::{Background, NODE_BLOCK};
+use crate::background::Background;
+use crate::index::NODE_BLOCK;
 use crate::memory::zeros;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Steps, Tail, Ties, thresholds};

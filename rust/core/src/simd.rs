@@ -11,8 +11,7 @@ use std::sync::OnceLock;
 use ndarray::{ArrayView2, Axis};
 
 use crate::Error;
-use crate::background::NODE_BLOCK;
-use crate::index::{CountLess, LINE, Shape};
+use crate::index::{CountLess, LINE, NODE_BLOCK, Shape};
 use crate::name::Named;
 use crate::pvalue::Tail;
 use crate::value::Value;
@@ -85,6 +84,15 @@ const MANY: usize = 64;
 /// Images whose values are searched for together, and room for all of those values and one more line.
 const IMAGES: usize = 8;
 const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
+
+/// For each node, and in whole lines, the keys that a value has to pass to be extreme.
+#[derive(Debug, Clone)]
+pub(crate) struct Extremes {
+    /// The tail, how many values of a node are extreme, and whether all are instead.
+    pub asked: (Tail, usize, bool),
+    pub above: Vec<u32>,
+    pub below: Vec<u32>,
+}
 
 /// How many nodes a block may have: the more, the fewer images there are.
 pub(crate) fn nodes_at_once(n_images: usize) -> usize {
@@ -171,7 +179,10 @@ fn rank_rows_with<L: Lanes>(block: &NodeBlock<'_>, values: &ArrayView2<'_, f32>,
     if ranks.len() > MANY {
         prefetch(block.columns); // nearly all of it is going to be read, in an order that no processor foresees
     }
-    for (rows, ranks) in values.axis_chunks_iter(Axis(0), IMAGES).zip(ranks.chunks_mut(IMAGES)) {
+    for (n_chunk, (rows, ranks)) in values.axis_chunks_iter(Axis(0), IMAGES).zip(ranks.chunks_mut(IMAGES)).enumerate() {
+        for coming in values.outer_iter().skip((n_chunk + 1) * IMAGES).take(IMAGES).filter_map(|row| row.to_slice()) {
+            prefetch(coming);
+        }
         let mut ends = [0; IMAGES];
         queries.n = 0;
         for (row, end) in rows.outer_iter().zip(&mut ends) {

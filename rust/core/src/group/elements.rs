@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use ndarray::{ArrayView2, Ix1};
 use rayon::prelude::*;
 
-use crate::background::{Background, NODE_BLOCK};
+use crate::background::Background;
+use crate::index::NODE_BLOCK;
 use crate::memory::zeros;
 use crate::pvalue::AlphaMax;
 use crate::rank::Bins;
