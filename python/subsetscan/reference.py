@@ -46,18 +46,19 @@ def p_value(
     tail: str = "upper",
     ties: str = "upper",
     random_rank: Fraction = Fraction(0),
+    n_steps: int | None = None,
 ) -> float:
     """Compute the empirical p-value of a value among the background values of its node (the paper, section 3.1).
 
-    `random_rank` in [0, 1) picks a grid point of the range where ties are "random".
+    `random_rank` in [0, 1) picks a grid point of the range where ties are "random". The grid has `n_steps`, M + 1.
 
     >>> p_value(2.0, [1.0, 2.0, 3.0])
     0.75
     >>> p_value(2.0, [1.0, 2.0, 3.0], ties="midrank")
     0.5
     """
-    low, high = steps(x, column, tail)
-    n_steps = len(column) + 1
+    n_steps = n_steps or len(column) + 1
+    low, high = steps(x, column, tail, n_steps)
     if ties == "midrank":
         return (low + high) / (2 * n_steps)
     if ties == "random":
@@ -250,19 +251,13 @@ def null_scores(
     for n, image in enumerate(background):
         others = [*background[:n], *background[n + 1 :]]
         columns = list(zip(*others, strict=True)) if others else [()] * len(image)
-        ranges = [steps(x, column, tail, n_steps) for x, column in zip(image, columns, strict=True)]
         if ties == "range":
+            ranges = [steps(x, column, tail, n_steps) for x, column in zip(image, columns, strict=True)]
             scores.append(scan_ranges(ranges, n_steps, statistic, alpha_max, scope)[0])
-            continue
-        p_values = []
-        for (low, high), u in zip(ranges, random_ranks(image, random_state), strict=True):
-            if ties == "midrank":
-                p_values.append((low + high) / (2 * n_steps))
-            elif ties == "random":
-                p_values.append((low + 1 + math.floor(u * (high - low))) / n_steps)
-            else:
-                p_values.append(high / n_steps)
-        scores.append(scan(p_values, statistic, alpha_max, scope)[0])
+        else:
+            nodes = zip(image, columns, random_ranks(image, random_state), strict=True)
+            p_values = [p_value(x, column, tail, ties, u, n_steps) for x, column, u in nodes]
+            scores.append(scan(p_values, statistic, alpha_max, scope)[0])
     return scores
 
 

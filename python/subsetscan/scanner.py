@@ -95,7 +95,7 @@ class ModelScanner:
         batch_size: int = 256,
         progress: bool = False,
     ) -> None:
-        self.spaces = [spaces] if isinstance(spaces, Space) else list(spaces)
+        self.spaces = _as_list(spaces)
         self.detector = SubsetScanDetector() if detector is None else detector
         self.classifier = classifier
         self.joint = joint
