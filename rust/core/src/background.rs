@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use ndarray::{Array2, ArrayView2, Ix2};
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use crate::index::{NODE_BLOCK, Shape};
-use crate::memory::zeros;
+use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
+use crate::memory::Lines;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
-use crate::simd::{Extremes, NodeBlock};
 use crate::value::{KeyBlock, Value, Values, not_a_number};
 use crate::{Error, Interrupt};
 
@@ -49,18 +48,19 @@ impl Keep {
 ///
 /// Sorting is what costs; it is done once, and the scans of any number of images then search. Immutable, so that any
 /// number of threads may read it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Background<V: Value> {
     n_samples: usize,
     n_nodes: usize,
     keep: Keep,
     low: usize,
     high: usize,
-    /// Node after node: the `low` smallest keys and the `high` largest, ascending, or all where these overlap.
-    columns: Vec<V::Key>,
+    /// Node after node, in whole lines: the `low` smallest keys and the `high` largest, ascending, or all where these
+    /// overlap; then the largest key of all.
+    columns: Lines<V::Key>,
     shape: Shape,
     /// Node after node, for columns that vector instructions search.
-    separators: Vec<u32>,
+    separators: Lines<u32>,
     extremes: OnceLock<Extremes>,
 }
 
@@ -74,25 +74,28 @@ impl<V: Value> Background<V> {
         let (n_samples, n_nodes) = values.dim();
         check_shape(n_samples, n_nodes)?;
         let (low, high) = keep.extent(n_samples);
-        let width = (low + high).min(n_samples);
-        let mut columns = zeros(Ix2(n_nodes, width))?.into_raw_vec_and_offset().0;
+        let shape = Shape::new((low + high).min(n_samples));
+        let (width, stride) = (shape.width, shape.stride);
+        let mut columns = Lines::zeros(n_nodes, stride)?;
         let values = V::wrap(values.view());
         // A block's columns stay in the cache from reading to sorting.
-        let blocks = columns.par_chunks_mut(NODE_BLOCK * width).enumerate();
-        blocks.try_for_each_init(KeyBlock::<V>::new, |block, (n_block, kept)| {
+        let blocks = columns.par_chunks_mut(NODE_BLOCK * stride).enumerate();
+        let room = || KeyBlock::<V>::new(n_samples, NODE_BLOCK.min(n_nodes));
+        blocks.try_for_each_init(room, |block, (n_block, kept)| {
             interrupt.check()?;
+            let block = block.as_mut().map_err(|error| error.clone())?;
             let first = n_block * NODE_BLOCK;
-            let nodes = first..first + kept.len() / width;
+            let nodes = first..first + kept.len() / stride;
             block.fill(&values, &(0..n_samples), &nodes)?;
-            for (n, kept) in kept.chunks_exact_mut(width).enumerate() {
+            for (n, kept) in kept.chunks_exact_mut(stride).enumerate() {
                 let column = block.at_least_mut(n);
                 keep_sorted(column, (low, high));
                 kept[..low.min(width)].copy_from_slice(&column[..low.min(width)]);
-                kept[width - high..].copy_from_slice(&column[n_samples - high..]);
+                kept[width - high..width].copy_from_slice(&column[n_samples - high..]);
             }
             Ok(())
         })?;
-        Ok(Background::of_sorted(n_samples, n_nodes, keep, columns))
+        Background::of_sorted(n_samples, n_nodes, keep, shape, columns)
     }
 
     /// Take up columns that [`Background::columns`] gave, one row a node.
@@ -111,34 +114,43 @@ impl<V: Value> Background<V> {
         if columns.iter().any(|value| value.is_nan()) {
             return Err(not_a_number(columns));
         }
-        let keys: Vec<_> = columns.iter().map(|value| value.key()).collect();
-        match keys.chunks_exact(width).position(|column| !column.is_sorted()) {
-            Some(node) => Err(Error::Columns(format!("the values of node {node} are not sorted"))),
-            None => Ok(Background::of_sorted(n_samples, n_nodes, keep, keys)),
+        let shape = Shape::new(width);
+        let mut keys = Lines::zeros(n_nodes, shape.stride)?;
+        for (node, (column, keys)) in columns.outer_iter().zip(keys.chunks_exact_mut(shape.stride)).enumerate() {
+            column.iter().zip(&mut *keys).for_each(|(value, key)| *key = value.key());
+            if !keys[..width].is_sorted() {
+                return Err(Error::Columns(format!("the values of node {node} are not sorted")));
+            }
         }
+        Background::of_sorted(n_samples, n_nodes, keep, shape, keys)
     }
 
-    fn of_sorted(n_samples: usize, n_nodes: usize, keep: Keep, columns: Vec<V::Key>) -> Self {
+    fn of_sorted(
+        n_samples: usize,
+        n_nodes: usize,
+        keep: Keep,
+        shape: Shape,
+        mut columns: Lines<V::Key>,
+    ) -> Result<Self, Error> {
         let (low, high) = keep.extent(n_samples);
-        let shape = Shape::new(columns.len() / n_nodes);
-        let mut separators = Vec::new();
+        columns.par_chunks_mut(shape.stride).for_each(|column| column[shape.width..].fill(V::LARGEST));
+        let mut separators = Lines::zeros(n_nodes, shape.n_separators)?;
         if let Some(columns) = V::lanes(&columns)
             && shape.n_separators > 0
         {
-            separators.resize(n_nodes * shape.n_separators, 0);
             let of_nodes = separators.par_chunks_mut(shape.n_separators);
             of_nodes
-                .zip(columns.par_chunks(shape.width))
+                .zip(columns.par_chunks(shape.stride))
                 .for_each(|(separators, column)| shape.write_separators(column, separators));
         }
-        Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes: OnceLock::new() }
+        let extremes = OnceLock::new();
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes })
     }
 
     /// What is kept: one row a node, ascending.
     #[must_use]
     pub fn columns(&self) -> Array2<V> {
-        let width = self.columns.len() / self.n_nodes;
-        Array2::from_shape_fn((self.n_nodes, width), |(node, n)| V::from_key(self.columns[node * width + n]))
+        Array2::from_shape_fn((self.n_nodes, self.shape.width), |(node, n)| V::from_key(self.column(node)[n]))
     }
 
     /// Number of background images, M.
@@ -153,6 +165,10 @@ impl<V: Value> Background<V> {
         self.n_nodes
     }
 
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
     /// What is kept of the images' values.
     #[must_use]
     pub fn keep(&self) -> Keep {
@@ -162,7 +178,7 @@ impl<V: Value> Background<V> {
     /// Bytes of the sorted columns and of their search index.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        size_of_val(self.columns.as_slice()) + size_of_val(self.separators.as_slice())
+        size_of_val(&*self.columns) + size_of_val(&*self.separators)
     }
 
     /// The keys that values have to pass to be among the `depth` most extreme of a node, or to be looked at if all are;
@@ -173,7 +189,7 @@ impl<V: Value> Background<V> {
         let find = || {
             let n = self.n_nodes.next_multiple_of(NODE_BLOCK);
             let mut extremes = Extremes { asked, above: vec![u32::MAX; n], below: vec![0; n] };
-            let columns = columns.chunks_exact(self.shape.width);
+            let columns = columns.chunks_exact(self.shape.stride).map(|column| &column[..self.shape.width]);
             for ((column, above), below) in columns.zip(&mut extremes.above).zip(&mut extremes.below) {
                 if tail.looks_up() && depth > 0 {
                     let all = everyone || self.high < depth;
@@ -192,11 +208,11 @@ impl<V: Value> Background<V> {
 
     /// A block of nodes for the vector instructions, where these search such values.
     pub(crate) fn lanes<'a>(&'a self, nodes: &Range<usize>, extremes: &'a Extremes) -> Option<NodeBlock<'a>> {
-        let Shape { width, n_separators, .. } = self.shape;
+        let Shape { stride, n_separators, .. } = self.shape;
         Some(NodeBlock {
             tail: extremes.asked.0,
             shape: &self.shape,
-            columns: &V::lanes(&self.columns)?[nodes.start * width..nodes.end * width],
+            columns: &V::lanes(&self.columns)?[nodes.start * stride..nodes.end * stride],
             separators: &self.separators[nodes.start * n_separators..nodes.end * n_separators],
             above: &extremes.above[nodes.start..],
             below: &extremes.below[nodes.start..],
@@ -204,8 +220,7 @@ impl<V: Value> Background<V> {
     }
 
     fn column(&self, node: usize) -> &[V::Key] {
-        let width = self.columns.len() / self.n_nodes;
-        &self.columns[node * width..][..width]
+        &self.columns[node * self.shape.stride..][..self.shape.width]
     }
 
     /// The `depth` smallest keys of a node, ascending; fewer if there are no more.
@@ -287,7 +302,7 @@ pub struct BackgroundBuilder<V: Value> {
     n_nodes: usize,
     keep: Keep,
     n_pushed: usize,
-    columns: Vec<V::Key>,
+    columns: Lines<V::Key>,
 }
 
 impl<V: Value> BackgroundBuilder<V> {
@@ -298,7 +313,7 @@ impl<V: Value> BackgroundBuilder<V> {
     /// If either is 0, or there is not enough memory for them.
     pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
         check_shape(n_samples, n_nodes)?;
-        let columns = zeros(Ix2(n_nodes, n_samples))?.into_raw_vec_and_offset().0;
+        let columns = Lines::zeros(n_nodes, Shape::new(n_samples).stride)?;
         Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
     }
 
@@ -317,21 +332,22 @@ impl<V: Value> BackgroundBuilder<V> {
             return Err(Error::Images { expected: self.n_samples, received: end });
         }
         let values = V::wrap(values.view());
-        let n_samples = self.n_samples;
+        let stride = Shape::new(self.n_samples).stride;
         let fill_error = |error| match error {
             Error::NotANumber { count, image, node } => Error::NotANumber { count, image: start + image, node },
             other => other,
         };
-        self.columns.par_chunks_mut(NODE_BLOCK * n_samples).enumerate().try_for_each_init(
-            KeyBlock::<V>::new,
+        self.columns.par_chunks_mut(NODE_BLOCK * stride).enumerate().try_for_each_init(
+            || KeyBlock::<V>::new(n_images.min(IMAGE_BLOCK), NODE_BLOCK.min(self.n_nodes)),
             |block, (n_block, columns)| {
+                let block = block.as_mut().map_err(|error| error.clone())?;
                 let first = n_block * NODE_BLOCK;
-                let nodes = first..first + columns.len() / n_samples;
+                let nodes = first..first + columns.len() / stride;
                 for row in (0..n_images).step_by(IMAGE_BLOCK) {
                     interrupt.check()?;
                     let rows = row..n_images.min(row + IMAGE_BLOCK);
                     block.fill(&values, &rows, &nodes).map_err(fill_error)?;
-                    for (n, column) in columns.chunks_exact_mut(n_samples).enumerate() {
+                    for (n, column) in columns.chunks_exact_mut(stride).enumerate() {
                         column[start + rows.start..start + rows.end].copy_from_slice(block.at_least(n));
                     }
                 }
@@ -353,21 +369,20 @@ impl<V: Value> BackgroundBuilder<V> {
             return Err(Error::Images { expected: n_samples, received: n_pushed });
         }
         let (low, high) = keep.extent(n_samples);
-        columns.par_chunks_mut(n_samples).try_for_each(|column| {
+        let (whole, shape) = (Shape::new(n_samples).stride, Shape::new((low + high).min(n_samples)));
+        columns.par_chunks_mut(whole).try_for_each(|column| {
             interrupt.check()?;
-            keep_sorted(column, (low, high));
+            keep_sorted(&mut column[..n_samples], (low, high));
             Ok(())
         })?;
         if low + high < n_samples {
-            let width = low + high;
             for node in 0..n_nodes {
-                let (from, to) = (node * n_samples, node * width);
+                let (from, to) = (node * whole, node * shape.stride);
                 columns.copy_within(from..from + low, to);
                 columns.copy_within(from + n_samples - high..from + n_samples, to + low);
             }
-            columns.truncate(n_nodes * width);
-            columns.shrink_to_fit();
+            columns.truncate(n_nodes * shape.stride);
         }
-        Ok(Background::of_sorted(n_samples, n_nodes, keep, columns))
+        Background::of_sorted(n_samples, n_nodes, keep, shape, columns)
     }
 }

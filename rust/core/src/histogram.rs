@@ -1,33 +1,61 @@
 //! Rank histograms: how many nodes of an image have which rank. All that a scan needs to know of the values.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use ndarray::{Array2, ArrayView1, Ix2, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
-use crate::index::NODE_BLOCK;
+use crate::index::{Extremes, NODE_BLOCK};
+use crate::lists::{Rank, RankLists};
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
-use crate::simd::{Extremes, InstructionSet, nodes_at_once, rank_rows};
-use crate::value::{Value, Values};
+use crate::simd::columns::{Gathered, RankColumns};
+use crate::simd::rows::{RankRows, nodes_at_once};
+use crate::simd::{self, InstructionSet};
+use crate::value::{KeyBlock, Value, Values};
 use crate::{Error, Interrupt};
 
 /// Values of a tile of images whose ranks are in memory together.
-const TILE_VALUES: usize = 1 << 24;
+const TILE_VALUES: usize = 1 << 25;
 /// Images that share one walk through the index: the more, the less often it is read.
-const MAX_TILE_IMAGES: usize = 1536;
+const TILE_IMAGES: usize = 1024;
+/// So much more often are the values of a deep background's node worth reading than those of an image.
+const DEEP: usize = 16;
+/// So many images are ranked node by node.
+const MANY_IMAGES: usize = 16;
 /// So few images are not shared out among threads; the nodes are.
 const FEW_IMAGES: usize = 256;
+/// Shares of the nodes for each thread, so that none waits long for another.
+const SHARES: usize = 4;
 
-/// Images that are worked on together.
-fn image_tiles(n_images: usize, n_nodes: usize) -> Vec<Range<usize>> {
-    let mut size = (TILE_VALUES / n_nodes).clamp(8, MAX_TILE_IMAGES);
-    if n_images > FEW_IMAGES {
-        size = size.min(n_images.div_ceil(rayon::current_num_threads()));
+/// How the work is divided: by nodes where there are many, for then the index is read once; or else by images.
+struct Plan {
+    /// Images that are worked on together.
+    tiles: Vec<Range<usize>>,
+    /// Nodes of a share, whole blocks.
+    share: usize,
+}
+
+impl Plan {
+    fn new(n_images: usize, n_nodes: usize, width: usize) -> Self {
+        let n_threads = rayon::current_num_threads();
+        let n_blocks = n_nodes.div_ceil(NODE_BLOCK);
+        let many = n_blocks >= 2 * SHARES * n_threads;
+        let mut size = (TILE_VALUES / n_nodes).clamp(8, TILE_IMAGES.max((width / DEEP).min(4 * TILE_IMAGES)));
+        if !many && n_images > FEW_IMAGES {
+            size = size.min(n_images.div_ceil(n_threads));
+        }
+        let n_shares = match n_threads {
+            1 => 1,
+            _ if many => SHARES * n_threads,
+            _ => n_threads.div_ceil(n_images.div_ceil(size).max(1)),
+        };
+        let tiles = (0..n_images).step_by(size).map(|start| start..n_images.min(start + size)).collect();
+        Plan { tiles, share: n_blocks.div_ceil(n_shares) * NODE_BLOCK }
     }
-    (0..n_images).step_by(size).map(|start| start..n_images.min(start + size)).collect()
 }
 
 impl<V: Value> Background<V> {
@@ -42,91 +70,125 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
-        let tiles = image_tiles(images.dim().0, self.n_nodes());
-        let n_shares = rayon::current_num_threads().div_ceil(tiles.len().max(1));
-        let share = self.n_nodes().div_ceil(n_shares).next_multiple_of(NODE_BLOCK);
+        let n_ranks = if bins.last_is_open() { self.n_samples() } else { bins.depth() };
+        if n_ranks <= u16::LARGEST {
+            self.map_histograms_of::<u16, R>(images, bins, interrupt, map)
+        } else {
+            self.map_histograms_of::<u32, R>(images, bins, interrupt, map)
+        }
+    }
+
+    fn map_histograms_of<K: Rank, R: Send>(
+        &self,
+        images: &Values<'_>,
+        bins: &Bins,
+        interrupt: &Interrupt,
+        map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        let Plan { tiles, share } = Plan::new(images.dim().0, self.n_nodes(), self.shape().width);
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
-        let found = tiles
-            .par_iter()
-            .map(|rows| {
-                let shares = (0..self.n_nodes().div_ceil(share))
-                    .into_par_iter()
-                    .map(|n| {
-                        let nodes = n * share..self.n_nodes().min((n + 1) * share);
-                        self.list_bins(images, rows, nodes, bins, extremes.as_deref(), interrupt)
-                    })
-                    .collect::<Result<Vec<_>, Error>>()?;
-                rows.clone()
-                    .into_par_iter()
-                    .map_init(
-                        || vec![0_u32; bins.n_bins()],
-                        |histogram, image| {
-                            histogram.fill(0);
-                            for bin in shares.iter().flat_map(|lists| &lists[image - rows.start]) {
-                                histogram[*bin as usize] += 1;
-                            }
-                            map(image, histogram)
-                        },
-                    )
-                    .collect::<Result<Vec<_>, Error>>()
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let used = Mutex::<Vec<RankLists<K>>>::new(Vec::new()); // memory that was never written is dear
+        let of_tile = |rows: &Range<usize>| {
+            let shares = (0..self.n_nodes().div_ceil(share))
+                .into_par_iter()
+                .map(|n| {
+                    let nodes = n * share..self.n_nodes().min((n + 1) * share);
+                    let mut lists = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
+                    self.list_bins(images, rows, nodes, bins, extremes.as_deref(), &mut lists, interrupt)?;
+                    Ok(lists)
+                })
+                .collect::<Result<Vec<_>, Error>>()?;
+            let found = rows
+                .clone()
+                .into_par_iter()
+                .map_init(
+                    || vec![0_u32; bins.n_bins()],
+                    |histogram, image| {
+                        histogram.fill(0);
+                        for bin in shares.iter().flat_map(|lists| lists.of(image - rows.start)) {
+                            histogram[bin.get()] += 1;
+                        }
+                        map(image, histogram)
+                    },
+                )
+                .collect::<Result<Vec<_>, Error>>()?;
+            if let Ok(mut used) = used.lock() {
+                used.extend(shares);
+            }
+            Ok(found)
+        };
+        let found: Vec<Vec<R>> = if share < self.n_nodes() {
+            tiles.iter().map(of_tile).collect::<Result<_, Error>>()?
+        } else {
+            tiles.par_iter().map(of_tile).collect::<Result<_, Error>>()?
+        };
         Ok(found.into_iter().flatten().collect())
     }
 
     /// List the bins of each image's values, in any order, but for those beyond the last bin.
-    fn list_bins(
+    #[allow(clippy::too_many_arguments)]
+    fn list_bins<K: Rank>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
         extremes: Option<&Extremes>,
+        lists: &mut RankLists<K>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<u32>>, Error> {
-        let mut lists = vec![Vec::new(); rows.len()];
+    ) -> Result<(), Error> {
+        lists.clear(rows.len(), nodes.len())?;
         let (Values::F32(view), Some(extremes)) = (images, extremes) else {
             return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
         };
         let set = InstructionSet::chosen()?;
-        let size = nodes_at_once(rows.len());
+        let many = rows.len() >= MANY_IMAGES;
+        let size = if many { NODE_BLOCK } else { nodes_at_once(rows.len()) };
+        let mut keys = KeyBlock::<f32>::new(if many { rows.len() } else { 0 }, NODE_BLOCK)?;
+        let mut gathered = Gathered::default();
         for start in nodes.clone().step_by(size) {
             interrupt.check()?;
             let in_block = start..nodes.end.min(start + size);
             let Some(block) = self.lanes(&in_block, extremes) else {
                 return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
             };
-            if !rank_rows(set, &block, &view.slice(s![rows.clone(), in_block]), &mut lists) {
-                return Err(images.not_a_number());
+            if many {
+                keys.fill(images, rows, &in_block)?;
+                let (n_images, gathered) = (rows.len(), &mut gathered);
+                let next = in_block.end..nodes.end.min(in_block.end + size);
+                let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
+                simd::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, lists });
+            } else {
+                let values = &view.slice(s![rows.clone(), in_block]);
+                if !simd::run(set, RankRows { block: &block, values, lists }) {
+                    return Err(images.not_a_number());
+                }
             }
         }
         let own = bins.membership.own_values();
         if own > 0 || bins.last_is_open() {
-            #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
-            let (own, last_bin) = (own as u32, (bins.n_bins() - 1) as u32);
-            if lists.iter().flatten().any(|rank| *rank < own) {
+            let last_bin = bins.n_bins() - 1;
+            if lists.iter_mut().any(|rank| rank.get() < own) {
                 // An image that is not in the background: the plain way knows where.
-                let none = vec![Vec::new(); rows.len()];
-                return self.list_bins_plainly(images, rows, nodes, bins, none, interrupt);
+                lists.clear(rows.len(), nodes.len())?;
+                return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
             }
-            lists.iter_mut().flatten().for_each(|rank| *rank = (*rank - own).min(last_bin));
+            lists.iter_mut().for_each(|rank| *rank = K::of((rank.get() - own).min(last_bin)));
         }
-        Ok(lists)
+        Ok(())
     }
 
-    fn list_bins_plainly(
+    fn list_bins_plainly<K: Rank>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        mut lists: Vec<Vec<u32>>,
+        lists: &mut RankLists<K>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<u32>>, Error> {
-        #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
-        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| lists[image].push(bin as u32))?;
-        Ok(lists)
+    ) -> Result<(), Error> {
+        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| lists.push(image, K::of(bin)))
     }
 
     /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).

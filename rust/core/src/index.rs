@@ -3,6 +3,10 @@
 //! A line of 16 single-precision keys fills a cache line, and one vector comparison tells how many of them are smaller
 //! than a key. A search touches one line a level: two of separators, mostly in the nearest cache, and one leaf.
 
+use std::array;
+
+use crate::pvalue::Tail;
+
 /// Nodes that are handled together: one cache line of single-precision values from each image, four times over.
 pub(crate) const NODE_BLOCK: usize = 64;
 /// Keys that are compared at once.
@@ -13,6 +17,8 @@ pub(crate) const LINE: usize = 16;
 pub(crate) struct Shape {
     /// Sorted values of a node.
     pub width: usize,
+    /// The same in whole lines: what lies beyond is above all.
+    pub stride: usize,
     /// Where each level of separators begins, the root first; each is a whole number of lines.
     pub levels: Vec<usize>,
     /// Separators of a node, in all levels.
@@ -34,7 +40,7 @@ impl Shape {
             levels.push(n_separators);
             n_separators += length;
         }
-        Shape { width, levels, n_separators }
+        Shape { width, stride: width.next_multiple_of(LINE), levels, n_separators }
     }
 
     /// Write the separators of a sorted column: the largest key of each line below, `above_all` beyond the last.
@@ -50,26 +56,64 @@ impl Shape {
         }
     }
 
-    /// Go down a level from the n-th line of it: the line of the next level, or the leaf, where `key` belongs.
+    /// Go down a level from the n-th line of it, to the line of the next level where `key` belongs.
+    ///
+    /// The column itself is the last level: below it is the number of values that are smaller.
     #[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
     #[inline(always)]
     pub fn descend<C: CountLess>(level: usize, separators: &[u32], n: usize, key: u32) -> usize {
         let line = separators[level + n * LINE..].first_chunk();
         line.map_or(n, |line| n * LINE + C::count_less(line, key)) // levels are whole lines
     }
+}
 
-    /// The number of values in a sorted column that are smaller than `key`, which belongs in the n-th leaf.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
-    pub fn count_less<C: CountLess>(&self, column: &[u32], n: usize, key: u32) -> usize {
-        // The last leaf begins early enough to be whole: what precedes it is smaller anyway.
-        match self.width.checked_sub(LINE) {
-            Some(last) => {
-                let start = (n * LINE).min(last);
-                column[start..].first_chunk().map_or(0, |line| start + C::count_less(line, key))
-            }
-            None => column.iter().filter(|value| **value < key).count(),
-        }
+/// For each node, and in whole lines, the keys that a value has to pass to be extreme.
+#[derive(Debug, Clone)]
+pub(crate) struct Extremes {
+    /// The tail, how many values of a node are extreme, and whether all are instead.
+    pub asked: (Tail, usize, bool),
+    pub above: Vec<u32>,
+    pub below: Vec<u32>,
+}
+
+/// Nodes that are worked on together: their sorted columns with the trees above them, and who is extreme.
+pub(crate) struct NodeBlock<'a> {
+    pub tail: Tail,
+    pub shape: &'a Shape,
+    /// Node after node.
+    pub columns: &'a [u32],
+    pub separators: &'a [u32],
+    /// For each node, and in whole lines: keys above this are extreme in the upper tail, and below that in the lower.
+    pub above: &'a [u32],
+    pub below: &'a [u32],
+}
+
+impl NodeBlock<'_> {
+    /// Sorted values of a node.
+    #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+    pub fn width(&self) -> u32 {
+        self.shape.width as u32
+    }
+
+    /// Number of nodes.
+    pub fn n_nodes(&self) -> usize {
+        self.columns.len() / self.shape.stride
+    }
+
+    /// The sorted values of a node, in whole lines; none beyond the last node.
+    pub fn column(&self, node: usize) -> &[u32] {
+        let stride = self.shape.stride;
+        self.columns.get(node * stride..(node + 1) * stride).unwrap_or_default()
+    }
+
+    /// The levels of a node's tree in lines, the root first, the column last, none beyond.
+    pub fn tree<const DEPTH: usize>(&self, node: usize) -> [&[[u32; LINE]]; DEPTH] {
+        let separators = &self.separators[node * self.shape.n_separators..][..self.shape.n_separators];
+        array::from_fn(|n| match self.shape.levels.get(n) {
+            Some(level) => separators[*level..].as_chunks().0,
+            None if n == self.shape.levels.len() => self.column(node).as_chunks().0,
+            None => &[],
+        })
     }
 }
 
@@ -106,6 +150,8 @@ mod tests {
             let shape = Shape::new(column.len());
             let mut separators = vec![0; shape.n_separators];
             shape.write_separators(&column, &mut separators);
+            let mut padded = column.clone();
+            padded.resize(shape.stride, u32::MAX);
             let (first, last) = (column[0], column[column.len() - 1]);
             let edges = [0, first, first + 1, last, last + 1, u32::MAX - 1];
             let own = column.iter().step_by(7).flat_map(|key| [*key, key + 1]);
@@ -113,7 +159,7 @@ mod tests {
                 let expected = column.partition_point(|value| *value < key);
                 let down = |n, level: &usize| Shape::descend::<Slow>(*level, &separators, n, key);
                 let leaf = shape.levels.iter().fold(0, down);
-                prop_assert_eq!(shape.count_less::<Slow>(&column, leaf, key), expected);
+                prop_assert_eq!(Shape::descend::<Slow>(0, &padded, leaf, key), expected);
             }
         }
     }

@@ -32,6 +32,7 @@ mod group;
 mod histogram;
 mod index;
 mod interrupt;
+mod lists;
 mod memory;
 mod name;
 mod options;

@@ -1,8 +1,12 @@
 //! Large arrays, or an error where there is no room for them: a failed allocation would end the process.
 
-use ndarray::{Array, Dimension};
+use std::ops::{Deref, DerefMut};
+
+use ndarray::{Array, Dimension, Ix2};
 
 use crate::Error;
+
+const CACHE_LINE: usize = 64;
 
 /// Zeros in the given shape.
 pub(crate) fn zeros<T: Copy + Default, D: Dimension>(shape: D) -> Result<Array<T, D>, Error> {
@@ -16,11 +20,60 @@ pub(crate) fn zeros<T: Copy + Default, D: Dimension>(shape: D) -> Result<Array<T
     Array::from_shape_vec(shape, vec![T::default(); n]).map_err(|_| too_large)
 }
 
+/// Zeros that begin with a cache line, so that a line of 16 values is one.
+#[derive(Debug)]
+pub(crate) struct Lines<T> {
+    start: usize,
+    end: usize,
+    values: Vec<T>,
+}
+
+impl<T: Copy + Default> Lines<T> {
+    /// `n_rows` rows of `length` values.
+    pub fn zeros(n_rows: usize, length: usize) -> Result<Self, Error> {
+        let spare = CACHE_LINE / size_of::<T>();
+        let (n, too_large) = (n_rows.checked_mul(length), Error::Memory { shape: vec![n_rows, length] });
+        let n = n.and_then(|n| n.checked_add(spare)).ok_or(too_large)?;
+        let values = zeros(Ix2(1, n))?.into_raw_vec_and_offset().0;
+        let start = first_line(&values);
+        Ok(Lines { start, end: start + n - spare, values })
+    }
+
+    /// Keep the first `n` values.
+    pub fn truncate(&mut self, n: usize) {
+        self.values.truncate(self.start + n);
+        self.values.resize(n + CACHE_LINE / size_of::<T>(), T::default());
+        self.values.shrink_to_fit();
+        let start = first_line(&self.values); // shrinking may have moved them
+        self.values.copy_within(self.start..self.start + n, start);
+        (self.start, self.end) = (start, start + n);
+    }
+}
+
+/// Where a cache line begins.
+fn first_line<T>(values: &[T]) -> usize {
+    values.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE / size_of::<T>())
+}
+
+impl<T> Deref for Lines<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.values[self.start..self.end]
+    }
+}
+
+impl<T> DerefMut for Lines<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[self.start..self.end]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::{Ix2, Ix3};
 
-    use super::zeros;
+    use super::{Lines, zeros};
     use crate::Error;
 
     #[test]
@@ -30,7 +83,18 @@ mod tests {
     }
 
     #[test]
+    fn lines_begin_with_a_cache_line() {
+        for (n, kept) in [(1, 1), (16, 3), (100_000, 70), (3_000_000, 1_000_000)] {
+            let mut lines = Lines::<u16>::zeros(1, n).expect("small");
+            lines[kept - 1] = 7;
+            lines.truncate(kept);
+            assert_eq!((lines.len(), lines[kept - 1], lines.as_ptr() as usize % 64), (kept, 7, 0));
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_is_an_error() {
+        assert!(Lines::<u32>::zeros(1 << 40, 1 << 40).is_err());
         for shape in [Ix3(1 << 30, 1 << 30, 2), Ix3(1 << 40, 1 << 20, 1)] {
             let error = Error::Memory { shape: vec![shape[0], shape[1], shape[2]] };
             assert_eq!(zeros::<f64, _>(shape), Err(error));

@@ -285,7 +285,7 @@ fn for_each_node<V: Value>(
     interrupt: &Interrupt,
     mut visit: impl FnMut(usize, &KeyBlock<V>, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut block = KeyBlock::new();
+    let mut block = KeyBlock::new(rows.len(), NODE_BLOCK.min(nodes.len()))?;
     for start in nodes.clone().step_by(NODE_BLOCK) {
         interrupt.check()?;
         let in_block = start..nodes.end.min(start + NODE_BLOCK);

@@ -77,38 +77,52 @@ impl Best {
         }
         best
     }
+}
 
-    /// The same from a histogram over `thresholds`, looking only where the highest score can be.
+/// Scores of histograms over thresholds, all with the same options.
+pub(crate) struct Scorer<'a> {
+    thresholds: &'a [f64],
+    statistic: Statistic,
+    scope: Scope,
+    n_nodes: usize,
+    /// For each threshold the Berk-Jones score of one node.
+    of_one: Vec<f64>,
+}
+
+impl<'a> Scorer<'a> {
+    pub fn new(thresholds: &'a [f64], statistic: Statistic, scope: Scope, n_nodes: usize) -> Self {
+        let of_one = thresholds.iter().map(|alpha| Statistic::BerkJones.phi(*alpha, 1, 1)).collect();
+        Scorer { thresholds, statistic, scope, n_nodes, of_one }
+    }
+
+    /// The score of the n-th threshold where `n_alpha` nodes are at most that.
+    fn score(&self, n: usize, n_alpha: u64) -> f64 {
+        match (self.scope, self.statistic) {
+            // The same to the bit, without a logarithm.
+            (Scope::Subset, Statistic::BerkJones) => n_alpha as f64 * self.of_one[n],
+            (Scope::Subset, _) => self.statistic.phi(self.thresholds[n], n_alpha, n_alpha),
+            (Scope::All, _) => self.statistic.phi(self.thresholds[n], n_alpha, self.n_nodes as u64),
+        }
+    }
+
+    /// The highest score of a histogram, as [`Best::of`] finds it, looking only where it can be.
     ///
     /// No score among some thresholds exceeds that of the smallest with the count at the largest: every statistic falls
     /// with alpha and grows with the number of nodes.
-    pub fn of_histogram(
-        thresholds: &[f64],
-        histogram: &[u32],
-        statistic: Statistic,
-        scope: Scope,
-        n_nodes: usize,
-    ) -> Self {
-        let score = |alpha: f64, n_alpha: u64| {
-            let n = match scope {
-                Scope::Subset => n_alpha,
-                Scope::All => n_nodes as u64,
-            };
-            statistic.phi(alpha, n_alpha, n)
-        };
+    pub fn best(&self, histogram: &[u32]) -> Best {
         let mut reached = 0.0_f64;
         let mut n_alpha = 0;
-        let blocks: Vec<_> = thresholds
+        let blocks: Vec<_> = histogram
             .chunks(BLOCK)
-            .zip(histogram.chunks(BLOCK))
-            .map(|(thresholds, counts)| {
+            .enumerate()
+            .map(|(n, counts)| {
                 let before = n_alpha;
-                n_alpha += counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+                n_alpha += u64::from(counts.iter().sum::<u32>()); // no image has 2^32 nodes
                 if n_alpha == before {
                     return (before, 0.0);
                 }
-                reached = reached.max(score(thresholds[thresholds.len() - 1], n_alpha));
-                (before, statistic.bound(score(thresholds[0], n_alpha), n_nodes))
+                reached = reached.max(self.score(n * BLOCK + counts.len() - 1, n_alpha));
+                (before, self.statistic.bound(self.score(n * BLOCK, n_alpha), self.n_nodes))
             })
             .collect();
         let mut best = Best::default();
@@ -117,13 +131,12 @@ impl Best {
                 continue;
             }
             let mut n_alpha = before;
-            let start = n * BLOCK;
-            for (alpha, count) in thresholds[start..].iter().zip(&histogram[start..]).take(BLOCK) {
+            for (n, count) in histogram.iter().enumerate().skip(n * BLOCK).take(BLOCK) {
                 if *count > 0 {
                     n_alpha += u64::from(*count);
-                    let score = score(*alpha, n_alpha);
+                    let score = self.score(n, n_alpha);
                     if score > best.score {
-                        best = Best { score, alpha: *alpha, size: n_alpha };
+                        best = Best { score, alpha: self.thresholds[n], size: n_alpha };
                     }
                 }
             }

@@ -11,7 +11,7 @@ use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
 use crate::range;
 use crate::rank::{Bins, Membership, one_p_value};
-use crate::result::{Best, Found, Scan};
+use crate::result::{Best, Found, Scan, Scorer};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
@@ -41,8 +41,9 @@ impl<V: Value> Background<V> {
             let found = (0..n_images).into_par_iter().map(scan_image).collect::<Result<Vec<_>, Error>>()?;
             return Ok(Scan::of(found, with_nodes));
         }
+        let scorer = Scorer::new(bins.thresholds(), options.statistic, options.scope, n_nodes);
         let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {
-            let best = Best::of_histogram(bins.thresholds(), histogram, options.statistic, options.scope, n_nodes);
+            let best = scorer.best(histogram);
             let nodes = if with_nodes && best.size > 0 {
                 let last = bins.thresholds().partition_point(|threshold| *threshold < best.alpha);
                 self.nodes_up_to(images, image, &bins, last, interrupt)?

@@ -9,12 +9,18 @@ use half::f16;
 use ndarray::{ArrayView2, Axis, s};
 
 use crate::Error;
-use crate::simd::prefetch;
+use crate::index::LINE;
+use crate::memory::Lines;
+use crate::simd::transpose::Transpose;
+use crate::simd::{self, InstructionSet, prefetch};
 
 /// A float type that node values may have.
 pub trait Value: Copy + Send + Sync + 'static {
     /// The unsigned integer of the same width whose order is that of the values.
     type Key: Copy + Ord + Default + Send + Sync + 'static;
+
+    /// A key above that of every value.
+    const LARGEST: Self::Key;
 
     /// The key of a value that is not NaN.
     fn key(self) -> Self::Key;
@@ -32,15 +38,18 @@ pub trait Value: Copy + Send + Sync + 'static {
     fn direct<'a, 'b>(values: &'b Values<'a>) -> Option<&'b ArrayView2<'a, Self>>;
     /// The keys as those that vector instructions search, where they do: single precision.
     fn lanes(keys: &[Self::Key]) -> Option<&[u32]>;
+    /// The same, to be written.
+    fn lanes_mut(keys: &mut [Self::Key]) -> Option<&mut [u32]>;
     /// Values of this type as values of any.
     fn wrap(view: ArrayView2<'_, Self>) -> Values<'_>;
 }
 
 // The three types differ in their names alone.
 macro_rules! value {
-    ($float:ty, $key:ty, $variant:ident, $to_f64:expr, $from_f64:expr, $lanes:expr) => {
+    ($float:ty, $key:ty, $variant:ident, $to_f64:expr, $from_f64:expr, $lanes:expr, $lanes_mut:expr) => {
         impl Value for $float {
             type Key = $key;
+            const LARGEST: $key = <$key>::MAX;
 
             #[inline]
             fn key(self) -> $key {
@@ -83,6 +92,10 @@ macro_rules! value {
                 $lanes(keys)
             }
 
+            fn lanes_mut(keys: &mut [$key]) -> Option<&mut [u32]> {
+                $lanes_mut(keys)
+            }
+
             fn wrap(view: ArrayView2<'_, Self>) -> Values<'_> {
                 Values::$variant(view)
             }
@@ -94,9 +107,9 @@ macro_rules! value {
 fn to_f32(x: f64) -> f32 {
     x as f32
 }
-value!(f16, u16, F16, f16::to_f64, f16::from_f64, |_| None);
-value!(f32, u32, F32, f64::from, to_f32, Some);
-value!(f64, u64, F64, f64::from, f64::from, |_| None);
+value!(f16, u16, F16, f16::to_f64, f16::from_f64, |_| None, |_| None);
+value!(f32, u32, F32, f64::from, to_f32, Some, Some);
+value!(f64, u64, F64, f64::from, f64::from, |_| None, |_| None);
 
 /// Node values of N images, one row an image, of any of the float types and with any strides.
 #[derive(Debug, Clone)]
@@ -143,27 +156,36 @@ pub(crate) fn not_a_number<V: Value>(view: &ArrayView2<'_, V>) -> Error {
 /// "at least x" and "at most x" are asked with two different keys, and the counts are those of the exact values.
 pub(crate) struct KeyBlock<V: Value> {
     n_images: usize,
-    at_least: Vec<V::Key>,
-    at_most: Vec<V::Key>,
+    stride: usize,
+    at_least: Lines<V::Key>,
+    at_most: Option<Lines<V::Key>>,
 }
 
 impl<V: Value> KeyBlock<V> {
-    pub fn new() -> Self {
-        KeyBlock { n_images: 0, at_least: Vec::new(), at_most: Vec::new() }
+    /// Room for so many images and nodes.
+    pub fn new(n_images: usize, n_nodes: usize) -> Result<Self, Error> {
+        let stride = n_images.next_multiple_of(LINE) | LINE; // an odd number of lines: no two nodes compete for a place
+        Ok(KeyBlock { n_images: 0, stride, at_least: Lines::zeros(n_nodes, stride)?, at_most: None })
     }
 
     /// Read images `rows` at nodes `columns`.
     pub fn fill(&mut self, values: &Values<'_>, rows: &Range<usize>, columns: &Range<usize>) -> Result<(), Error> {
         self.n_images = rows.len();
-        self.at_most.clear();
-        let nan_free = if let Some(view) = V::direct(values) {
-            transpose(view, rows, columns, V::key, &mut self.at_least)
+        let stride = self.stride;
+        let nan_free = if let (Values::F32(view), Some(keys)) = (values, V::lanes_mut(&mut self.at_least)) {
+            let values = &view.slice(s![rows.clone(), columns.clone()]);
+            simd::run(InstructionSet::chosen()?, Transpose { values, keys, stride })
+        } else if let Some(view) = V::direct(values) {
+            transpose(view, rows, columns, V::key, &mut self.at_least, stride)
         } else {
-            let [at_least, at_most] = [&mut self.at_least, &mut self.at_most];
+            if self.at_most.is_none() {
+                self.at_most = Some(Lines::zeros(self.at_least.len(), 1)?);
+            }
+            let (at_least, at_most) = (&mut self.at_least, self.at_most.as_deref_mut().unwrap_or_default());
             match values {
-                Values::F16(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
-                Values::F32(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
-                Values::F64(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most),
+                Values::F16(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
+                Values::F32(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
+                Values::F64(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
             }
         };
         if nan_free { Ok(()) } else { Err(values.not_a_number()) }
@@ -171,18 +193,17 @@ impl<V: Value> KeyBlock<V> {
 
     /// The keys to ask "how many are at least x" with, one an image, for the n-th node of the block.
     pub fn at_least(&self, n: usize) -> &[V::Key] {
-        &self.at_least[n * self.n_images..][..self.n_images]
+        &self.at_least[n * self.stride..][..self.n_images]
     }
 
     /// The same, to be sorted where all of them are of a background.
     pub fn at_least_mut(&mut self, n: usize) -> &mut [V::Key] {
-        &mut self.at_least[n * self.n_images..][..self.n_images]
+        &mut self.at_least[n * self.stride..][..self.n_images]
     }
 
     /// The keys to ask "how many are at most x" with.
     pub fn at_most(&self, n: usize) -> &[V::Key] {
-        let keys = if self.at_most.is_empty() { &self.at_least } else { &self.at_most };
-        &keys[n * self.n_images..][..self.n_images]
+        &self.at_most.as_ref().unwrap_or(&self.at_least)[n * self.stride..][..self.n_images]
     }
 }
 
@@ -195,11 +216,9 @@ fn transpose<Q: Value, K: Copy + Default>(
     rows: &Range<usize>,
     columns: &Range<usize>,
     key: impl Fn(Q) -> K,
-    out: &mut Vec<K>,
+    out: &mut [K],
+    stride: usize,
 ) -> bool {
-    let n_images = rows.len();
-    out.clear();
-    out.resize(n_images * columns.len(), K::default());
     let mut nan_free = true;
     let view = view.slice(s![rows.clone(), columns.clone()]);
     for (n_tile, tile) in view.axis_chunks_iter(Axis(0), TILE).enumerate() {
@@ -224,7 +243,7 @@ fn transpose<Q: Value, K: Copy + Default>(
                 }
             }
             for (node, keys) in keys.iter().take(n_nodes).enumerate() {
-                let start = (first + node) * n_images + n_tile * TILE;
+                let start = (first + node) * stride + n_tile * TILE;
                 out[start..start + tile.nrows()].copy_from_slice(&keys[..tile.nrows()]);
             }
         }
@@ -236,11 +255,12 @@ fn transpose_between<Q: Value, V: Value>(
     view: &ArrayView2<'_, Q>,
     rows: &Range<usize>,
     columns: &Range<usize>,
-    at_least: &mut Vec<V::Key>,
-    at_most: &mut Vec<V::Key>,
+    at_least: &mut [V::Key],
+    at_most: &mut [V::Key],
+    stride: usize,
 ) -> bool {
-    transpose(view, rows, columns, |value| V::key_at_least(value.to_f64()), at_least)
-        && transpose(view, rows, columns, |value| V::key_at_most(value.to_f64()), at_most)
+    transpose(view, rows, columns, |value| V::key_at_least(value.to_f64()), at_least, stride)
+        && transpose(view, rows, columns, |value| V::key_at_most(value.to_f64()), at_most, stride)
 }
 
 #[cfg(test)]

@@ -1,0 +1,184 @@
+//! Ranking node by node: for many images, which share a column and keep it in the nearest cache.
+
+use std::{mem, slice};
+
+use ndarray::ArrayView2;
+
+use super::lanes::{Lanes, Queries, mask_of};
+use super::{Kernel, prefetch};
+use crate::index::{LINE, NODE_BLOCK, NodeBlock};
+use crate::lists::{Rank, RankLists};
+use crate::pvalue::Tail;
+use crate::value::KeyBlock;
+
+/// Nodes at the end of a block, during which what the next one reads is asked for: earlier, and it would be gone.
+const LATE: usize = 12;
+
+/// Append to each image's list the ranks of its extreme values.
+pub(crate) struct RankColumns<'a, R> {
+    pub block: &'a NodeBlock<'a>,
+    /// For each node the keys of all images.
+    pub keys: &'a KeyBlock<f32>,
+    pub n_images: usize,
+    /// What is going to be read for the next block, if there is one.
+    pub next: Option<ArrayView2<'a, f32>>,
+    pub gathered: &'a mut Gathered<R>,
+    pub lists: &'a mut RankLists<R>,
+}
+
+/// The ranks of a block of nodes, gathered where they are near.
+#[derive(Default)]
+pub(crate) struct Gathered<R> {
+    ranks: Vec<[R; NODE_BLOCK]>,
+    lengths: Vec<u32>,
+}
+
+impl<R: Rank> Gathered<R> {
+    fn clear(&mut self, n_images: usize) {
+        self.ranks.resize(n_images, [R::default(); NODE_BLOCK]);
+        self.lengths.clear();
+        self.lengths.resize(n_images, 0);
+    }
+
+    #[inline(always)]
+    fn push(&mut self, image: usize, rank: R) {
+        let length = &mut self.lengths[image];
+        self.ranks[image][*length as usize % NODE_BLOCK] = rank;
+        *length += 1;
+    }
+
+    #[inline(always)]
+    fn append_to(&self, lists: &mut RankLists<R>) {
+        for (image, (ranks, length)) in self.ranks.iter().zip(&self.lengths).enumerate() {
+            lists.extend_of(image, ranks, *length);
+        }
+    }
+}
+
+impl<R: Rank> Kernel for RankColumns<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        match self.block.shape.levels.len() {
+            0 => self.run_at::<L, 1>(),
+            1 => self.run_at::<L, 2>(),
+            2 => self.run_at::<L, 3>(),
+            3 => self.run_at::<L, 4>(),
+            _ => self.run_at::<L, 9>(),
+        }
+    }
+}
+
+impl<R: Rank> RankColumns<'_, R> {
+    #[inline(always)]
+    fn run_at<L: Lanes, const DEPTH: usize>(self) {
+        let RankColumns { block, keys, n_images, next, gathered, lists } = self;
+        let width = block.width();
+        let [mut now, mut then] = [(); 2].map(|()| Queries::new(n_images));
+        let mut found = vec![0; n_images];
+        let mut no_larger = vec![0; if block.tail == Tail::TwoSided { n_images } else { 0 }];
+        let mut rows = next.iter().flat_map(|values| values.outer_iter()).filter_map(|row| row.to_slice());
+        gathered.clear(n_images);
+        let n_nodes = block.n_nodes();
+        select::<L>(keys.at_least(0), block.above[0], block.below[0], &mut now);
+        for node in 0..n_nodes {
+            then.n = 0;
+            if node + 1 < n_nodes {
+                select::<L>(keys.at_least(node + 1), block.above[node + 1], block.below[node + 1], &mut then);
+            }
+            // A column that is searched for a few values only is not worth reading whole.
+            let coming = if then.n * 2 * LINE > block.shape.width { block.column(node + 1) } else { &[] };
+            let mut ahead = Ahead { lines: coming.chunks(LINE), rows: &mut rows, late: node + LATE > n_nodes };
+            let tree = block.tree::<DEPTH>(node);
+            let (sought, found) = (&now.keys[..now.n], &mut found[..now.n]);
+            match block.tail {
+                Tail::Upper => {
+                    count_less::<L, DEPTH>(&tree, sought, 0, found, &mut ahead);
+                    for less in &mut *found {
+                        *less = width - *less;
+                    }
+                }
+                Tail::Lower => count_less::<L, DEPTH>(&tree, sought, 1, found, &mut ahead),
+                Tail::TwoSided => {
+                    count_less::<L, DEPTH>(&tree, sought, 0, found, &mut ahead);
+                    let no_larger = &mut no_larger[..now.n];
+                    count_less::<L, DEPTH>(&tree, sought, 1, no_larger, &mut ahead);
+                    let both = found.iter_mut().zip(no_larger);
+                    both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
+                }
+            }
+            ahead.lines.for_each(prefetch);
+            for (image, rank) in now.places.iter().zip(found) {
+                gathered.push(*image as usize, R::of(*rank as usize));
+            }
+            mem::swap(&mut now, &mut then);
+        }
+        rows.for_each(prefetch);
+        gathered.append_to(lists);
+    }
+}
+
+/// Take the keys of one node that are above the one or below the other.
+#[inline(always)]
+fn select<L: Lanes>(keys: &[u32], above: u32, below: u32, queries: &mut Queries) {
+    let (above, below) = ([above; LINE], [below; LINE]);
+    queries.n = 0;
+    let (lines, rest) = keys.as_chunks::<LINE>();
+    let mut first = (0..).step_by(LINE);
+    for (line, first) in lines.iter().zip(&mut first) {
+        L::select(line, &above, &below, mask_of(LINE), first, queries);
+    }
+    if !rest.is_empty() {
+        let mut line = [0; LINE];
+        line[..rest.len()].copy_from_slice(rest);
+        L::select(&line, &above, &below, mask_of(rest.len()), first.next().unwrap_or(0), queries);
+    }
+}
+
+/// What is going to be read soon, to be asked for little by little: memory works while we search.
+struct Ahead<'a, 'b, I> {
+    /// The column of the next node.
+    lines: slice::Chunks<'a, u32>,
+    /// The rows of the next block.
+    rows: &'b mut I,
+    late: bool,
+}
+
+impl<'a, I: Iterator<Item = &'a [f32]>> Ahead<'_, '_, I> {
+    #[inline(always)]
+    fn step(&mut self) {
+        for line in self.lines.by_ref().take(8) {
+            prefetch(line);
+        }
+        if self.late
+            && let Some(row) = self.rows.next()
+        {
+            prefetch(row);
+        }
+    }
+}
+
+/// How many values of a column are less than each key plus `more`.
+#[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+#[inline(always)]
+fn count_less<'a, L: Lanes, const DEPTH: usize>(
+    tree: &[&[[u32; LINE]]; DEPTH],
+    keys: &[u32],
+    more: u32,
+    counts: &mut [u32],
+    ahead: &mut Ahead<'_, '_, impl Iterator<Item = &'a [f32]>>,
+) {
+    for (counts, keys) in counts.chunks_mut(LINE).zip(keys.chunks(LINE)) {
+        for (count, key) in counts.iter_mut().zip(keys) {
+            let mut n = 0;
+            for lines in tree {
+                // Without a level below: found.
+                let Some(line) = lines.get(n) else { break };
+                n = n * LINE + L::count_less(line, *key + more);
+            }
+            *count = n as u32;
+        }
+        ahead.step();
+    }
+}

@@ -1,0 +1,94 @@
+//! The operations that the hot loops consist of, on a line of 16 values.
+
+use crate::index::{CountLess, LINE};
+use crate::value::Value;
+
+/// What an instruction set does with a line.
+pub(crate) trait Lanes: CountLess {
+    /// The keys of values; true if one of these is NaN.
+    fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool;
+
+    /// Exchange rows and columns.
+    fn transpose(tile: &mut [[u32; LINE]; LINE]);
+
+    /// Add the keys that are above the one or below the other, and have a bit in `mask`, to the queries, the first being
+    /// that of place `first`.
+    fn select(
+        keys: &[u32; LINE],
+        above: &[u32; LINE],
+        below: &[u32; LINE],
+        mask: u32,
+        first: u32,
+        queries: &mut Queries,
+    );
+}
+
+/// Extreme values, one after the other: searches wait for memory, and many can wait at the same time.
+pub(crate) struct Queries {
+    pub n: usize,
+    /// Where each value was.
+    pub places: Vec<u32>,
+    pub keys: Vec<u32>,
+}
+
+impl Queries {
+    /// Room for so many.
+    pub fn new(n: usize) -> Self {
+        Queries { n: 0, places: vec![0; n + LINE], keys: vec![0; n + LINE] } // whole lines are written
+    }
+}
+
+/// The bits of the first n lanes.
+pub(crate) fn mask_of(n: usize) -> u32 {
+    if n < LINE { (1 << n) - 1 } else { 0xffff }
+}
+
+/// Ordinary Rust.
+pub(crate) struct Plain;
+
+impl CountLess for Plain {
+    #[inline(always)]
+    fn count_less(line: &[u32; LINE], key: u32) -> usize {
+        line.iter().map(|other| u32::from(*other < key)).sum::<u32>() as usize
+    }
+}
+
+impl Lanes for Plain {
+    #[inline(always)]
+    fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool {
+        *keys = values.map(Value::key);
+        values.iter().any(|value| value.is_nan())
+    }
+
+    #[inline(always)]
+    fn transpose(tile: &mut [[u32; LINE]; LINE]) {
+        let rows = *tile;
+        for (n, column) in tile.iter_mut().enumerate() {
+            for (m, key) in column.iter_mut().enumerate() {
+                *key = rows[m][n];
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn select(
+        keys: &[u32; LINE],
+        above: &[u32; LINE],
+        below: &[u32; LINE],
+        mask: u32,
+        first: u32,
+        queries: &mut Queries,
+    ) {
+        let mut extreme = 0;
+        for lane in 0..LINE {
+            extreme |= u32::from(keys[lane] > above[lane] || keys[lane] < below[lane]) << lane;
+        }
+        extreme &= mask;
+        // Each is written, and the next one over it if it is not extreme: there is nothing to predict.
+        for (lane, key) in (0..).zip(keys) {
+            queries.places[queries.n] = first + lane;
+            queries.keys[queries.n] = *key;
+            queries.n += (extreme >> lane & 1) as usize;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Ranking image by image: for few images, whose values are each in another column.
+
+use ndarray::{ArrayView2, Axis};
+
+use super::Kernel;
+use super::lanes::{Lanes, Queries, mask_of};
+use super::transpose::line_of;
+use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
+use crate::lists::{Rank, RankLists};
+use crate::pvalue::Tail;
+
+/// Images whose values are searched for together, and room for all of those values and one more line.
+const IMAGES: usize = 8;
+const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
+
+/// How many nodes a block may have: the more, the fewer images there are.
+pub(crate) fn nodes_at_once(n_images: usize) -> usize {
+    IMAGES / n_images.clamp(1, IMAGES) * NODE_BLOCK
+}
+
+/// Append to each image's list the ranks of its extreme values; false where a value is NaN.
+pub(crate) struct RankRows<'a, R> {
+    pub block: &'a NodeBlock<'a>,
+    /// One row an image, one column a node of the block.
+    pub values: &'a ArrayView2<'a, f32>,
+    pub lists: &'a mut RankLists<R>,
+}
+
+impl<R: Rank> Kernel for RankRows<'_, R> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> bool {
+        let RankRows { block, values, lists } = self;
+        let width = block.width();
+        let mut nan_free = true;
+        let mut queries = Queries::new(IMAGES * NODE_BLOCK);
+        let (mut found, mut no_larger) = ([0; CAPACITY], [0; CAPACITY]);
+        for (n_chunk, rows) in values.axis_chunks_iter(Axis(0), IMAGES).enumerate() {
+            let mut ends = [0; IMAGES];
+            queries.n = 0;
+            for (row, end) in rows.outer_iter().zip(&mut ends) {
+                for first in (0..row.len()).step_by(LINE) {
+                    let n = LINE.min(row.len() - first);
+                    let (Some(above), Some(below)) =
+                        (block.above[first..].first_chunk::<LINE>(), block.below[first..].first_chunk::<LINE>())
+                    else {
+                        return nan_free; // never: thresholds come in whole lines
+                    };
+                    let mut keys = [0; LINE];
+                    nan_free &= !L::keys(line_of(&row, first, &mut [0.0; LINE]), &mut keys);
+                    #[allow(clippy::cast_possible_truncation)] // a block has few nodes
+                    L::select(&keys, above, below, mask_of(n), first as u32, &mut queries);
+                }
+                *end = queries.n;
+            }
+            match block.tail {
+                Tail::Upper => {
+                    count_less::<L>(&queries, block, 0, &mut found);
+                    found.iter_mut().take(queries.n).for_each(|less| *less = width - *less);
+                }
+                Tail::Lower => count_less::<L>(&queries, block, 1, &mut found),
+                Tail::TwoSided => {
+                    count_less::<L>(&queries, block, 0, &mut found);
+                    count_less::<L>(&queries, block, 1, &mut no_larger);
+                    let both = found.iter_mut().zip(&no_larger).take(queries.n);
+                    both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
+                }
+            }
+            let mut start = 0;
+            for (image, end) in ends.into_iter().enumerate().take(rows.nrows()) {
+                lists.extend(n_chunk * IMAGES + image, found[start..end].iter().map(|rank| R::of(*rank as usize)));
+                start = end;
+            }
+        }
+        nan_free
+    }
+}
+
+/// How many background values are less than each key plus `more`.
+///
+/// Level by level, so that what is read for one query does not wait for another.
+#[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+#[inline(always)]
+fn count_less<L: Lanes>(queries: &Queries, block: &NodeBlock<'_>, more: u32, counts: &mut [u32; CAPACITY]) {
+    let Shape { stride, n_separators, ref levels, .. } = *block.shape;
+    let each = || queries.places.iter().zip(&queries.keys).take(queries.n);
+    counts[..queries.n].fill(0);
+    for &level in levels {
+        for (n, (node, key)) in counts.iter_mut().zip(each()) {
+            let separators = &block.separators[*node as usize * n_separators..][..n_separators];
+            *n = Shape::descend::<L>(level, separators, *n as usize, *key + more) as u32;
+        }
+    }
+    for (n, (node, key)) in counts.iter_mut().zip(each()) {
+        let column = &block.columns[*node as usize * stride..][..stride];
+        *n = Shape::descend::<L>(0, column, *n as usize, *key + more) as u32;
+    }
+}

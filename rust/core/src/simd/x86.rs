@@ -1,0 +1,138 @@
+//! The instructions of x86-64, and all `unsafe` code of this crate.
+#![allow(unsafe_code)]
+
+#[allow(clippy::wildcard_imports)] // forty intrinsics
+use std::arch::x86_64::*;
+
+use super::Kernel;
+use super::lanes::{Lanes, Plain, Queries};
+use crate::index::{CountLess, LINE};
+
+pub fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
+    fn run<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Plain>() // vectorised by the compiler, for these instructions
+    }
+    // SAFETY: an instruction set is chosen only where `is_available` has seen its features.
+    unsafe { run(kernel) }
+}
+
+pub fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
+    fn run<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx512>()
+    }
+    // SAFETY: as above.
+    unsafe { run(kernel) }
+}
+
+#[inline]
+pub fn prefetch<T>(values: &[T]) {
+    for line in values.chunks((64 / size_of::<T>()).max(1)) {
+        // SAFETY: a prefetch reads nothing that is seen, and the address is one of the slice's.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Used within `run_avx512` only, which is what makes its instructions safe; a line is as long as a vector.
+struct Avx512;
+
+#[inline(always)]
+fn load(line: &[u32; LINE]) -> __m512i {
+    // SAFETY: within `run_avx512`; the pointer is to a whole line.
+    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+#[inline(always)]
+fn store(line: &mut [u32; LINE], vector: __m512i) {
+    // SAFETY: as above.
+    unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), vector) }
+}
+
+impl CountLess for Avx512 {
+    #[inline(always)]
+    fn count_less(line: &[u32; LINE], key: u32) -> usize {
+        // SAFETY: within `run_avx512`.
+        unsafe { _mm512_cmplt_epu32_mask(load(line), _mm512_set1_epi32(key.cast_signed())).count_ones() as usize }
+    }
+}
+
+impl Lanes for Avx512 {
+    #[inline(always)]
+    fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool {
+        // SAFETY: within `run_avx512`; the pointer is to a whole line.
+        unsafe {
+            let values = _mm512_loadu_ps(values.as_ptr());
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
+            let bits = _mm512_castps_si512(_mm512_add_ps(values, _mm512_setzero_ps())); // -0.0 + 0.0 = 0.0
+            let sign = _mm512_or_si512(_mm512_srai_epi32::<31>(bits), _mm512_set1_epi32(i32::MIN));
+            store(keys, _mm512_xor_si512(bits, sign));
+            nan != 0
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(tile: &mut [[u32; LINE]; LINE]) {
+        // Blocks of 1, 2, 4, 8 rows and columns change places across the diagonal.
+        // SAFETY: within `run_avx512`.
+        unsafe {
+            let mut rows = [_mm512_setzero_si512(); LINE];
+            for (to, row) in rows.iter_mut().zip(&*tile) {
+                *to = load(row);
+            }
+            for n in (0..LINE).step_by(2) {
+                let (a, b) = (rows[n], rows[n + 1]);
+                rows[n] = _mm512_unpacklo_epi32(a, b);
+                rows[n + 1] = _mm512_unpackhi_epi32(a, b);
+            }
+            for n in (0..LINE).step_by(4) {
+                let [a, b, c, d] = [rows[n], rows[n + 1], rows[n + 2], rows[n + 3]];
+                rows[n] = _mm512_unpacklo_epi64(a, c);
+                rows[n + 1] = _mm512_unpackhi_epi64(a, c);
+                rows[n + 2] = _mm512_unpacklo_epi64(b, d);
+                rows[n + 3] = _mm512_unpackhi_epi64(b, d);
+            }
+            // rows[4 i + j] has in its k-th quarter column 4 k + j of rows 4 i to 4 i + 3.
+            for j in 0..4 {
+                let [a, b, c, d] = [rows[j], rows[4 + j], rows[8 + j], rows[12 + j]];
+                let low = _mm512_shuffle_i32x4::<0x44>(a, b);
+                let high = _mm512_shuffle_i32x4::<0xee>(a, b);
+                let low_2 = _mm512_shuffle_i32x4::<0x44>(c, d);
+                let high_2 = _mm512_shuffle_i32x4::<0xee>(c, d);
+                store(&mut tile[j], _mm512_shuffle_i32x4::<0x88>(low, low_2));
+                store(&mut tile[4 + j], _mm512_shuffle_i32x4::<0xdd>(low, low_2));
+                store(&mut tile[8 + j], _mm512_shuffle_i32x4::<0x88>(high, high_2));
+                store(&mut tile[12 + j], _mm512_shuffle_i32x4::<0xdd>(high, high_2));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn select(
+        keys: &[u32; LINE],
+        above: &[u32; LINE],
+        below: &[u32; LINE],
+        mask: u32,
+        first: u32,
+        queries: &mut Queries,
+    ) {
+        let (Some(places), Some(to)) = (
+            queries.places[queries.n..].first_chunk_mut::<LINE>(),
+            queries.keys[queries.n..].first_chunk_mut::<LINE>(),
+        ) else {
+            return; // never: there is room for a line more
+        };
+        let keys = load(keys);
+        // SAFETY: within `run_avx512`.
+        unsafe {
+            let extreme = _mm512_cmpgt_epu32_mask(keys, load(above)) | _mm512_cmplt_epu32_mask(keys, load(below));
+            #[allow(clippy::cast_possible_truncation)] // a bit for each lane
+            let extreme = extreme & mask as u16;
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let place = _mm512_add_epi32(lanes, _mm512_set1_epi32(first.cast_signed()));
+            store(places, _mm512_maskz_compress_epi32(extreme, place));
+            store(to, _mm512_maskz_compress_epi32(extreme, keys));
+            queries.n += extreme.count_ones() as usize;
+        }
+    }
+}
