@@ -139,7 +139,7 @@ def test_nothing_extreme_scores_nothing():
 def test_attributes():
     background = Background(VALUES.astype(np.float32))
     assert (background.n_samples, background.n_nodes, background.dtype) == (4, 3, np.float32)
-    assert (background.nbytes, background.tail, background.alpha_max) == (48, None, None)
+    assert (background.nbytes, background.tail, background.alpha_max) == (3 * 64, None, None)
     with pytest.raises(AttributeError):
         background.n_samples = 5
 

@@ -38,7 +38,7 @@ class Background:
     dtype : numpy.dtype
         Type of the values that are kept.
     nbytes : int
-        Their size in bytes.
+        Their size in bytes, in whole cache lines, and that of their search index.
     tail, alpha_max : str, float or None
         What a compact background was built for.
 

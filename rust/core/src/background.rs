@@ -11,6 +11,9 @@ use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
 use crate::memory::Lines;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
+use crate::rank::Bins;
+use crate::simd::sort::{SortEnds, sort_ends};
+use crate::simd::{self, InstructionSet};
 use crate::value::{KeyBlock, Value, Values, not_a_number};
 use crate::{Error, Interrupt};
 
@@ -62,6 +65,7 @@ pub struct Background<V: Value> {
     /// Node after node, for columns that vector instructions search.
     separators: Lines<u32>,
     extremes: OnceLock<Extremes>,
+    pub(crate) first_bins: OnceLock<Bins>,
 }
 
 impl<V: Value> Background<V> {
@@ -80,8 +84,8 @@ impl<V: Value> Background<V> {
         let values = V::wrap(values.view());
         // A block's columns stay in the cache from reading to sorting.
         let blocks = columns.par_chunks_mut(NODE_BLOCK * stride).enumerate();
-        let room = || KeyBlock::<V>::new(n_samples, NODE_BLOCK.min(n_nodes));
-        blocks.try_for_each_init(room, |block, (n_block, kept)| {
+        let room = || (KeyBlock::<V>::new(n_samples, NODE_BLOCK.min(n_nodes)), Vec::new());
+        blocks.try_for_each_init(room, |(block, scratch), (n_block, kept)| {
             interrupt.check()?;
             let block = block.as_mut().map_err(|error| error.clone())?;
             let first = n_block * NODE_BLOCK;
@@ -89,7 +93,7 @@ impl<V: Value> Background<V> {
             block.fill(&values, &(0..n_samples), &nodes)?;
             for (n, kept) in kept.chunks_exact_mut(stride).enumerate() {
                 let column = block.at_least_mut(n);
-                keep_sorted(column, (low, high));
+                keep_sorted::<V>(column, (low, high), scratch)?;
                 kept[..low.min(width)].copy_from_slice(&column[..low.min(width)]);
                 kept[width - high..width].copy_from_slice(&column[n_samples - high..]);
             }
@@ -143,8 +147,8 @@ impl<V: Value> Background<V> {
                 .zip(columns.par_chunks(shape.stride))
                 .for_each(|(separators, column)| shape.write_separators(column, separators));
         }
-        let extremes = OnceLock::new();
-        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes })
+        let (extremes, first_bins) = (OnceLock::new(), OnceLock::new());
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes, first_bins })
     }
 
     /// What is kept: one row a node, ascending.
@@ -282,13 +286,16 @@ fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
 }
 
 /// Sort a column as far as its `low` smallest and `high` largest keys are concerned.
-fn keep_sorted<K: Ord>(column: &mut [K], (low, high): (usize, usize)) {
-    if low == 0 && high < column.len() {
-        let (_, _, largest) = column.select_nth_unstable(column.len() - high - 1);
-        largest.sort_unstable();
-    } else {
-        column.sort_unstable();
+fn keep_sorted<V: Value>(
+    column: &mut [V::Key],
+    (low, high): (usize, usize),
+    scratch: &mut Vec<u32>,
+) -> Result<(), Error> {
+    match V::lanes_mut(column) {
+        Some(column) => simd::run(InstructionSet::chosen()?, SortEnds { column, low, high, scratch }),
+        None => sort_ends(column, low, high),
     }
+    Ok(())
 }
 
 fn describe(tail: Tail, alpha_max: AlphaMax) -> String {
@@ -370,10 +377,9 @@ impl<V: Value> BackgroundBuilder<V> {
         }
         let (low, high) = keep.extent(n_samples);
         let (whole, shape) = (Shape::new(n_samples).stride, Shape::new((low + high).min(n_samples)));
-        columns.par_chunks_mut(whole).try_for_each(|column| {
+        columns.par_chunks_mut(whole).try_for_each_init(Vec::new, |scratch, column| {
             interrupt.check()?;
-            keep_sorted(&mut column[..n_samples], (low, high));
-            Ok(())
+            keep_sorted::<V>(&mut column[..n_samples], (low, high), scratch)
         })?;
         if low + high < n_samples {
             for node in 0..n_nodes {

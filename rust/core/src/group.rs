@@ -22,7 +22,7 @@ use self::lines::Lines;
 use self::step::{Choice, Step, Tally};
 use crate::background::Background;
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::rank::{Bins, Membership, one_p_value};
+use crate::rank::{Membership, one_p_value};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
@@ -152,7 +152,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_scan(ranking, options.alpha_max)?;
         one_p_value(ranking.ties)?;
-        let bins = Bins::new(ranking, options.alpha_max, self.n_samples(), Membership::Outside);
+        let bins = self.bins(ranking, options.alpha_max, Membership::Outside);
         let elements = Elements::from_background(self, images, &bins, options.alpha_max, interrupt)?;
         scan_elements(&elements, starts, options, interrupt)
     }

@@ -89,30 +89,33 @@ impl<V: Value> Background<V> {
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
         let used = Mutex::<Vec<RankLists<K>>>::new(Vec::new()); // memory that was never written is dear
+        let list = |rows: &Range<usize>, nodes: Range<usize>| {
+            let mut lists = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
+            self.list_bins(images, rows, nodes, bins, extremes.as_deref(), &mut lists, interrupt)?;
+            Ok(lists)
+        };
+        let count = |histogram: &mut Vec<u32>, shares: &[RankLists<K>], rows: &Range<usize>, image: usize| {
+            histogram.clear();
+            histogram.resize(bins.n_bins(), 0);
+            for bin in shares.iter().flat_map(|lists| lists.of(image - rows.start)) {
+                histogram[bin.get()] += 1;
+            }
+            map(image, histogram)
+        };
+        if images.is_small() {
+            let rows = 0..images.dim().0;
+            let shares = [list(&rows, 0..self.n_nodes())?];
+            let mut histogram = Vec::new();
+            return rows.clone().map(|image| count(&mut histogram, &shares, &rows, image)).collect();
+        }
         let of_tile = |rows: &Range<usize>| {
             let shares = (0..self.n_nodes().div_ceil(share))
                 .into_par_iter()
-                .map(|n| {
-                    let nodes = n * share..self.n_nodes().min((n + 1) * share);
-                    let mut lists = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
-                    self.list_bins(images, rows, nodes, bins, extremes.as_deref(), &mut lists, interrupt)?;
-                    Ok(lists)
-                })
+                .map(|n| list(rows, n * share..self.n_nodes().min((n + 1) * share)))
                 .collect::<Result<Vec<_>, Error>>()?;
-            let found = rows
-                .clone()
-                .into_par_iter()
-                .map_init(
-                    || vec![0_u32; bins.n_bins()],
-                    |histogram, image| {
-                        histogram.fill(0);
-                        for bin in shares.iter().flat_map(|lists| lists.of(image - rows.start)) {
-                            histogram[bin.get()] += 1;
-                        }
-                        map(image, histogram)
-                    },
-                )
-                .collect::<Result<Vec<_>, Error>>()?;
+            let images = rows.clone().into_par_iter();
+            let found = images.map_init(Vec::new, |histogram, image| count(histogram, &shares, rows, image));
+            let found = found.collect::<Result<Vec<_>, Error>>()?;
             if let Ok(mut used) = used.lock() {
                 used.extend(shares);
             }
@@ -210,7 +213,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_scan(ranking, alpha_max)?;
         one_p_value(ranking.ties)?;
-        let bins = Bins::new(ranking, alpha_max, self.n_samples(), membership);
+        let bins = self.bins(ranking, alpha_max, membership);
         let mut histograms = zeros(Ix2(images.dim().0, bins.n_bins()))?;
         let counted = self.map_histograms(images, &bins, interrupt, |_, counts| Ok(counts.to_vec()))?;
         for (mut row, counts) in histograms.outer_iter_mut().zip(counted) {

@@ -32,9 +32,9 @@ impl<T: Copy + Default> Lines<T> {
     /// `n_rows` rows of `length` values.
     pub fn zeros(n_rows: usize, length: usize) -> Result<Self, Error> {
         let spare = CACHE_LINE / size_of::<T>();
-        let (n, too_large) = (n_rows.checked_mul(length), Error::Memory { shape: vec![n_rows, length] });
-        let n = n.and_then(|n| n.checked_add(spare)).ok_or(too_large)?;
-        let values = zeros(Ix2(1, n))?.into_raw_vec_and_offset().0;
+        let too_large = Error::Memory { shape: vec![n_rows, length] };
+        let n = n_rows.checked_mul(length).and_then(|n| n.checked_add(spare)).ok_or(too_large.clone())?;
+        let values = zeros(Ix2(1, n)).map_err(|_| too_large)?.into_raw_vec_and_offset().0;
         let start = first_line(&values);
         Ok(Lines { start, end: start + n - spare, values })
     }

@@ -1,6 +1,7 @@
 //! The rank search, the hot loop: how many background values are at least, or at most, as large as a test value.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{Array2, Array3, Axis, Ix3};
 use rayon::prelude::*;
@@ -85,14 +86,22 @@ impl Membership {
 pub(crate) struct Bins {
     pub ranking: Ranking,
     pub membership: Membership,
-    thresholds: Vec<f64>,
+    alpha_max: AlphaMax,
+    thresholds: Arc<[f64]>,
 }
 
 impl Bins {
     /// The bins for ranks among `n_samples` background images, or among all but one of them.
     pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
-        let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max);
-        Bins { ranking, membership, thresholds }
+        let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max).into();
+        Bins { ranking, membership, alpha_max, thresholds }
+    }
+
+    /// Whether these are the bins for such ranks, whatever seed draws among ties.
+    fn are_for(&self, ranking: Ranking, alpha_max: AlphaMax, membership: Membership) -> bool {
+        let Ranking { tail, ties, .. } = ranking;
+        let own = (self.ranking.tail, self.ranking.ties, self.alpha_max, self.membership);
+        own == (tail, ties, alpha_max, membership)
     }
 
     /// The p-value of each bin, increasing.
@@ -118,6 +127,13 @@ impl Bins {
 }
 
 impl<V: Value> Background<V> {
+    /// The bins for images that are ranked here. Those that are asked for first are kept.
+    pub(crate) fn bins(&self, ranking: Ranking, alpha_max: AlphaMax, membership: Membership) -> Bins {
+        let make = || Bins::new(ranking, alpha_max, self.n_samples(), membership);
+        let kept = self.first_bins.get_or_init(make);
+        if kept.are_for(ranking, alpha_max, membership) { Bins { ranking, ..kept.clone() } } else { make() }
+    }
+
     /// Visit every value that falls in a bin: which of the images, which node, which bin.
     #[inline]
     pub(crate) fn for_each_bin(

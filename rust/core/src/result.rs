@@ -1,6 +1,6 @@
 //! What a scan finds: for each image a score, a threshold and a subset.
 
-use crate::options::Scope;
+use crate::options::{ScanOptions, Scope};
 use crate::statistic::Statistic;
 
 /// The highest-scoring subset of each of N images.
@@ -45,6 +45,8 @@ impl Scan {
 
 /// Thresholds that are bounded together before any is looked at.
 const BLOCK: usize = 64;
+/// Images that are scored without a table of logarithms.
+const FEW: usize = 16;
 /// One image's result.
 pub(crate) struct Found {
     pub best: Best,
@@ -85,24 +87,27 @@ pub(crate) struct Scorer<'a> {
     statistic: Statistic,
     scope: Scope,
     n_nodes: usize,
-    /// For each threshold the Berk-Jones score of one node.
+    /// For each threshold the Berk-Jones score of one node; empty where there is little to score.
     of_one: Vec<f64>,
 }
 
 impl<'a> Scorer<'a> {
-    pub fn new(thresholds: &'a [f64], statistic: Statistic, scope: Scope, n_nodes: usize) -> Self {
-        let of_one = thresholds.iter().map(|alpha| Statistic::BerkJones.phi(*alpha, 1, 1)).collect();
+    pub fn new(thresholds: &'a [f64], options: &ScanOptions, n_nodes: usize, n_images: usize) -> Self {
+        let &ScanOptions { statistic, scope, .. } = options;
+        let tabulated = if n_images > FEW { thresholds } else { &[] };
+        let of_one = tabulated.iter().map(|alpha| Statistic::BerkJones.phi(*alpha, 1, 1)).collect();
         Scorer { thresholds, statistic, scope, n_nodes, of_one }
     }
 
     /// The score of the n-th threshold where `n_alpha` nodes are at most that.
     fn score(&self, n: usize, n_alpha: u64) -> f64 {
-        match (self.scope, self.statistic) {
+        let n_nodes = match (self.scope, self.statistic, self.of_one.get(n)) {
             // The same to the bit, without a logarithm.
-            (Scope::Subset, Statistic::BerkJones) => n_alpha as f64 * self.of_one[n],
-            (Scope::Subset, _) => self.statistic.phi(self.thresholds[n], n_alpha, n_alpha),
-            (Scope::All, _) => self.statistic.phi(self.thresholds[n], n_alpha, self.n_nodes as u64),
-        }
+            (Scope::Subset, Statistic::BerkJones, Some(of_one)) => return n_alpha as f64 * of_one,
+            (Scope::Subset, ..) => n_alpha,
+            (Scope::All, ..) => self.n_nodes as u64,
+        };
+        self.statistic.phi(self.thresholds[n], n_alpha, n_nodes)
     }
 
     /// The highest score of a histogram, as [`Best::of`] finds it, looking only where it can be.

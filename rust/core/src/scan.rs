@@ -10,7 +10,7 @@ use crate::background::Background;
 use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
 use crate::range;
-use crate::rank::{Bins, Membership, one_p_value};
+use crate::rank::{Membership, one_p_value};
 use crate::result::{Best, Found, Scan, Scorer};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
@@ -34,14 +34,14 @@ impl<V: Value> Background<V> {
     ) -> Result<Scan, Error> {
         self.check_nodes(images)?;
         self.check_scan(options.ranking, options.alpha_max)?;
-        let bins = Bins::new(options.ranking, options.alpha_max, self.n_samples(), membership);
+        let bins = self.bins(options.ranking, options.alpha_max, membership);
         let (n_images, n_nodes) = images.dim();
         if options.ranking.ties == Ties::Range {
             let scan_image = |image| range::scan_image(self, images, image, options, membership, with_nodes, interrupt);
             let found = (0..n_images).into_par_iter().map(scan_image).collect::<Result<Vec<_>, Error>>()?;
             return Ok(Scan::of(found, with_nodes));
         }
-        let scorer = Scorer::new(bins.thresholds(), options.statistic, options.scope, n_nodes);
+        let scorer = Scorer::new(bins.thresholds(), options, n_nodes, n_images);
         let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {
             let best = scorer.best(histogram);
             let nodes = if with_nodes && best.size > 0 {

@@ -7,6 +7,7 @@
 pub(crate) mod columns;
 pub(crate) mod lanes;
 pub(crate) mod rows;
+pub(crate) mod sort;
 pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -117,6 +118,7 @@ mod tests {
 
     use super::columns::{Gathered, RankColumns};
     use super::rows::RankRows;
+    use super::sort::SortEnds;
     use super::transpose::Transpose;
     use super::*;
     use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
@@ -164,6 +166,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_instruction_set_sorts_alike(
+            keys in prop_oneof![
+                prop::collection::vec(any::<u32>(), 1..1200),
+                prop::collection::vec(0_u32..9, 1..1200),
+                prop::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u32>(), 1 => Just(u32::MAX)], 1..600),
+                (1_u32..2000).prop_map(|n| (0..n).rev().collect::<Vec<_>>()),
+            ],
+            (low, high) in (0_usize..1200, 0_usize..1200),
+        ) {
+            let n = keys.len();
+            let (low, high) = (low.min(n), high.min(n));
+            let mut sorted = keys.clone();
+            sorted.sort_unstable();
+            for set in sets() {
+                let mut column = keys.clone();
+                run(set, SortEnds { column: &mut column, low, high, scratch: &mut Vec::new() });
+                prop_assert_eq!(&column[..low], &sorted[..low], "{:?}", set);
+                prop_assert_eq!(&column[n - high..], &sorted[n - high..], "{:?}", set);
+                column.sort_unstable();
+                prop_assert_eq!(&column, &sorted, "{:?}", set);
+            }
+        }
+
         #[test]
         fn every_instruction_set_transposes_alike(
             (n_images, n_nodes) in (1_usize..50, 1_usize..50),

@@ -3,7 +3,7 @@
 use crate::background::Background;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::rank::{Bins, Membership, one_p_value};
+use crate::rank::{Membership, one_p_value};
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 
@@ -58,7 +58,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_whole("summaries of all p-values")?;
         one_p_value(ranking.ties)?;
-        let bins = Bins::new(ranking, AlphaMax::try_from(1.0)?, self.n_samples(), membership);
+        let bins = self.bins(ranking, AlphaMax::try_from(1.0)?, membership);
         self.map_histograms(images, &bins, interrupt, |_, counts| {
             Ok(summary.of(bins.thresholds().iter().copied().zip(counts.iter().copied())))
         })

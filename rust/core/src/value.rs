@@ -111,6 +111,9 @@ value!(f16, u16, F16, f16::to_f64, f16::from_f64, |_| None, |_| None);
 value!(f32, u32, F32, f64::from, to_f32, Some, Some);
 value!(f64, u64, F64, f64::from, f64::from, |_| None, |_| None);
 
+/// Values that one thread scans in less than a millisecond.
+const SMALL: usize = 1 << 16;
+
 /// Node values of N images, one row an image, of any of the float types and with any strides.
 #[derive(Debug, Clone)]
 pub enum Values<'a> {
@@ -131,6 +134,13 @@ impl Values<'_> {
             Values::F32(view) => view.dim(),
             Values::F64(view) => view.dim(),
         }
+    }
+
+    /// Whether a scan is done before other threads would have begun to help.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        let (n_images, n_nodes) = self.dim();
+        n_images * n_nodes <= SMALL
     }
 
     /// The error for values among which a NaN was met.

@@ -11,10 +11,10 @@ use crate::running::{run, to_py};
 /// A borrowed array of node values.
 #[derive(FromPyObject)]
 pub enum PyValues<'py> {
+    #[pyo3(transparent, annotation = "ndarray of float32")]
+    F32(PyReadonlyArray2<'py, f32>), // first, because it is nearly always this, and a mismatch takes longer than a scan
     #[pyo3(transparent, annotation = "ndarray of float16")]
     F16(PyReadonlyArray2<'py, f16>),
-    #[pyo3(transparent, annotation = "ndarray of float32")]
-    F32(PyReadonlyArray2<'py, f32>),
     #[pyo3(transparent, annotation = "ndarray of float64")]
     F64(PyReadonlyArray2<'py, f64>),
 }

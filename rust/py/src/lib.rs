@@ -22,7 +22,7 @@ mod _core {
         AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, keep_from, with_background,
     };
     use crate::arrays::{hand_back, hand_back_group};
-    use crate::running::{run, to_py};
+    use crate::running::{run, run_small, to_py};
 
     #[pyclass(frozen, module = "subsetscan._core")]
     struct Background(AnyBackground);
@@ -155,7 +155,9 @@ mod _core {
             let (images, membership) = (images.view(), Membership::by_name(membership).map_err(to_py)?);
             let scan = with_background!(
                 &self.0,
-                background => run(py, |stop| background.scan(&images, &options, membership, return_nodes, stop))
+                background => run_small(py, images.is_small(), |stop| {
+                    background.scan(&images, &options, membership, return_nodes, stop)
+                })
             )?;
             Ok(hand_back(py, scan))
         }

@@ -49,6 +49,15 @@ pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, E
     })
 }
 
+/// The same, on this thread if it is done in no time.
+pub fn run_small<R: Send>(
+    py: Python<'_>,
+    is_small: bool,
+    work: impl FnOnce(&Interrupt) -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    if is_small { py.detach(|| work(&Interrupt::default())).map_err(to_py) } else { run(py, work) }
+}
+
 /// Run this thread's part within a scope of the global pool.
 ///
 /// Threads do not survive a fork, and work given to the global pool would wait for ever in a forked process, such as

@@ -11,6 +11,15 @@ pub(crate) trait Lanes: CountLess {
     /// Exchange rows and columns.
     fn transpose(tile: &mut [[u32; LINE]; LINE]);
 
+    /// Whether [`sort`](Lanes::sort) and [`split`](Lanes::split) are quicker than the standard library.
+    const HAS_NETWORKS: bool;
+
+    /// Sort all keys of some lines, a power of two of them.
+    fn sort<const LINES: usize>(lines: &mut [[u32; LINE]; LINES]);
+
+    /// Write first the keys that are below the pivot, and first those that are not; how many are below.
+    fn split(line: &[u32; LINE], pivot: u32, below: &mut [u32; LINE], others: &mut [u32; LINE]) -> usize;
+
     /// Add the keys that are above the one or below the other, and have a bit in `mask`, to the queries, the first being
     /// that of place `first`.
     fn select(
@@ -54,6 +63,24 @@ impl CountLess for Plain {
 }
 
 impl Lanes for Plain {
+    const HAS_NETWORKS: bool = false;
+
+    #[inline(always)]
+    fn sort<const LINES: usize>(lines: &mut [[u32; LINE]; LINES]) {
+        lines.as_flattened_mut().sort_unstable();
+    }
+
+    #[inline(always)]
+    fn split(line: &[u32; LINE], pivot: u32, below: &mut [u32; LINE], others: &mut [u32; LINE]) -> usize {
+        let mut n = 0;
+        for (lane, key) in line.iter().enumerate() {
+            below[n] = *key;
+            others[lane - n] = *key;
+            n += usize::from(*key < pivot);
+        }
+        n
+    }
+
     #[inline(always)]
     fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool {
         *keys = values.map(Value::key);

@@ -57,7 +57,77 @@ impl CountLess for Avx512 {
     }
 }
 
+/// A bitonic network (Batcher 1968): runs of sorted keys, alternately ascending and descending, become runs of twice the
+/// length by exchanges of keys that are nearer to each other from step to step.
+macro_rules! network {
+    ($vectors:expr, $($run:literal: $($apart:literal),+);+) => {
+        $(if $run <= LINES * LINE { $(exchange::<LINES, $run, $apart>(&mut $vectors);)+ })+
+    };
+}
+
+/// Order all pairs of keys that are `APART` from each other, in runs of `RUN` keys.
+#[inline(always)]
+fn exchange<const LINES: usize, const RUN: usize, const APART: usize>(vectors: &mut [__m512i; LINES]) {
+    // SAFETY: within `run_avx512`.
+    unsafe {
+        if APART >= LINE {
+            for n in 0..LINES {
+                let other = n + APART / LINE;
+                if n & (APART / LINE) == 0 {
+                    let (a, b) = (vectors[n], vectors[other]);
+                    let (least, most) = (_mm512_min_epu32(a, b), _mm512_max_epu32(a, b));
+                    (vectors[n], vectors[other]) = if (n * LINE) & RUN == 0 { (least, most) } else { (most, least) };
+                }
+            }
+            return;
+        }
+        let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // less than a line
+        let others = _mm512_xor_si512(lanes, _mm512_set1_epi32(APART as i32));
+        for (n, vector) in vectors.iter_mut().enumerate() {
+            let larger =
+                if (n * LINE) & RUN == 0 { const { larger(RUN, APART) } } else { const { !larger(RUN, APART) } };
+            let other = _mm512_permutexvar_epi32(others, *vector);
+            let least = _mm512_min_epu32(*vector, other);
+            *vector = _mm512_mask_max_epu32(least, larger, *vector, other);
+        }
+    }
+}
+
+/// Which lanes of an ascending line take the larger key.
+const fn larger(run: usize, apart: usize) -> u16 {
+    let (mut larger, mut lane) = (0, 0);
+    while lane < LINE {
+        larger |= (((lane & apart == 0) != (lane & run == 0)) as u16) << lane;
+        lane += 1;
+    }
+    larger
+}
+
 impl Lanes for Avx512 {
+    const HAS_NETWORKS: bool = true;
+
+    #[inline(always)]
+    fn sort<const LINES: usize>(lines: &mut [[u32; LINE]; LINES]) {
+        let mut vectors = [load(&[0; LINE]); LINES];
+        vectors.iter_mut().zip(&*lines).for_each(|(to, line)| *to = load(line));
+        network!(vectors, 2: 1; 4: 2, 1; 8: 4, 2, 1; 16: 8, 4, 2, 1; 32: 16, 8, 4, 2, 1;
+            64: 32, 16, 8, 4, 2, 1; 128: 64, 32, 16, 8, 4, 2, 1);
+        lines.iter_mut().zip(vectors).for_each(|(line, vector)| store(line, vector));
+    }
+
+    #[inline(always)]
+    fn split(line: &[u32; LINE], pivot: u32, below: &mut [u32; LINE], others: &mut [u32; LINE]) -> usize {
+        let keys = load(line);
+        // SAFETY: within `run_avx512`.
+        unsafe {
+            let less = _mm512_cmplt_epu32_mask(keys, _mm512_set1_epi32(pivot.cast_signed()));
+            store(below, _mm512_maskz_compress_epi32(less, keys));
+            store(others, _mm512_maskz_compress_epi32(!less, keys));
+            less.count_ones() as usize
+        }
+    }
+
     #[inline(always)]
     fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool {
         // SAFETY: within `run_avx512`; the pointer is to a whole line.
