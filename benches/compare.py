@@ -22,9 +22,11 @@ import typer
 
 HERE = Path(__file__).parent
 PARTS = ("a", "a-independent", "b", "c", "d", "e", "g", "memory", "growth")
-FULL = ("a", "a-independent", "b", "c", "d")  # of these, those that are cases of their own
+FULL = ("a", "a-independent", "b", "c", "d")  # the parts that are cases of their own
+MORE = {"a": ("e", "g", "memory", "growth"), "b": ("e", "g", "memory")}  # what else needs a case
 SCANS = ("subsetscan", "ART", "numpy", "numba")
 SETS = {"avx512": {"avx512f", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "plain": set[str]()}
+AGREEMENT = 1e-9  # how far the scores of two ways to compute the same may differ, relatively
 GROWTH = {
     "n_images": ((1, 3, 10, 30, 100, 300, 1000, 3000), {"n_background": 7000, "n_nodes": 12544}),
     "n_nodes": ((10**3, 10**4, 10**5, 10**6), {"n_background": 1000, "n_images": 64}),
@@ -117,6 +119,9 @@ def run_case(run: Runner, name: str, sets: list[str], threads: list[int]) -> dic
     common = {"name": name, "repeats": run.common["repeats"], "scale": run.common["scale"]}
     found = {"exact": run("exact", name=name)}
     found["threads"] = {str(n): run("compare", n, rivals=rivals, **common) for n in threads}
+    differences = [value for one in found["threads"].values() for value in one["difference"].values()]
+    if max(differences, default=0) > AGREEMENT or not found["exact"]["identical"]:
+        raise RuntimeError(f"scores of case {name} differ: {differences}; as the reference: {found['exact']}")
     found["sets"] = {
         simd: {what: one[what]["subsetscan"] for what in ("fit", "score")}
         for simd in sets
@@ -130,11 +135,10 @@ def grown(run: Runner) -> dict[str, Any]:
     scale = run.common["scale"]
     found = {}
     for axis, (sizes, others) in GROWTH.items():
-        smaller = [sorted({max(1, round(size * scale)) for size in sizes})]
+        least = 1 if axis == "n_images" else 10
+        scaled = sorted({max(least, round(size * scale)) for size in sizes})
         rest = {name: max(10, round(size * scale)) for name, size in others.items()}
-        if axis != "n_images":
-            smaller = [[max(10, size) for size in smaller[0]]]
-        found[axis] = run("growth", axis=axis, sizes=sorted(set(smaller[0])), others=rest, **run.common)
+        found[axis] = run("growth", axis=axis, sizes=scaled, others=rest, **run.common)
     return found
 
 
@@ -161,17 +165,18 @@ def main(
         results: dict[str, Any] = {"command": command, **run.common, "machine": processor(), "versions": versions()}
         results |= {"cases": {}, "one_image": {}, "groups": {}, "memory": {}, "growth": {}}
         for name in FULL:
-            if name not in parts and not (name in "ab" and {"e", "g", "memory", "growth"} & set(parts)):
+            if not {name, *MORE.get(name, ())} & set(parts):
                 continue
             results["cases"][name] = run("draw", name=name, scale=scale, seed=seed)
             if name in parts:
                 results["cases"][name] |= run_case(run, name, results["machine"]["instruction_sets"], counts)
-            if name in ("a", "b"):
+            if name in MORE:
                 measure_more(run, results, name, parts, counts)
             if name == "a" and "growth" in parts:
                 results["growth"] = grown(run)
             for file in Path(folder).iterdir():
                 file.unlink()
+            report.save(results, out)
     report.write(results, out)
     say(f"wrote {out.with_name(f'{out.name}.md')}")
 

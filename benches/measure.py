@@ -47,8 +47,7 @@ def compare(folder: str, name: str, rivals: list[str], repeats: int, scale: floa
     case = load(folder, name)
     per_second = Sweep(scale).bandwidth()
     speed = per_second["bytes_per_second"]
-    for rival in rivals:
-        RIVALS[rival].fit(case.background[:40, :40])  # what is imported at first use
+    warm_up(rivals)
     fits, states = rounds({rival: partial(RIVALS[rival].fit, case.background) for rival in rivals}, repeats)
     for rival in rivals:
         RIVALS[rival].score(states[rival], case.images[:2])
@@ -71,6 +70,13 @@ def compare(folder: str, name: str, rivals: list[str], repeats: int, scale: floa
             if RIVALS[rival].same_score and rival != "subsetscan"
         },
     }
+
+
+def warm_up(rivals: list[str]) -> None:
+    """Import and compile what the rivals need, so that it is neither timed nor counted."""
+    few = np.random.default_rng(0).standard_normal((60, 50), dtype=np.float32)
+    for rival in rivals:
+        RIVALS[rival].score(RIVALS[rival].fit(few), few)
 
 
 def exact(folder: str, name: str) -> dict[str, Any]:
@@ -140,8 +146,7 @@ def memory(folder: str, name: str, rival: str) -> dict[str, int]:
     """Measure how much memory a fit and a scan need beyond the arrays that go in."""
     case = load(folder, name)
     one = RIVALS[rival]
-    few = np.random.default_rng(0).standard_normal((60, 50), dtype=np.float32)
-    one.score(one.fit(few), few)  # the code itself is not counted
+    warm_up([rival])
     fit, state = memory_of(lambda: one.fit(case.background))
     score, _ = memory_of(lambda: one.score(state, case.images))
     return {"fit": fit, "score": score, "background": case.background.nbytes, "images": case.images.nbytes}
@@ -153,6 +158,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
     case = load(folder, "a") if axis == "n_images" else None
     fitted = None if case is None else {rival: RIVALS[rival].fit(case.background) for rival in SCANS}
     rng = np.random.default_rng(common["seed"])
+    warm_up(SCANS)
     rivals, rows, previous, last = list(SCANS), [], 0, dict.fromkeys(SCANS, 0.0)
     for size in sizes:
         rivals = [r for r in rivals if r == "subsetscan" or not previous or last[r] * size / previous <= PATIENCE]

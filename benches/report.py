@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from subsetscan._files import whole
 from subsetscan.lab import figures
 
-__all__ = ["write"]
+__all__ = ["save", "write"]
 
 HERE = Path(__file__).parent
 RIVALS = ("ART", "numpy", "numba", "ECOD")
@@ -20,10 +20,15 @@ CLOSE = 2.0  # a rival that takes less than twice our time is named
 PANELS = {"n_images": "images", "n_nodes": "nodes", "n_background": "background images"}
 
 
-def write(results: dict[str, Any], out: Path) -> None:
-    """Write results.json and performance.png into the folder `out`, and the page beside it, named as the folder."""
+def save(results: dict[str, Any], out: Path) -> None:
+    """Write results.json, all there is so far."""
     with whole(out / "results.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def write(results: dict[str, Any], out: Path) -> None:
+    """Write results.json and performance.png into the folder `out`, and the page beside it, named as the folder."""
+    save(results, out)
     if results["growth"]:
         figures.save(picture(results["growth"]), out / "performance.png")
     environment = jinja2.Environment(
@@ -31,7 +36,9 @@ def write(results: dict[str, Any], out: Path) -> None:
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 (Markdown)
     )  # fmt: skip
     environment.filters |= {"seconds": seconds, "times": times, "ratio": ratio, "size": size, "percent": percent}
-    page = environment.get_template("performance.md.jinja").render(results, folder=out.name, close=close(results))
+    page = environment.get_template("performance.md.jinja").render(
+        results, folder=out.name, close=close(results), busy=busy(results)
+    )
     with whole(out.with_name(f"{out.name}.md")) as path:
         path.write_text(page, encoding="utf-8")
 
@@ -85,6 +92,13 @@ def close(results: dict[str, Any]) -> list[dict[str, Any]]:
         if rival in taken and taken[rival]["median"] < CLOSE * ours
     ]
     return sorted(named, key=lambda row: row["ratio"])
+
+
+def busy(results: dict[str, Any]) -> float | None:
+    """Find the least share of its time for which a measurement of cases on one thread had its core."""
+    found = [case["threads"]["1"] for case in results["cases"].values() if "1" in case.get("threads", {})]
+    shares = [taken["cores"] for one in found for what in ("fit", "score") for taken in one[what].values()]
+    return min(shares, default=None)
 
 
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:

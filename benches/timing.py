@@ -25,17 +25,24 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def rounds(calls: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Time calls in turn, round by round, so that a disturbance meets all of them; and keep what each returned last."""
+    """Time calls in turn, round by round, so that a disturbance meets all of them; and keep what each returned last.
+
+    How many "cores" a call kept busy tells whether something else ran there: fewer than one is a disturbance.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    processor: dict[str, float] = dict.fromkeys(calls, 0.0)
     results: dict[str, Any] = {}
     for n in range(repeats):
         for name, call in calls.items():
             if n >= 3 and np.median(times[name]) > SLOW:
                 continue
             results.pop(name, None)  # its memory is free before it is needed again
+            before = time.process_time()
             seconds, results[name] = timed(call)
+            processor[name] += time.process_time() - before
             times[name].append(seconds)
-    return {name: summary(taken) for name, taken in times.items()}, results
+    found = {name: summary(taken) | {"cores": processor[name] / sum(taken)} for name, taken in times.items()}
+    return found, results
 
 
 def summary(times: list[float]) -> dict[str, Any]:
