@@ -21,7 +21,7 @@ from timing import Sweep, memory_of, rounds, summary, timed
 from subsetscan import Background, reference, scan_group
 
 SCANS = [name for name, rival in RIVALS.items() if rival.same_score]
-PATIENCE = 3.0  # seconds: a rival that would take longer leaves the study of growth
+PATIENCE = 5.0  # seconds: a rival whose scores, or a quarter of whose fit, would take longer leaves the study of growth
 
 
 def load(folder: str, name: str) -> cases.Case:
@@ -175,7 +175,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
                 RIVALS[rival].score(states[rival], images)
         calls = {r: partial(RIVALS[r].score, states[r], images) for r in rivals}
         times, _ = rounds(calls, common["repeats"])
-        last = {r: max(taken["median"], fits[r][0] if fits else 0) for r, taken in times.items()}
+        last = {r: max(taken["median"], fits[r][0] / 4 if fits else 0) for r, taken in times.items()}
         limit = (images.nbytes + states["subsetscan"].nbytes) / speed
         rows.append({"n_background": m, "n_nodes": j, "n_images": n, "time": times, "read_limit": limit})
         previous = size
