@@ -31,9 +31,10 @@ format: $(BUILT)  ## Format all code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BUILT)  ## Time the stages of the core, and the scan beside a plain numpy one
+bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; half an hour, docs/performance.md
 	cargo bench --workspace --locked
 	$(BIN)/python -m pytest benches/bench_scan.py -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds
+	$(BIN)/python benches/compare.py
 
 clean:  ## Remove all that was built
 	rm -rf $(VENV) target demo python/subsetscan/_core*.so

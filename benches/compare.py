@@ -1,0 +1,197 @@
+"""Time subsetscan beside its rivals, and write what was found: results.json, performance.png and a page.
+
+Every measurement is a process of its own (`measure.py`), with a set number of threads on as many cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import report
+import typer
+
+HERE = Path(__file__).parent
+PARTS = ("a", "a-independent", "b", "c", "d", "e", "g", "memory", "growth")
+FULL = ("a", "a-independent", "b", "c", "d")  # the parts that are cases of their own
+MORE = {"a": ("e", "g", "memory", "growth"), "b": ("e", "g", "memory")}  # what else needs a case
+SCANS = ("subsetscan", "ART", "numpy", "numba")
+SETS = {"avx512": {"avx512f", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "plain": set[str]()}
+AGREEMENT = 1e-9  # how far the scores of two ways to compute the same may differ, relatively
+GROWTH = {
+    "n_images": ((1, 3, 10, 30, 100, 300, 1000, 3000), {"n_background": 7000, "n_nodes": 12544}),
+    "n_nodes": ((10**3, 10**4, 10**5, 10**6), {"n_background": 1000, "n_images": 64}),
+    "n_background": ((10**2, 10**3, 10**4, 10**5), {"n_nodes": 1000, "n_images": 1000}),
+}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Runner:
+    """Starts the measurements, one after the other, on the cores that this process may use."""
+
+    def __init__(self, folder: str, **common: Any) -> None:
+        self.folder = folder
+        self.common = common
+        self.cores = (
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        )
+
+    def __call__(self, task: str, n_threads: int = 1, simd: str | None = None, **options: Any) -> Any:
+        """Run a task of `measure.py` and return what it found."""
+        words = [task, *(str(value) for value in options.values() if isinstance(value, str)), simd or ""]
+        say(f"{' '.join(filter(None, words))}, {n_threads} thread{'s' * (n_threads > 1)} ... ", end="")
+        names = ("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(n_threads))
+        environment.pop("SUBSETSCAN_SIMD", None)
+        if simd:
+            environment["SUBSETSCAN_SIMD"] = simd
+        command = [sys.executable, "-W", "ignore", str(HERE / "measure.py"), task]
+        started = time.monotonic()
+        self._pin(self.cores[-n_threads:])
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*command, json.dumps({"folder": self.folder, **options})],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+        finally:
+            self._pin(self.cores)
+        say(f"{time.monotonic() - started:.0f} s")
+        return json.loads(done.stdout)
+
+    def _pin(self, cores: list[int]) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Show progress."""
+    sys.stderr.write(text + end)
+    sys.stderr.flush()
+
+
+def processor() -> dict[str, Any]:
+    """Tell what this runs on, as far as Linux says."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    caches = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        caches[f"L{level} {kind.lower()}"] = size
+    flags = set(fields.get("flags", "").split())
+    return {
+        "model": fields.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "caches": caches,
+        "instruction_sets": [name for name, needed in SETS.items() if needed <= flags],
+        "system": platform.system(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Tell what was compared, and with which compiler."""
+    names = ("subsetscan", "numpy", "numba", "adversarial-robustness-toolbox", "pyod")
+    found = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    try:
+        rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return found
+    return found | {"rustc": rustc.stdout.split()[1]}
+
+
+def run_case(run: Runner, name: str, sets: list[str], threads: list[int]) -> dict[str, Any]:
+    """Measure one case on every number of threads, and on one with each set of instructions."""
+    rivals = [*SCANS, "ECOD"] if name == "b" else list(SCANS)
+    common = {"name": name, "repeats": run.common["repeats"], "scale": run.common["scale"]}
+    found = {"exact": run("exact", name=name)}
+    found["threads"] = {str(n): run("compare", n, rivals=rivals, **common) for n in threads}
+    differences = [value for one in found["threads"].values() for value in one["difference"].values()]
+    if max(differences, default=0) > AGREEMENT or not found["exact"]["identical"]:
+        raise RuntimeError(f"scores of case {name} differ: {differences}; as the reference: {found['exact']}")
+    found["sets"] = {
+        simd: {what: one[what]["subsetscan"] for what in ("fit", "score")}
+        for simd in sets
+        for one in [run("compare", simd=simd, rivals=["subsetscan"], **common)]
+    }
+    return found
+
+
+def grown(run: Runner) -> dict[str, Any]:
+    """Measure how time grows with each size."""
+    scale = run.common["scale"]
+    found = {}
+    for axis, (sizes, others) in GROWTH.items():
+        least = 1 if axis == "n_images" else 10
+        scaled = sorted({max(least, round(size * scale)) for size in sizes})
+        rest = {name: max(10, round(size * scale)) for name, size in others.items()}
+        found[axis] = run("growth", axis=axis, sizes=scaled, others=rest, **run.common)
+    return found
+
+
+@app.command()
+def main(
+    cases: Annotated[str, typer.Option(help="Which of them, comma-separated.")] = ",".join(PARTS),
+    scale: Annotated[float, typer.Option(min=0, max=1, help="Shrink all sizes, for a quick try.")] = 1.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians count.")] = 5,
+    threads: Annotated[str, typer.Option(help="Numbers of threads; those beyond the cores are left out.")] = "1,2",
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results.json and performance.png; the page lies beside it: FOLDER.md.")
+    ] = Path("docs/performance"),
+) -> None:
+    """Time subsetscan beside ART, numpy, numba and PyOD's ECOD, and beside what reading memory alone takes."""
+    parts = cases.split(",")
+    if unknown := set(parts) - set(PARTS):
+        raise typer.BadParameter(f"unknown cases {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="subsetscan-bench-") as folder:
+        run = Runner(folder, scale=scale, repeats=repeats, seed=seed)
+        counts = [n for n in map(int, threads.split(",")) if n <= len(run.cores)]
+        command = " ".join(["python", "benches/compare.py", *map(shlex.quote, sys.argv[1:])])
+        results: dict[str, Any] = {"command": command, **run.common, "machine": processor(), "versions": versions()}
+        results |= {"cases": {}, "one_image": {}, "groups": {}, "memory": {}, "growth": {}}
+        for name in FULL:
+            if not {name, *MORE.get(name, ())} & set(parts):
+                continue
+            results["cases"][name] = run("draw", name=name, scale=scale, seed=seed)
+            if name in parts:
+                results["cases"][name] |= run_case(run, name, results["machine"]["instruction_sets"], counts)
+            if name in MORE:
+                measure_more(run, results, name, parts, counts)
+            if name == "a" and "growth" in parts:
+                results["growth"] = grown(run)
+            for file in Path(folder).iterdir():
+                file.unlink()
+            report.save(results, out)
+    report.write(results, out)
+    say(f"wrote {out.with_name(f'{out.name}.md')}")
+
+
+def measure_more(run: Runner, results: dict[str, Any], name: str, parts: list[str], counts: list[int]) -> None:
+    """Measure what is asked of cases a and b alone: one image, groups, memory."""
+    common = {key: run.common[key] for key in ("repeats", "scale")}
+    if "e" in parts:
+        results["one_image"][name] = {str(n): run("one_image", n, name=name, **common) for n in counts}
+    if "g" in parts:
+        options = {key: run.common[key] for key in ("repeats", "seed")}
+        results["groups"][name] = {str(n): run("groups", n, name=name, **options) for n in counts}
+    if "memory" in parts:
+        results["memory"][name] = {rival: run("memory", name=name, rival=rival) for rival in SCANS[:3]}
+
+
+if __name__ == "__main__":
+    app()
