@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::index::{Extremes, NODE_BLOCK};
-use crate::lists::{Rank, RankLists};
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
+use crate::ranks::{Rank, Ranks};
 use crate::simd::columns::{Gathered, RankColumns};
 use crate::simd::rows::{RankRows, nodes_at_once};
 use crate::simd::{self, InstructionSet};
@@ -70,12 +70,16 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
-        let n_ranks = if bins.last_is_open() { self.n_samples() } else { bins.depth() };
-        if n_ranks <= u16::LARGEST {
+        if self.largest_rank(bins) <= u16::LARGEST {
             self.map_histograms_of::<u16, R>(images, bins, interrupt, map)
         } else {
             self.map_histograms_of::<u32, R>(images, bins, interrupt, map)
         }
+    }
+
+    /// No rank that is noted, and no bin, exceeds this.
+    fn largest_rank(&self, bins: &Bins) -> usize {
+        if bins.last_is_open() { self.n_samples().max(bins.depth()) } else { bins.depth() }
     }
 
     fn map_histograms_of<K: Rank, R: Send>(
@@ -88,30 +92,30 @@ impl<V: Value> Background<V> {
         let Plan { tiles, share } = Plan::new(images.dim().0, self.n_nodes(), self.shape().width);
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
-        let used = Mutex::<Vec<RankLists<K>>>::new(Vec::new()); // memory that was never written is dear
-        let list = |rows: &Range<usize>, nodes: Range<usize>| {
-            let mut lists = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
-            self.list_bins(images, rows, nodes, bins, extremes.as_deref(), &mut lists, interrupt)?;
-            Ok(lists)
+        let used = Mutex::<Vec<Ranks<K>>>::new(Vec::new()); // memory that was never written is dear
+        let rank = |rows: &Range<usize>, nodes: Range<usize>| {
+            let mut ranks = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
+            self.count_ranks(images, rows, nodes, bins, extremes.as_deref(), &mut ranks, interrupt)?;
+            Ok(ranks)
         };
-        let count = |histogram: &mut Vec<u32>, shares: &[RankLists<K>], rows: &Range<usize>, image: usize| {
+        let count = |histogram: &mut Vec<u32>, shares: &[Ranks<K>], rows: &Range<usize>, image: usize| {
             histogram.clear();
             histogram.resize(bins.n_bins(), 0);
-            for bin in shares.iter().flat_map(|lists| lists.of(image - rows.start)) {
-                histogram[bin.get()] += 1;
+            for ranks in shares {
+                ranks.add_to(image - rows.start, histogram);
             }
             map(image, histogram)
         };
         if images.is_small() {
             let rows = 0..images.dim().0;
-            let shares = [list(&rows, 0..self.n_nodes())?];
+            let shares = [rank(&rows, 0..self.n_nodes())?];
             let mut histogram = Vec::new();
             return rows.clone().map(|image| count(&mut histogram, &shares, &rows, image)).collect();
         }
         let of_tile = |rows: &Range<usize>| {
             let shares = (0..self.n_nodes().div_ceil(share))
                 .into_par_iter()
-                .map(|n| list(rows, n * share..self.n_nodes().min((n + 1) * share)))
+                .map(|n| rank(rows, n * share..self.n_nodes().min((n + 1) * share)))
                 .collect::<Result<Vec<_>, Error>>()?;
             let images = rows.clone().into_par_iter();
             let found = images.map_init(Vec::new, |histogram, image| count(histogram, &shares, rows, image));
@@ -129,21 +133,21 @@ impl<V: Value> Background<V> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// List the bins of each image's values, in any order, but for those beyond the last bin.
+    /// Note the bin of each value, but of those beyond the last bin.
     #[allow(clippy::too_many_arguments)]
-    fn list_bins<K: Rank>(
+    fn count_ranks<K: Rank>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
         extremes: Option<&Extremes>,
-        lists: &mut RankLists<K>,
+        ranks: &mut Ranks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        lists.clear(rows.len(), nodes.len())?;
+        ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
         let (Values::F32(view), Some(extremes)) = (images, extremes) else {
-            return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
+            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         };
         let set = InstructionSet::chosen()?;
         let many = rows.len() >= MANY_IMAGES;
@@ -154,44 +158,40 @@ impl<V: Value> Background<V> {
             interrupt.check()?;
             let in_block = start..nodes.end.min(start + size);
             let Some(block) = self.lanes(&in_block, extremes) else {
-                return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
+                return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
             };
             if many {
                 keys.fill(images, rows, &in_block)?;
                 let (n_images, gathered) = (rows.len(), &mut gathered);
                 let next = in_block.end..nodes.end.min(in_block.end + size);
                 let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
-                simd::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, lists });
+                simd::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, ranks });
             } else {
                 let values = &view.slice(s![rows.clone(), in_block]);
-                if !simd::run(set, RankRows { block: &block, values, lists }) {
+                if !simd::run(set, RankRows { block: &block, values, ranks }) {
                     return Err(images.not_a_number());
                 }
             }
         }
         let own = bins.membership.own_values();
-        if own > 0 || bins.last_is_open() {
-            let last_bin = bins.n_bins() - 1;
-            if lists.iter_mut().any(|rank| rank.get() < own) {
-                // An image that is not in the background: the plain way knows where.
-                lists.clear(rows.len(), nodes.len())?;
-                return self.list_bins_plainly(images, rows, nodes, bins, lists, interrupt);
-            }
-            lists.iter_mut().for_each(|rank| *rank = K::of((rank.get() - own).min(last_bin)));
+        if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins() - 1) {
+            // An image that is not in the background: the plain way knows where.
+            ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
+            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         }
         Ok(())
     }
 
-    fn list_bins_plainly<K: Rank>(
+    fn count_plainly<K: Rank>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        lists: &mut RankLists<K>,
+        ranks: &mut Ranks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| lists.push(image, K::of(bin)))
+        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
     }
 
     /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).

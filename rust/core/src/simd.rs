@@ -122,8 +122,8 @@ mod tests {
     use super::transpose::Transpose;
     use super::*;
     use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
-    use crate::lists::{Rank, RankLists};
     use crate::pvalue::Tail;
+    use crate::ranks::{Rank, Ranks};
     use crate::value::{KeyBlock, Value, Values};
 
     fn sets() -> impl Iterator<Item = InstructionSet> {
@@ -144,25 +144,30 @@ mod tests {
         prop_oneof![Just(Tail::Upper), Just(Tail::Lower), Just(Tail::TwoSided)]
     }
 
-    /// The ranks that one kernel lists for each image; None if it has seen a NaN.
-    fn ranks<R: Rank>(
+    /// The histograms that one kernel makes of the images; None if it has seen a NaN.
+    fn histograms<R: Rank>(
         set: InstructionSet,
         block: &NodeBlock<'_>,
         images: &ArrayView2<'_, f32>,
         by_node: bool,
-    ) -> Option<Vec<Vec<usize>>> {
+        largest: usize,
+    ) -> Option<Array2<u32>> {
         let (n_images, n_nodes) = images.dim();
-        let mut lists = RankLists::<R>::default();
-        lists.clear(n_images, n_nodes).unwrap();
+        let mut ranks = Ranks::<R>::default();
+        ranks.clear(n_images, n_nodes, largest).unwrap();
         if by_node {
             let mut keys = KeyBlock::<f32>::new(n_images, n_nodes).unwrap();
             keys.fill(&Values::F32(*images), &(0..n_images), &(0..n_nodes)).ok()?;
             let (next, gathered) = (Some(*images), &mut Gathered::default());
-            run(set, RankColumns { block, keys: &keys, n_images, next, gathered, lists: &mut lists });
-        } else if !run(set, RankRows { block, values: images, lists: &mut lists }) {
+            run(set, RankColumns { block, keys: &keys, n_images, next, gathered, ranks: &mut ranks });
+        } else if !run(set, RankRows { block, values: images, ranks: &mut ranks }) {
             return None;
         }
-        Some((0..n_images).map(|image| lists.of(image).iter().map(|rank| rank.get()).collect()).collect())
+        let mut histograms = Array2::zeros((n_images, block.shape.width + 1));
+        for (image, mut histogram) in histograms.outer_iter_mut().enumerate() {
+            ranks.add_to(image, histogram.as_slice_mut().unwrap());
+        }
+        Some(histograms)
     }
 
     proptest! {
@@ -240,14 +245,14 @@ mod tests {
             let block =
                 NodeBlock { tail, shape: &shape, columns: &columns, separators: &separators, above: &above, below: &below };
             let images = Array2::from_shape_fn((n_images, n_nodes), |(image, node)| values[(image * 31 + node) % 97]);
-            let mut expected = vec![Vec::new(); n_images];
+            let mut expected = Array2::zeros((n_images, width + 1));
             for ((image, node), x) in images.indexed_iter() {
                 let (key, column) = (x.key(), &block.column(node)[..width]);
                 if key > above[node] || key < below[node] {
                     let upper = column.iter().filter(|other| **other >= key).count();
                     let lower = column.iter().filter(|other| **other <= key).count();
                     let rank = match tail { Tail::Upper => upper, Tail::Lower => lower, Tail::TwoSided => upper.min(lower) };
-                    expected[image].push(rank);
+                    expected[(image, rank)] += 1;
                 }
             }
             let reversed = images.slice(s![.., ..;-1]).as_standard_layout().to_owned();
@@ -255,12 +260,15 @@ mod tests {
             holed[(n_images / 2, n_nodes - 1)] = f32::NAN;
             for (set, by_node) in sets().flat_map(|set| [(set, false), (set, true)]) {
                 for view in [images.view(), reversed.slice(s![.., ..;-1])] {
-                    let found = ranks::<u16>(set, &block, &view, by_node);
-                    prop_assert_eq!(found.as_ref(), Some(&expected), "{:?}", set);
-                    let found = ranks::<u32>(set, &block, &view, by_node);
-                    prop_assert_eq!(found.as_ref(), Some(&expected), "{:?}", set);
+                    // Where ranks may be large they are listed, not counted.
+                    for largest in [width, 1 << 20] {
+                        let found = histograms::<u16>(set, &block, &view, by_node, largest);
+                        prop_assert_eq!(found.as_ref(), Some(&expected), "{:?}", set);
+                        let found = histograms::<u32>(set, &block, &view, by_node, largest);
+                        prop_assert_eq!(found.as_ref(), Some(&expected), "{:?}", set);
+                    }
                 }
-                prop_assert_eq!(ranks::<u16>(set, &block, &holed.view(), by_node), None);
+                prop_assert_eq!(histograms::<u16>(set, &block, &holed.view(), by_node, width), None);
             }
         }
     }

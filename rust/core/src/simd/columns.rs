@@ -7,14 +7,14 @@ use ndarray::ArrayView2;
 use super::lanes::{Lanes, Queries, mask_of};
 use super::{Kernel, prefetch};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock};
-use crate::lists::{Rank, RankLists};
 use crate::pvalue::Tail;
+use crate::ranks::{Rank, Ranks};
 use crate::value::KeyBlock;
 
 /// Nodes at the end of a block, during which what the next one reads is asked for: earlier, and it would be gone.
 const LATE: usize = 12;
 
-/// Append to each image's list the ranks of its extreme values.
+/// Note for each image the ranks of its extreme values.
 pub(crate) struct RankColumns<'a, R> {
     pub block: &'a NodeBlock<'a>,
     /// For each node the keys of all images.
@@ -23,7 +23,7 @@ pub(crate) struct RankColumns<'a, R> {
     /// What is going to be read for the next block, if there is one.
     pub next: Option<ArrayView2<'a, f32>>,
     pub gathered: &'a mut Gathered<R>,
-    pub lists: &'a mut RankLists<R>,
+    pub ranks: &'a mut Ranks<R>,
 }
 
 /// The ranks of a block of nodes, gathered where they are near.
@@ -48,9 +48,9 @@ impl<R: Rank> Gathered<R> {
     }
 
     #[inline(always)]
-    fn append_to(&self, lists: &mut RankLists<R>) {
+    fn append_to(&self, all: &mut Ranks<R>) {
         for (image, (ranks, length)) in self.ranks.iter().zip(&self.lengths).enumerate() {
-            lists.extend_of(image, ranks, *length);
+            all.extend(image, ranks, *length);
         }
     }
 }
@@ -73,7 +73,7 @@ impl<R: Rank> Kernel for RankColumns<'_, R> {
 impl<R: Rank> RankColumns<'_, R> {
     #[inline(always)]
     fn run_at<L: Lanes, const DEPTH: usize>(self) {
-        let RankColumns { block, keys, n_images, next, gathered, lists } = self;
+        let RankColumns { block, keys, n_images, next, gathered, ranks: all } = self;
         let width = block.width();
         let [mut now, mut then] = [(); 2].map(|()| Queries::new(n_images));
         let mut found = vec![0; n_images];
@@ -115,7 +115,7 @@ impl<R: Rank> RankColumns<'_, R> {
             mem::swap(&mut now, &mut then);
         }
         rows.for_each(prefetch);
-        gathered.append_to(lists);
+        gathered.append_to(all);
     }
 }
 

@@ -6,8 +6,8 @@ use super::Kernel;
 use super::lanes::{Lanes, Queries, mask_of};
 use super::transpose::line_of;
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
-use crate::lists::{Rank, RankLists};
 use crate::pvalue::Tail;
+use crate::ranks::{Rank, Ranks};
 
 /// Images whose values are searched for together, and room for all of those values and one more line.
 const IMAGES: usize = 8;
@@ -18,12 +18,12 @@ pub(crate) fn nodes_at_once(n_images: usize) -> usize {
     IMAGES / n_images.clamp(1, IMAGES) * NODE_BLOCK
 }
 
-/// Append to each image's list the ranks of its extreme values; false where a value is NaN.
+/// Note for each image the ranks of its extreme values; false where a value is NaN.
 pub(crate) struct RankRows<'a, R> {
     pub block: &'a NodeBlock<'a>,
     /// One row an image, one column a node of the block.
     pub values: &'a ArrayView2<'a, f32>,
-    pub lists: &'a mut RankLists<R>,
+    pub ranks: &'a mut Ranks<R>,
 }
 
 impl<R: Rank> Kernel for RankRows<'_, R> {
@@ -31,7 +31,7 @@ impl<R: Rank> Kernel for RankRows<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes>(self) -> bool {
-        let RankRows { block, values, lists } = self;
+        let RankRows { block, values, ranks } = self;
         let width = block.width();
         let mut nan_free = true;
         let mut queries = Queries::new(IMAGES * NODE_BLOCK);
@@ -69,7 +69,8 @@ impl<R: Rank> Kernel for RankRows<'_, R> {
             }
             let mut start = 0;
             for (image, end) in ends.into_iter().enumerate().take(rows.nrows()) {
-                lists.extend(n_chunk * IMAGES + image, found[start..end].iter().map(|rank| R::of(*rank as usize)));
+                let of_image = found[start..end].iter();
+                of_image.for_each(|rank| ranks.push(n_chunk * IMAGES + image, R::of(*rank as usize)));
                 start = end;
             }
         }
