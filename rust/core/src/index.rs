@@ -106,14 +106,37 @@ impl NodeBlock<'_> {
         self.columns.get(node * stride..(node + 1) * stride).unwrap_or_default()
     }
 
-    /// The levels of a node's tree in lines, the root first, the column last, none beyond.
-    pub fn tree<const DEPTH: usize>(&self, node: usize) -> [&[[u32; LINE]]; DEPTH] {
+    /// A node's tree in lines: the levels above the column, the root first, none beyond; and the column.
+    pub fn tree<const LEVELS: usize>(&self, node: usize) -> Tree<'_, LEVELS> {
         let separators = &self.separators[node * self.shape.n_separators..][..self.shape.n_separators];
-        array::from_fn(|n| match self.shape.levels.get(n) {
-            Some(level) => separators[*level..].as_chunks().0,
-            None if n == self.shape.levels.len() => self.column(node).as_chunks().0,
-            None => &[],
-        })
+        let level = |n| self.shape.levels.get(n).map_or(&[][..], |level: &usize| separators[*level..].as_chunks().0);
+        Tree { levels: array::from_fn(level), leaves: self.column(node).as_chunks().0 }
+    }
+}
+
+/// One node's part of the index.
+pub(crate) struct Tree<'a, const LEVELS: usize> {
+    pub levels: [&'a [[u32; LINE]]; LEVELS],
+    pub leaves: &'a [[u32; LINE]],
+}
+
+#[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
+impl<const LEVELS: usize> Tree<'_, LEVELS> {
+    /// The leaf where a key belongs.
+    #[inline(always)]
+    pub fn leaf_of<C: CountLess>(&self, key: u32) -> usize {
+        let mut n = 0;
+        for lines in &self.levels {
+            let Some(line) = lines.get(n) else { break }; // no level below
+            n = n * LINE + C::count_less(line, key);
+        }
+        n
+    }
+
+    /// How many values are smaller than a key that belongs in this leaf.
+    #[inline(always)]
+    pub fn count_less<C: CountLess>(&self, leaf: usize, key: u32) -> usize {
+        self.leaves.get(leaf).map_or(0, |line| leaf * LINE + C::count_less(line, key))
     }
 }
 

@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 
 use super::lanes::{Lanes, Queries, mask_of};
 use super::{Kernel, prefetch};
-use crate::index::{LINE, NODE_BLOCK, NodeBlock};
+use crate::index::{LINE, NODE_BLOCK, NodeBlock, Tree};
 use crate::pvalue::Tail;
 use crate::ranks::{Rank, Ranks};
 use crate::value::KeyBlock;
@@ -61,18 +61,18 @@ impl<R: Rank> Kernel for RankColumns<'_, R> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
         match self.block.shape.levels.len() {
-            0 => self.run_at::<L, 1>(),
-            1 => self.run_at::<L, 2>(),
-            2 => self.run_at::<L, 3>(),
-            3 => self.run_at::<L, 4>(),
-            _ => self.run_at::<L, 9>(),
+            0 => self.run_at::<L, 0>(),
+            1 => self.run_at::<L, 1>(),
+            2 => self.run_at::<L, 2>(),
+            3 => self.run_at::<L, 3>(),
+            _ => self.run_at::<L, 8>(),
         }
     }
 }
 
 impl<R: Rank> RankColumns<'_, R> {
     #[inline(always)]
-    fn run_at<L: Lanes, const DEPTH: usize>(self) {
+    fn run_at<L: Lanes, const LEVELS: usize>(self) {
         let RankColumns { block, keys, n_images, next, gathered, ranks: all } = self;
         let width = block.width();
         let [mut now, mut then] = [(); 2].map(|()| Queries::new(n_images));
@@ -88,22 +88,24 @@ impl<R: Rank> RankColumns<'_, R> {
                 select::<L>(keys.at_least(node + 1), block.above[node + 1], block.below[node + 1], &mut then);
             }
             // A column that is searched for a few values only is not worth reading whole.
-            let coming = if then.n * 2 * LINE > block.shape.width { block.column(node + 1) } else { &[] };
-            let mut ahead = Ahead { lines: coming.chunks(LINE), rows: &mut rows, late: node + LATE > n_nodes };
-            let tree = block.tree::<DEPTH>(node);
+            let whole = |queries: &Queries| queries.n * 2 * LINE > block.shape.width;
+            let coming = if whole(&then) { block.column(node + 1) } else { &[] };
+            let mut ahead =
+                Ahead { lines: coming.chunks(LINE), rows: &mut rows, late: node + LATE > n_nodes, near: whole(&now) };
+            let tree = block.tree::<LEVELS>(node);
             let (sought, found) = (&now.keys[..now.n], &mut found[..now.n]);
             match block.tail {
                 Tail::Upper => {
-                    count_less::<L, DEPTH>(&tree, sought, 0, found, &mut ahead);
+                    count_less::<L, LEVELS>(&tree, sought, 0, found, &mut ahead);
                     for less in &mut *found {
                         *less = width - *less;
                     }
                 }
-                Tail::Lower => count_less::<L, DEPTH>(&tree, sought, 1, found, &mut ahead),
+                Tail::Lower => count_less::<L, LEVELS>(&tree, sought, 1, found, &mut ahead),
                 Tail::TwoSided => {
-                    count_less::<L, DEPTH>(&tree, sought, 0, found, &mut ahead);
+                    count_less::<L, LEVELS>(&tree, sought, 0, found, &mut ahead);
                     let no_larger = &mut no_larger[..now.n];
-                    count_less::<L, DEPTH>(&tree, sought, 1, no_larger, &mut ahead);
+                    count_less::<L, LEVELS>(&tree, sought, 1, no_larger, &mut ahead);
                     let both = found.iter_mut().zip(no_larger);
                     both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
                 }
@@ -143,6 +145,8 @@ struct Ahead<'a, 'b, I> {
     /// The rows of the next block.
     rows: &'b mut I,
     late: bool,
+    /// Whether the column of this node has been asked for.
+    near: bool,
 }
 
 impl<'a, I: Iterator<Item = &'a [f32]>> Ahead<'_, '_, I> {
@@ -162,23 +166,30 @@ impl<'a, I: Iterator<Item = &'a [f32]>> Ahead<'_, '_, I> {
 /// How many values of a column are less than each key plus `more`.
 #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
 #[inline(always)]
-fn count_less<'a, L: Lanes, const DEPTH: usize>(
-    tree: &[&[[u32; LINE]]; DEPTH],
+fn count_less<'a, L: Lanes, const LEVELS: usize>(
+    tree: &Tree<'_, LEVELS>,
     keys: &[u32],
     more: u32,
     counts: &mut [u32],
     ahead: &mut Ahead<'_, '_, impl Iterator<Item = &'a [f32]>>,
 ) {
+    let near = ahead.near;
     for (counts, keys) in counts.chunks_mut(LINE).zip(keys.chunks(LINE)) {
         for (count, key) in counts.iter_mut().zip(keys) {
-            let mut n = 0;
-            for lines in tree {
-                // Without a level below: found.
-                let Some(line) = lines.get(n) else { break };
-                n = n * LINE + L::count_less(line, *key + more);
+            *count = tree.leaf_of::<L>(*key + more) as u32;
+        }
+        if near {
+            for (count, key) in counts.iter_mut().zip(keys) {
+                *count = tree.count_less::<L>(*count as usize, *key + more) as u32;
             }
-            *count = n as u32;
+        } else {
+            counts.iter().filter_map(|leaf| tree.leaves.get(*leaf as usize)).for_each(|leaf| prefetch(leaf));
         }
         ahead.step();
+    }
+    if !near {
+        for (count, key) in counts.iter_mut().zip(keys) {
+            *count = tree.count_less::<L>(*count as usize, *key + more) as u32;
+        }
     }
 }
