@@ -6,7 +6,7 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check sanitize format bench clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,11 @@ check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest subsetscan._core --concise
+
+# The sanitizers of rustc are called unstable; this asks the stable compiler for them all the same.
+sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet -p subsetscan-core --lib \
+		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd ranks memory
 
 format: $(BUILT)  ## Format all code
 	cargo fmt --all

@@ -1,11 +1,14 @@
-//! The stages of a scan on a layer-like background: sorting, ranking and scanning many images, scanning one.
+//! The stages of a scan on a layer-like background: sorting, ranking and scanning many images, scanning one, scanning groups.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
-use subsetscan_core::{AlphaMax, Background, Interrupt, Keep, Membership, ScanOptions, Tail, Values};
+use subsetscan_core::{
+    AlphaMax, Background, GroupOptions, Interrupt, Keep, Membership, ScanOptions, Starts, Tail, Values,
+    scan_group_p_values,
+};
 
 /// ReLU-like values, about half of them exactly zero, from a small deterministic generator.
 fn layer(n_images: usize, n_nodes: usize, seed: u64) -> Array2<f32> {
@@ -45,6 +48,26 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("scan 1 image", |bench| {
         let image = Values::F32(one);
         bench.iter(|| background.scan(black_box(&image), &options, Membership::Outside, false, &never).unwrap());
+    });
+    group.finish();
+    group_scan(criterion, &Background::new(&clean.view(), Keep::Everything, &never).unwrap(), &images);
+}
+
+/// The block of images and nodes, from all of 64 images and from all nodes.
+fn group_scan(criterion: &mut Criterion, background: &Background<f32>, images: &Array2<f32>) {
+    let never = Interrupt::default();
+    let images = images.slice(ndarray::s![..64, ..]);
+    let p_values = background.p_values(&Values::F32(images), Tail::Upper.into(), &never).unwrap();
+    let all = Array2::from_elem((1, 64), true);
+    let starts = Starts { images: all.view(), all_nodes: true };
+    let options = GroupOptions::default();
+    let mut group = criterion.benchmark_group("64 x 1024");
+    group.sample_size(20);
+    group.bench_function("p-values", |bench| {
+        bench.iter(|| background.p_values(&Values::F32(black_box(images)), Tail::Upper.into(), &never).unwrap());
+    });
+    group.bench_function("group scan", |bench| {
+        bench.iter(|| scan_group_p_values(&black_box(&p_values).view(), &starts, &options, &never).unwrap());
     });
     group.finish();
 }

@@ -211,10 +211,26 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<Vec<i32>, Error> {
         let mut found = Vec::new();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
+        let mut add = |node| found.push(node as i32);
+        let Ranking { tail, ties, .. } = bins.ranking;
+        if let (Some(view), Ties::Upper) = (V::direct(images), ties) {
+            // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
+            let depth = last + bins.membership.own_values() + 1;
+            let everyone = bins.last_is_open() && last + 1 == bins.n_bins();
+            for (node, value) in view.row(image).iter().enumerate() {
+                let (key, top, bottom) = (value.key(), self.top(node, depth), self.bottom(node, depth));
+                let above = || tail.looks_up() && (top.len() < depth || key > top[0]);
+                let below = || tail.looks_down() && (bottom.len() < depth || key < bottom[depth - 1]);
+                if everyone || above() || below() {
+                    add(node);
+                }
+            }
+            return Ok(found);
+        }
         self.for_each_bin(images, &(image..image + 1), 0..self.n_nodes(), bins, interrupt, |_, node, bin| {
             if bin <= last {
-                #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
-                found.push(node as i32);
+                add(node);
             }
         })?;
         Ok(found)
