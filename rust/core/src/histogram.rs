@@ -174,7 +174,7 @@ impl<V: Value> Background<V> {
             }
         }
         let own = bins.membership.own_values();
-        if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins() - 1) {
+        if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins().saturating_sub(1)) {
             // An image that is not in the background: the plain way knows where.
             ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
             return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
