@@ -46,7 +46,8 @@ impl Plan {
         let many = n_blocks >= 2 * SHARES * n_threads;
         let mut size = (TILE_VALUES / n_nodes).clamp(8, TILE_IMAGES.max((width / DEEP).min(4 * TILE_IMAGES)));
         if !many && n_images > FEW_IMAGES {
-            size = size.min(n_images.div_ceil(n_threads));
+            // As many tiles for each thread.
+            size = n_images.div_ceil(n_images.div_ceil(size).next_multiple_of(n_threads));
         }
         let n_shares = match n_threads {
             1 => 1,
