@@ -2,15 +2,15 @@
 
 use ndarray::{ArrayView2, Axis};
 
-use super::Kernel;
 use super::lanes::{Lanes, Queries, mask_of};
 use super::transpose::line_of;
+use super::{Kernel, prefetch};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
 use crate::pvalue::Tail;
 use crate::ranks::{Rank, Ranks};
 
 /// Images whose values are searched for together, and room for all of those values and one more line.
-const IMAGES: usize = 8;
+const IMAGES: usize = 32;
 const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
 
 /// How many nodes a block may have: the more, the fewer images there are.
@@ -87,14 +87,18 @@ fn count_less<L: Lanes>(queries: &Queries, block: &NodeBlock<'_>, more: u32, cou
     let Shape { stride, n_separators, ref levels, .. } = *block.shape;
     let each = || queries.places.iter().zip(&queries.keys).take(queries.n);
     counts[..queries.n].fill(0);
-    for &level in levels {
-        for (n, (node, key)) in counts.iter_mut().zip(each()) {
-            let separators = &block.separators[*node as usize * n_separators..][..n_separators];
-            *n = Shape::descend::<L>(level, separators, *n as usize, *key + more) as u32;
+    // Level by level, the column last; each line is asked for before any of its level is waited for.
+    let levels =
+        levels.iter().map(|level| (block.separators, n_separators, *level)).chain([(block.columns, stride, 0)]);
+    for (lines, stride, level) in levels {
+        let start = |node: &u32| *node as usize * stride;
+        for (n, (node, _)) in counts.iter().zip(each()) {
+            if let Some(line) = lines[start(node) + level + *n as usize * LINE..].first_chunk::<LINE>() {
+                prefetch(line);
+            }
         }
-    }
-    for (n, (node, key)) in counts.iter_mut().zip(each()) {
-        let column = &block.columns[*node as usize * stride..][..stride];
-        *n = Shape::descend::<L>(0, column, *n as usize, *key + more) as u32;
+        for (n, (node, key)) in counts.iter_mut().zip(each()) {
+            *n = Shape::descend::<L>(level, &lines[start(node)..][..stride], *n as usize, *key + more) as u32;
+        }
     }
 }
