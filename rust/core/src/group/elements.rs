@@ -25,7 +25,7 @@ const GROWTH: usize = 10;
 const COARSE: usize = 50;
 
 /// An image and a node.
-type Pair = [u32; 2];
+pub(super) type Pair = [u32; 2];
 
 /// The p-values up to `alpha_max` of N images and J nodes, by level: all image-node pairs of one p-value are a level.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,12 +186,14 @@ impl Elements {
         ends
     }
 
-    /// A fixed coarse grid: every k-th distinct p-value below `alpha_max`, about 50 of them, and `alpha_max`, each with
-    /// the number of levels up to it.
-    pub fn coarse_grid(&self) -> Vec<(f64, usize)> {
-        let n_below = self.alphas.partition_point(|alpha| *alpha < self.alpha_max);
-        let every = n_below / COARSE + 1;
-        let mut grid: Vec<_> = (0..n_below).step_by(every).map(|level| (self.alphas[level], level + 1)).collect();
+    /// A coarse grid: every k-th distinct p-value of these pairs below `alpha_max`, about 50 of them, and `alpha_max`,
+    /// each with the number of levels up to it.
+    pub fn coarse_grid(&self, among: impl Fn(&Pair) -> bool) -> Vec<(f64, usize)> {
+        let is_below = |level: &usize| self.alphas[*level] < self.alpha_max;
+        let is_among = |level: &usize| self.pairs(*level, *level + 1).iter().any(&among);
+        let levels: Vec<_> = (0..self.n_levels()).take_while(is_below).filter(is_among).collect();
+        let every = levels.len() / COARSE + 1;
+        let mut grid: Vec<_> = levels.into_iter().step_by(every).map(|n| (self.alphas[n], n + 1)).collect();
         grid.push((self.alpha_max, self.n_levels()));
         grid
     }
