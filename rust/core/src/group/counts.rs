@@ -27,7 +27,7 @@ impl Tally {
         let width = if is_at_least { fixed.len() + 2 } else { elements.shape[free] };
         let mut tally = Tally { is_at_least, width, rows: vec![0; n_blocks * width] };
         if is_at_least {
-            let mut counts = Counts::new(elements.shape[free], fixed.len(), false);
+            let mut counts = Counts::new(elements.shape[free], fixed.len(), Order::AtLeast);
             for (block, row) in tally.rows.chunks_exact_mut(width).enumerate() {
                 interrupt.check()?;
                 for member in fixed {
@@ -71,21 +71,26 @@ impl Runs {
         if tally.is_at_least {
             self.of_at_least(tally.row(block));
         } else {
-            let mut sorted = std::mem::take(&mut self.sorted);
-            sorted.clear();
-            sorted.extend_from_slice(tally.row(block));
-            sorted.sort_unstable_by(|a, b| b.cmp(a));
-            self.of_sorted(&sorted);
-            self.sorted = sorted;
+            self.of_row(tally.row(block));
         }
     }
 
     /// Those of counts.
     pub fn of_counts(&mut self, counts: &Counts) {
-        match &counts.sorted[..] {
-            [] => self.of_at_least(&counts.at_least),
-            [sorted @ .., _] => self.of_sorted(sorted),
+        match (&counts.at_least[..], &counts.sorted[..]) {
+            ([], _) => self.of_row(&counts.each),
+            (at_least, []) => self.of_at_least(at_least),
+            (_, [sorted @ .., _]) => self.of_sorted(sorted),
         }
+    }
+
+    fn of_row(&mut self, counts: &[u32]) {
+        let mut sorted = std::mem::take(&mut self.sorted);
+        sorted.clear();
+        sorted.extend_from_slice(counts);
+        sorted.sort_unstable_by(|a, b| b.cmp(a));
+        self.of_sorted(&sorted);
+        self.sorted = sorted;
     }
 
     #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
@@ -102,29 +107,46 @@ impl Runs {
     }
 }
 
-/// Counts of the free side, in order whatever is added or taken: no more than one more or one less at a time.
+/// What is kept besides counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Order {
+    /// Nothing.
+    None,
+    /// How many members have at least so many: if there are more members than counts.
+    AtLeast,
+    /// That, and the counts by decreasing count, if few are added at a time: as one more or one less moves a count by one
+    /// run, they stay in order.
+    Sorted,
+}
+
+/// Counts of the free side.
 #[derive(Debug)]
 pub(super) struct Counts {
     /// How many small p-values each member has on the fixed side.
-    pub counts: Vec<u32>,
-    /// How many members have at least 0, 1, ... of them.
+    pub each: Vec<u32>,
+    /// How many members have at least 0, 1, ... of them, or nothing.
     at_least: Vec<u32>,
-    /// The counts by decreasing count, and one entry more, if there are fewer members than counts; else nothing.
+    /// The counts by decreasing count, and one entry more; or nothing.
     sorted: Vec<u32>,
 }
 
 impl Counts {
     #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
-    pub fn new(n_free: usize, n_fixed: usize, is_sorted: bool) -> Self {
-        let mut at_least = vec![0; n_fixed + 2];
-        at_least[0] = n_free as u32;
-        Counts { counts: vec![0; n_free], at_least, sorted: vec![0; if is_sorted { n_free + 1 } else { 0 }] }
+    pub fn new(n_free: usize, n_fixed: usize, order: Order) -> Self {
+        let mut at_least = vec![0; if order == Order::None { 0 } else { n_fixed + 2 }];
+        if let Some(all) = at_least.first_mut() {
+            *all = n_free as u32;
+        }
+        Counts { each: vec![0; n_free], at_least, sorted: vec![0; if order == Order::Sorted { n_free + 1 } else { 0 }] }
     }
 
     /// Set them to those of a tally that tells how many each member has.
     #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
     pub fn set(&mut self, counts: &[u32]) {
-        self.counts.copy_from_slice(counts);
+        self.each.copy_from_slice(counts);
+        if self.sorted.is_empty() {
+            return;
+        }
         let sorted = &mut self.sorted[..counts.len()];
         sorted.copy_from_slice(counts);
         sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -137,10 +159,10 @@ impl Counts {
         self.at_least[1..=reached].fill(counts.len() as u32);
     }
 
-    /// Count these once more, where counts are not sorted.
+    /// Count these once more, where it is kept how many members have at least so many.
     pub fn add(&mut self, members: &[u32]) {
         for member in members {
-            let count = &mut self.counts[*member as usize];
+            let count = &mut self.each[*member as usize];
             *count += 1;
             self.at_least[*count as usize] += 1;
         }
@@ -151,10 +173,12 @@ impl Counts {
         // Whether a p-value is on the fixed side is hard to predict: add 0 if it is not.
         for pair in step.problem.elements.pairs(from, to) {
             let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.counts[pair[step.free] as usize];
+            let count = &mut self.each[pair[step.free] as usize];
             if self.sorted.is_empty() {
                 *count += is_fixed;
-                self.at_least[*count as usize] += is_fixed;
+                if let Some(at_least) = self.at_least.get_mut(*count as usize) {
+                    *at_least += is_fixed;
+                }
             } else {
                 // The first of those that have as many.
                 let first = &mut self.at_least[*count as usize + 1];
@@ -169,11 +193,12 @@ impl Counts {
     pub fn take_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
         for pair in step.problem.elements.pairs(from, to) {
             let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.counts[pair[step.free] as usize];
-            let end = &mut self.at_least[*count as usize];
-            *end -= is_fixed;
-            if let Some(last) = self.sorted.get_mut(*end as usize) {
-                *last -= is_fixed;
+            let count = &mut self.each[pair[step.free] as usize];
+            if let Some(end) = self.at_least.get_mut(*count as usize) {
+                *end -= is_fixed;
+                if let Some(last) = self.sorted.get_mut(*end as usize) {
+                    *last -= is_fixed;
+                }
             }
             *count -= is_fixed;
         }

@@ -4,7 +4,7 @@
 //! members have on the fixed side (the LTSS property, Neill 2012). Members with equal counts come all or not at all:
 //! along them the statistics are convex, or fall and then rise, so that their ends suffice.
 
-use super::counts::{Counts, Runs, Tally};
+use super::counts::{Counts, Order, Runs, Tally};
 use super::{Problem, SideLimits};
 use crate::Error;
 use crate::statistic::Statistic;
@@ -72,7 +72,7 @@ impl<'a> Step<'a> {
             self.look_into(&mut counts, (start, end), &mut best, &mut runs);
             if is_within(&best) {
                 counts.take_pairs(self, best.n_levels, end);
-                at_best.clone_from(&counts.counts);
+                at_best.clone_from(&counts.each);
                 counts.add_pairs(self, best.n_levels, end);
             }
         }
@@ -97,7 +97,7 @@ impl<'a> Step<'a> {
         }
         let mut counts = self.no_counts();
         self.advance(&mut counts, 0, best_block + 1)?;
-        Ok(best.choice(&counts.counts))
+        Ok(best.choice(&counts.each))
     }
 
     /// The same over a coarse grid of the fixed side's own p-values.
@@ -112,14 +112,22 @@ impl<'a> Step<'a> {
             n_counted = end;
             runs.of_counts(&counts);
             if best.update(self.best_at(alpha, end, &runs, best.score)) {
-                at_best.clone_from(&counts.counts);
+                at_best.clone_from(&counts.each);
             }
         }
         Ok(best.choice(&at_best))
     }
 
     fn no_counts(&self) -> Counts {
-        Counts::new(self.problem.elements.shape[self.free], self.fixed.len(), !self.tally.is_at_least)
+        let (elements, n_free) = (self.problem.elements, self.problem.elements.shape[self.free]);
+        let order = if self.tally.is_at_least {
+            Order::AtLeast
+        } else if FEW * elements.pairs(0, elements.n_levels()).len() < 2 * n_free * elements.n_levels() {
+            Order::Sorted
+        } else {
+            Order::None // there would be more to keep in order than to sort
+        };
+        Counts::new(n_free, self.fixed.len(), order)
     }
 
     /// Count the levels from `start` to `end`, and score each, unless none of a few can be better.
@@ -186,7 +194,7 @@ impl<'a> Step<'a> {
                 if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
                     let n_alpha = n_alpha + u64::from(*count) * (candidate - size) as u64;
                     let n = *candidate as u64 * n_fixed as u64;
-                    if at_most(statistic, alpha, n_alpha, n) < floor.max(best.score) {
+                    if is_below(floor.max(best.score), statistic, alpha, n_alpha, n) {
                         continue;
                     }
                     let score = statistic.phi(alpha, n_alpha, n);
@@ -230,29 +238,39 @@ impl Best {
         let (_, least, _) = sorted.select_nth_unstable_by(self.size - 1, |a, b| b.cmp(a));
         let least = *least;
         let mut n_least = self.size - counts.iter().filter(|count| **count > least).count();
-        let members = (0..).zip(counts).filter(|(_, count)| {
-            let is_next = **count == least && n_least > 0;
+        // Who is among them is hard to predict for a processor: who is not is overwritten.
+        let (mut members, mut n_members) = (vec![0; self.size + 1], 0);
+        for (member, count) in (0..).zip(counts) {
+            members[n_members] = member;
+            let is_next = *count == least && n_least > 0;
             n_least -= usize::from(is_next);
-            **count > least || is_next
-        });
-        Some(Choice { score: self.score, alpha: self.alpha, members: members.map(|(member, _)| member).collect() })
+            n_members += usize::from(*count > least || is_next);
+        }
+        members.truncate(n_members);
+        Some(Choice { score: self.score, alpha: self.alpha, members })
     }
 }
 
-/// What phi does not exceed, without logarithms: most subsets are far from the best, and this tells.
-fn at_most(statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> f64 {
+/// Whether phi is certainly below `floor`, without logarithms: most subsets are far from the best, and this tells.
+fn is_below(floor: f64, statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> bool {
     if statistic != Statistic::BerkJones {
-        return f64::INFINITY; // phi is as cheap
+        return false; // phi is as cheap
     }
     let (n_alpha, n) = (n_alpha as f64, n as f64);
+    let rounding = n * 1e-12; // what it may take, besides a share of the score
+    // Divergence is no more than the square of Higher Criticism.
+    let (excess, variance) = (n_alpha - n * alpha, n * alpha * (1.0 - alpha));
+    if excess * excess * (1.0 + 1e-9) < (floor - rounding) * variance {
+        return true;
+    }
     let (more, less) = (n_alpha / (n * alpha), (n - n_alpha) / (n * (1.0 - alpha)));
     if more <= 1.0 {
-        return 0.0;
+        return floor > 0.0;
     }
     // ln y <= (y - 1)(y + 5) / (4y + 2) for y >= 1, and ln y <= 2 (y - 1) / (y + 1) for y <= 1: Pade approximants.
     let ones = n_alpha * (more - 1.0) * (more + 5.0) / (4.0 * more + 2.0);
     let others = (n - n_alpha) * 2.0 * (less - 1.0) / (less + 1.0);
-    (ones + others) * (1.0 + 1e-9) + n * 1e-12 // what rounding may take
+    (ones + others) * (1.0 + 1e-9) + rounding < floor
 }
 
 #[cfg(test)]
