@@ -59,7 +59,7 @@ def test_the_reference_finds_the_same(p_values, options, data):
     )
     starts = members(masks)
     if from_all_nodes:
-        starts.insert(1, (None, range(n_nodes)))
+        starts.insert(0, (None, range(n_nodes)))
     arguments = {**options, "image_limits": image_limits, "node_limits": node_limits}
     score, alpha, images, nodes = reference.scan_group(p_values.tolist(), starts, **arguments)
     assert (found[0], found[1], found[2].tolist(), found[3].tolist()) == (score, alpha, images, nodes)
@@ -103,6 +103,18 @@ def test_never_lower_than_a_coarse_ascent_from_the_same_start(seed, statistic, a
         assert found[0] >= coarse[0]
 
 
+@pytest.mark.parametrize("shape", [(12, 30), (20, 50), (30, 100), (100, 784)])
+def test_one_start_scores_no_lower_than_art(shape):
+    art = pytest.importorskip("art.defences.detector.evasion.subsetscanning.scanner")
+    for seed in range(20 if shape[0] < 100 else 3):
+        rng = np.random.default_rng(seed)
+        values = rng.uniform(size=shape)
+        values[: shape[0] // 4, : shape[1] // 5] /= 3
+        for p_values in (np.ceil(values * 5000) / 5000, np.ceil(values * 8) / 8, np.where(values < 0.4, values, 1.0)):
+            theirs = art.Scanner.fgss_for_nets(np.stack([p_values, p_values], axis=-1), restarts=1)[0]
+            assert scan_group(p_values, restarts=1).score >= theirs * (1 - EXACT)
+
+
 def ascend_on_the_grid_of_the_block(p_values, alpha_max=0.5):
     """Ascend from all nodes on a grid that each step draws from its own p-values: what not to do."""
     images, nodes, score = range(len(p_values)), range(p_values.shape[1]), 0.0
@@ -136,7 +148,7 @@ def test_restarts_are_not_capped_by_the_number_of_images(rng, monkeypatch):
     monkeypatch.setattr(_core, "scan_group", scan)
     for restarts in (1, 2, 50):
         scan_group(rng.uniform(size=(3, 5)), restarts=restarts, random_state=0)
-    assert [len(starts) + from_all_nodes for starts, from_all_nodes in seen] == [1, 2, 50]
+    assert [(len(starts), from_all_nodes) for starts, from_all_nodes in seen] == [(0, True), (1, True), (49, True)]
     starts, _ = seen[-1]
     assert starts[0].all()
     assert starts.any(axis=1).all()
@@ -154,7 +166,7 @@ def test_a_constraint_is_a_scan_of_each_class(p_values, options, seed, data):
     expected, bounds = (0.0, 0.0, [], []), []
     for label in sorted(set(labels)):
         rows = [n for n, other in enumerate(labels) if other == label]
-        starts = [(range(len(rows)), None), (None, range(p_values.shape[1]))]
+        starts = [(None, range(p_values.shape[1])), (range(len(rows)), None)]
         block = reference.scan_group(p_values[rows].tolist(), starts, **options)
         bounds.append(reference.group_upper_bound(p_values[rows].tolist(), **options))
         if block[0] > expected[0]:

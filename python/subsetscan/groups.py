@@ -66,7 +66,10 @@ def scan_group(
     returned, with a bound on the score of every block. Each start climbs twice, with exact steps from the first one on,
     and first on a fixed coarse grid (every k-th of the distinct p-values up to `alpha_max`, about 50 of them, and
     `alpha_max`) and then on from there exactly. So the score is never lower than that of an ascent on this coarse grid
-    from any of the same starts.
+    from any of the same starts. From all nodes there is a third ascent, first on a coarse grid that each step draws
+    from the p-values it looks at: as ART's ``Scanner.fgss_for_nets`` climbs with one restart, so that the score is
+    never lower than that one. A start for which nothing scores goes on from the image, or the node, that has most
+    p-values up to `alpha_max` there.
 
     Scores grow with the size of the group: compare groups of the same size only, as `GroupScanner.p_value` does.
 
@@ -79,7 +82,7 @@ def scan_group(
     alpha_max : float in (0, 1]
         The largest threshold to consider.
     restarts : int
-        Number of starts, at least 1: from all images, from all nodes, then from random subsets of the images and from
+        Number of starts, at least 1: from all nodes, from all images, then from random subsets of the images and from
         single random images in turn. More starts than images are worth something too.
     random_state : int, numpy.random.Generator or None
         Draws the starts.
@@ -311,8 +314,8 @@ def _scan_classes(
         raise ValueError(f"a group needs at least 2 images, got {n_images}; for single images use scan")
     best, bound = GroupScanResult(0.0, 0.0, np.empty(0, np.int64), np.empty(0, np.int64), 0.0), 0.0
     for rows in _classes(constraint, n_images, image_limits[0] or 1):
-        starts = _starts(n_images if rows is None else len(rows), restarts - (restarts > 1), rng)
-        score, alpha, images, nodes, class_bound = scan(rows, starts, restarts > 1)
+        starts = _starts(n_images if rows is None else len(rows), restarts - 1, rng)
+        score, alpha, images, nodes, class_bound = scan(rows, starts, True)
         bound = np.inf if class_bound is None else max(bound, class_bound)
         if score > best.score:
             best = GroupScanResult(score, alpha, images if rows is None else rows[images], nodes, bound)
@@ -337,7 +340,7 @@ def _classes(constraint: Any, n_images: int, smallest: int) -> list[np.ndarray |
 def _starts(n_images: int, n_subsets: int, rng: np.random.Generator) -> np.ndarray:
     """Draw subsets of the images: all, then random ones and single images in turn."""
     starts = np.zeros((n_subsets, n_images), dtype=bool)
-    starts[0] = True
+    starts[:1] = True
     for n in range(1, n_subsets):
         size = int(rng.integers(1, n_images + 1)) if n % 2 else 1
         starts[n, rng.choice(n_images, size, replace=False)] = True

@@ -354,57 +354,54 @@ def scan_group(
     alpha_max: float = 0.5,
     image_limits: tuple[int | None, int | None] = (None, None),
     node_limits: tuple[int | None, int | None] = (None, None),
-    first_grids: Sequence[str] = ("exact", "coarse"),
+    first_grids: Sequence[str] = ("exact", "coarse", "own"),
 ) -> Block:
     """Find a block of images and nodes that scores high, by alternating ascent from every start.
 
     A start is a pair (images, nodes), one of which is None. Each climbs once with exact steps, and once first on the
-    coarse grid and then exactly. Of equal scores the first is returned; without a score above 0 the block is empty.
+    coarse grid and then exactly; from nodes also first on the coarse grid of each step's own p-values and then exactly.
+    Of equal scores the first is returned; without a score above 0 the block is empty.
 
     >>> scan_group([[0.1, 0.9], [0.1, 0.9]], [([0, 1], None)])  # 2 log(10)
     (4.605170185988092, 0.1, [0, 1], [0])
     """
-    columns = list(zip(*p_values, strict=True))
+    lines = p_values, list(zip(*p_values, strict=True))
+    limits = image_limits, node_limits
     exact = sorted({p for row in p_values for p in row if p <= alpha_max})
     grids = {"exact": exact, "coarse": coarse_grid(p_values, alpha_max)}
 
-    def climb(
-        images: list[int] | None, nodes: list[int] | None, score: float, alpha: float, choose: str, grid: list[float]
-    ) -> Block | None:
+    def climb(score: float, alpha: float, sides: list[Sequence[int] | None], free: int, first: str) -> Block | None:
         n_settled = 0  # sides that were found to be the best for the other
         while n_settled < 2:
-            if choose == "nodes":
-                found = best_rows(columns, images or [], grid, statistic, node_limits, score)
-                counts = _allows(image_limits, len(images or []))
-            else:
-                found = best_rows(p_values, nodes or [], grid, statistic, image_limits, score)
-                counts = _allows(node_limits, len(nodes or []))
+            fixed = sides[1 - free] or []
+            own = [[line[n] for n in fixed] for line in lines[free]]
+            grid = coarse_grid(own, alpha_max) if first == "own" else grids[first]
+            found = best_rows(lines[free], fixed, grid, statistic, limits[free], score)
             if found is not None:
-                if counts:  # a start outside the limits is no block; what is chosen for it is where to go on
+                if _allows(limits[1 - free], len(fixed)):
                     score, alpha = found[:2]
-                images, nodes = (images, found[2]) if choose == "nodes" else (found[2], nodes)
+                # else the start is no side of a block; what is chosen for it is where to go on
+                sides[free] = found[2]
                 n_settled = 1
-            elif score == 0:
-                return None
-            else:
+            elif score > 0:
                 n_settled += 1
-            choose = "images" if choose == "nodes" else "nodes"
-        return score, alpha, images or [], nodes or []
+            else:
+                counts = [sum(p <= alpha_max for p in line) for line in own]
+                if sides[free] is not None or max(counts) == 0:
+                    return None
+                sides[free] = [counts.index(max(counts))]  # who has most small p-values
+            free = 1 - free
+        return score, alpha, list(sides[0] or []), list(sides[1] or [])
 
     best: Block = (0.0, 0.0, [], [])
-    for images, nodes in starts:
+    for start in starts:
         for first in first_grids:
-            block = climb(
-                None if images is None else list(images),
-                None if nodes is None else list(nodes),
-                0.0,
-                0.0,
-                "images" if images is None else "nodes",
-                grids[first],
-            )
-            if first == "coarse" and block is not None and "exact" in first_grids:
-                score, alpha, block_images, block_nodes = block
-                block = climb(block_images, block_nodes, score, alpha, "nodes", exact)
+            free = 0 if start[0] is None else 1
+            if first == "own" and free == 1:
+                continue
+            block = climb(0.0, 0.0, list(start), free, first)
+            if first != "exact" and block is not None and "exact" in first_grids:
+                block = climb(block[0], block[1], list(block[2:]), 1, "exact")
             if block is not None and block[0] > best[0]:
                 best = block
     return best

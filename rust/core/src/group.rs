@@ -6,6 +6,7 @@
 //! until nothing improves leads to a local optimum (McFowland et al. 2013; the paper, section 3.2).
 
 mod bound;
+mod counts;
 mod elements;
 mod lines;
 mod step;
@@ -17,9 +18,10 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use self::bound::upper_bound;
+use self::counts::Tally;
 use self::elements::{Elements, IMAGES, NODES};
 use self::lines::Lines;
-use self::step::{Choice, Step, Tally};
+use self::step::{Choice, Step};
 use crate::background::Background;
 use crate::pvalue::{AlphaMax, Ranking};
 use crate::rank::{Membership, one_p_value};
@@ -87,7 +89,7 @@ pub struct GroupOptions {
 pub struct Starts<'a> {
     /// Subsets of the images, one row a start: (starts, images). None may be empty.
     pub images: ArrayView2<'a, bool>,
-    /// Whether to begin from all nodes as well; this start comes second.
+    /// Whether to begin from all nodes as well; this start comes first.
     pub all_nodes: bool,
 }
 
@@ -114,6 +116,18 @@ struct Problem<'a> {
     statistic: Statistic,
     sizes: [SideLimits; 2],
     interrupt: &'a Interrupt,
+}
+
+impl Problem<'_> {
+    /// The first member of side `free` of those with the most small p-values on the fixed side; None if all have none.
+    fn most_small(&self, free: usize, fixed: &[u32]) -> Option<u32> {
+        let mut counts = vec![0_u32; self.elements.shape[free]];
+        for pair in self.elements.pairs(0, self.elements.n_levels()) {
+            counts[pair[free] as usize] += u32::from(fixed.binary_search(&pair[1 - free]).is_ok());
+        }
+        let most = *counts.iter().max()?;
+        (0..).zip(counts).find(|(_, count)| *count == most && most > 0).map(|(member, _)| member)
+    }
 }
 
 /// Scan a group of p-values that came from anywhere: (images, nodes), each in (0, 1].
@@ -172,7 +186,7 @@ fn scan_elements(
     let mut begin: Vec<_> =
         starts.images.rows().into_iter().map(|row| (IMAGES, members(row.iter().copied()))).collect();
     if starts.all_nodes {
-        begin.insert(begin.len().min(1), (NODES, members((0..n_nodes).map(|_| true))));
+        begin.insert(0, (NODES, members((0..n_nodes).map(|_| true))));
     }
     if let Some(n) = begin.iter().position(|(_, members)| members.is_empty()) {
         return Err(Error::Start(format!("start {n} is empty")));
@@ -219,19 +233,30 @@ type Question = (usize, Vec<u32>);
 struct Known {
     /// If it is small.
     tally: Option<Tally>,
-    /// The exact step and the coarse one, each with the score that it was to exceed.
-    answers: [Option<(f64, Option<Choice>)>; 2],
+    /// The step on each grid, with the score that it was to exceed.
+    answers: [Option<(f64, Option<Choice>)>; 3],
+}
+
+/// The thresholds of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Grid {
+    /// All.
+    Exact,
+    /// Every few of all.
+    Coarse,
+    /// Every few of those that the fixed side has.
+    Own,
 }
 
 impl Steps<'_> {
     /// Choose the members of side `free` for the given members of the other side, to score more than `floor`.
-    fn choose(&self, coarse: bool, free: usize, fixed: &[u32], floor: f64) -> Result<Option<Choice>, Error> {
+    fn choose(&self, grid: Grid, free: usize, fixed: &[u32], floor: f64) -> Result<Option<Choice>, Error> {
         let entry = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry((free, fixed.to_vec())).or_default())
         };
         let Known { tally: kept, answers } = &mut *entry.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = &mut answers[usize::from(coarse)];
+        let answer = &mut answers[grid as usize];
         if let Some((exceeded, choice)) = answer
             && (choice.is_some() || *exceeded <= floor)
         {
@@ -242,7 +267,11 @@ impl Steps<'_> {
             None => Tally::new(&self.problem, free, fixed)?,
         };
         let step = Step::new(&self.problem, free, fixed, &tally);
-        let choice = if coarse { step.coarse(floor) } else { step.exact(floor) }?;
+        let choice = match grid {
+            Grid::Exact => step.exact(floor),
+            Grid::Coarse => step.coarse(floor),
+            Grid::Own => step.own(floor),
+        }?;
         *kept = tally.is_small().then_some(tally);
         *answer = Some((floor, choice.clone()));
         Ok(choice)
@@ -253,26 +282,29 @@ impl Steps<'_> {
 ///
 /// Exact steps lead higher than coarse ones, step by step, but the hill they lead to may be a lower one. Hence the
 /// second ascent of every start: first on a coarse grid, then on from there exactly, so that it ends no lower than a
-/// coarse one.
-fn ascend(steps: &Steps<'_>, side: usize, members: &[u32]) -> Result<[Option<Block>; 2], Error> {
+/// coarse one. From nodes there is a third, on coarse grids that each step draws from its own p-values: that is how
+/// ART's `Scanner.fgss_for_nets` climbs from all nodes, so that no score is below what it finds from there.
+fn ascend(steps: &Steps<'_>, side: usize, members: &[u32]) -> Result<Vec<Option<Block>>, Error> {
     let mut block = Block::default();
     block.sides[side] = members.to_vec();
-    let (exact, coarse) = rayon::join(
-        || climb(steps, block.clone(), 1 - side, false),
-        || match climb(steps, block.clone(), 1 - side, true)? {
-            Some(block) => climb(steps, block, NODES, false),
-            None => Ok(None),
-        },
-    );
-    Ok([exact?, coarse?])
+    let grids = [Grid::Exact, Grid::Coarse, Grid::Own];
+    let climbs = grids[..if side == NODES { 3 } else { 2 }].par_iter().map(|grid| {
+        match climb(steps, block.clone(), 1 - side, *grid)? {
+            Some(block) if *grid != Grid::Exact => climb(steps, block, NODES, Grid::Exact),
+            found => Ok(found),
+        }
+    });
+    climbs.collect()
 }
 
 /// Choose the members of one side and the other in turn, until neither choice improves the score.
-fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, coarse: bool) -> Result<Option<Block>, Error> {
+///
+/// Where nothing scores for the start, as if most p-values are 1, go on from who has most small p-values on its side.
+fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, grid: Grid) -> Result<Option<Block>, Error> {
     let mut n_settled = 0;
     while n_settled < 2 {
         let fixed = &block.sides[1 - free];
-        match steps.choose(coarse, free, fixed, block.score)? {
+        match steps.choose(grid, free, fixed, block.score)? {
             Some(better) => {
                 if steps.problem.sizes[1 - free].allow(fixed.len()) {
                     (block.score, block.alpha) = (better.score, better.alpha);
@@ -280,8 +312,12 @@ fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, coarse: bool) -> 
                 block.sides[free] = better.members;
                 n_settled = 1;
             }
-            None if block.score == 0.0 => return Ok(None),
-            None => n_settled += 1,
+            None if block.score > 0.0 => n_settled += 1,
+            None if block.sides[free].is_empty() => match steps.problem.most_small(free, fixed) {
+                Some(member) => block.sides[free].push(member),
+                None => return Ok(None),
+            },
+            None => return Ok(None),
         }
         free = 1 - free;
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ndarray::{ArrayView2, Ix1};
+use ndarray::{ArrayView1, ArrayView2, Ix1};
 use rayon::prelude::*;
 
 use crate::background::Background;
@@ -18,14 +18,16 @@ pub(super) const IMAGES: usize = 0;
 pub(super) const NODES: usize = 1;
 
 /// Into how many ranges p-values are parted, to be sorted.
-const N_BUCKETS: u16 = u16::MAX - 1;
+const N_BUCKETS: u16 = u16::MAX;
+/// How many p-values at least a thread looks at.
+const PART: usize = 1 << 15;
 /// How much a block of levels adds to the p-values before it: one in this many.
-const GROWTH: usize = 10;
+const GROWTH: usize = 3;
 /// About how many thresholds the coarse grid has, besides `alpha_max`.
 const COARSE: usize = 50;
 
 /// An image and a node.
-type Pair = [u32; 2];
+pub(super) type Pair = [u32; 2];
 
 /// The p-values up to `alpha_max` of N images and J nodes, by level: all image-node pairs of one p-value are a level.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,27 +52,25 @@ impl Elements {
     ) -> Result<Self, Error> {
         let (n_images, n_nodes) = p_values.dim();
         let alpha_max = alpha_max.get();
-        // Into buckets first, which keep the order: there are far more pairs than p-values, and few buckets hold
-        // several. The last bucket is for p-values that are too large, because which are is hard to predict for a
-        // processor.
-        let mut buckets = vec![Bucket::default(); usize::from(N_BUCKETS) + 2];
-        let scale = f64::from(N_BUCKETS) / alpha_max;
-        let mut codes = zeros::<u16, _>(Ix1(p_values.len()))?.into_raw_vec_and_offset().0;
-        for (image, (row, codes)) in p_values.rows().into_iter().zip(codes.chunks_exact_mut(n_nodes)).enumerate() {
+        // Into buckets first, which keep the order: there are far more pairs than p-values, and few buckets hold several.
+        let small = (0..n_images)
+            .into_par_iter()
+            .with_min_len(PART.div_ceil(n_nodes))
+            .map_init(Vec::new, |found, image| {
+                interrupt.check()?;
+                small(&p_values.row(image), alpha_max, found).map_err(|(node, received)| Error::PValue {
+                    received,
+                    image,
+                    node,
+                })
+            })
+            .collect::<Vec<_>>();
+        let small = small.into_iter().collect::<Result<Vec<_>, Error>>()?; // of several errors the first
+        let mut buckets = vec![Bucket::default(); usize::from(N_BUCKETS) + 1];
+        for (row, small) in p_values.rows().into_iter().zip(&small) {
             interrupt.check()?;
-            let row = row.as_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
-            let mut is_valid = true;
-            for (p, code) in row.iter().zip(&mut *codes) {
-                is_valid &= *p > 0.0 && *p <= 1.0;
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to N_BUCKETS
-                let bucket = (p * scale).min(f64::from(N_BUCKETS)) as u16;
-                *code = if *p <= alpha_max { bucket } else { N_BUCKETS + 1 };
-            }
-            if !is_valid && let Some(node) = row.iter().position(|p| !(*p > 0.0 && *p <= 1.0)) {
-                return Err(Error::PValue { received: row[node], image, node });
-            }
-            for (p, code) in row.iter().zip(&*codes) {
-                buckets[usize::from(*code)].count(*p);
+            for (bucket, node) in small {
+                buckets[usize::from(*bucket)].count(row[*node as usize]);
             }
         }
         let mut n_pairs = 0;
@@ -78,19 +78,15 @@ impl Elements {
             bucket.end = n_pairs; // where the first of it goes, which moves this on
             n_pairs += bucket.size;
         }
-        n_pairs -= buckets[usize::from(N_BUCKETS) + 1].size;
-        let mut pairs = zeros::<Pair, _>(Ix1(n_pairs + 1))?.into_raw_vec_and_offset().0;
-        for (image, codes) in codes.chunks_exact(n_nodes).enumerate() {
+        let mut pairs = zeros::<Pair, _>(Ix1(n_pairs))?.into_raw_vec_and_offset().0;
+        for (image, small) in (0..).zip(small) {
             interrupt.check()?;
-            for (node, code) in codes.iter().enumerate() {
-                let next = &mut buckets[usize::from(*code)].end;
-                pairs[*next] = pair(image, node);
-                // Those that are too large overwrite each other.
-                *next += usize::from(*code <= N_BUCKETS);
+            for (bucket, node) in small {
+                let next = &mut buckets[usize::from(bucket)].end;
+                pairs[*next] = [image, node];
+                *next += 1;
             }
         }
-        pairs.truncate(n_pairs);
-        buckets.truncate(usize::from(N_BUCKETS) + 1);
         let (mut alphas, mut offsets) = (Vec::new(), vec![0]);
         for Bucket { size, end, value, is_mixed } in buckets.into_iter().filter(|bucket| bucket.size > 0) {
             if !is_mixed {
@@ -186,15 +182,43 @@ impl Elements {
         ends
     }
 
-    /// A fixed coarse grid: every k-th distinct p-value below `alpha_max`, about 50 of them, and `alpha_max`, each with
-    /// the number of levels up to it.
-    pub fn coarse_grid(&self) -> Vec<(f64, usize)> {
-        let n_below = self.alphas.partition_point(|alpha| *alpha < self.alpha_max);
-        let every = n_below / COARSE + 1;
-        let mut grid: Vec<_> = (0..n_below).step_by(every).map(|level| (self.alphas[level], level + 1)).collect();
+    /// A coarse grid: every k-th distinct p-value of these pairs below `alpha_max`, about 50 of them, and `alpha_max`,
+    /// each with the number of levels up to it.
+    pub fn coarse_grid(&self, among: impl Fn(&Pair) -> bool) -> Vec<(f64, usize)> {
+        let is_below = |level: &usize| self.alphas[*level] < self.alpha_max;
+        let is_among = |level: &usize| self.pairs(*level, *level + 1).iter().any(&among);
+        let levels: Vec<_> = (0..self.n_levels()).take_while(is_below).filter(is_among).collect();
+        let every = levels.len() / COARSE + 1;
+        let mut grid: Vec<_> = levels.into_iter().step_by(every).map(|n| (self.alphas[n], n + 1)).collect();
         grid.push((self.alpha_max, self.n_levels()));
         grid
     }
+}
+
+/// The p-values of an image that are at most `alpha_max`: the bucket and the node of each; else the first that is none.
+fn small(
+    row: &ArrayView1<'_, f64>,
+    alpha_max: f64,
+    found: &mut Vec<(u16, u32)>,
+) -> Result<Vec<(u16, u32)>, (usize, f64)> {
+    let row = row.as_slice().map_or_else(|| Cow::Owned(row.to_vec()), Cow::Borrowed);
+    let is_none = |p: &f64| !(*p > 0.0 && *p <= 1.0);
+    if row.iter().fold(false, |found, p| found | is_none(p))
+        && let Some(node) = row.iter().position(is_none)
+    {
+        return Err((node, row[node]));
+    }
+    found.resize(row.len() + 1, (0, 0));
+    let scale = f64::from(N_BUCKETS) / alpha_max;
+    let mut n_found = 0;
+    for (node, p) in (0..).zip(&*row) {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to N_BUCKETS
+        let bucket = (p * scale).min(f64::from(N_BUCKETS)) as u16;
+        // Which are small is hard to predict for a processor: those that are not are overwritten.
+        found[n_found] = (bucket, node);
+        n_found += usize::from(*p <= alpha_max);
+    }
+    Ok(found[..n_found].to_vec())
 }
 
 /// Some of the p-values, next to each other in order.

@@ -30,7 +30,7 @@ impl Lines {
     /// Part the pairs into blocks of levels that end at `ends`, the last of them all levels' end, and where a coarse
     /// grid needs it.
     pub fn new(elements: &Elements, mut ends: Vec<usize>, interrupt: &Interrupt) -> Result<Self, Error> {
-        let coarse_grid = elements.coarse_grid();
+        let coarse_grid = elements.coarse_grid(|_| true);
         ends.extend(coarse_grid.iter().map(|(_, end)| *end).filter(|end| *end > 0));
         ends.sort_unstable();
         ends.dedup();

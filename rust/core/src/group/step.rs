@@ -4,14 +4,13 @@
 //! members have on the fixed side (the LTSS property, Neill 2012). Members with equal counts come all or not at all:
 //! along them the statistics are convex, or fall and then rise, so that their ends suffice.
 
+use super::counts::{Counts, Order, Runs, Tally};
 use super::{Problem, SideLimits};
 use crate::Error;
 use crate::statistic::Statistic;
 
 /// Levels that are bounded together in a block that may hold something better.
 const FEW: usize = 8;
-/// Entries of a tally that may be kept.
-const KEPT: usize = 1 << 16;
 
 /// The members of the free side that score highest, and the threshold.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,11 +24,11 @@ pub(super) struct Choice {
 /// A step to take: to choose among the free side for given members of the other one.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
-    problem: &'a Problem<'a>,
-    free: usize,
+    pub problem: &'a Problem<'a>,
+    pub free: usize,
     fixed: &'a [u32],
     /// 1 for these, else 0.
-    is_fixed: Vec<u32>,
+    pub is_fixed: Vec<u32>,
     tally: &'a Tally,
 }
 
@@ -54,7 +53,7 @@ impl<'a> Step<'a> {
         for block in 0..lines.ends.len() {
             interrupt.check()?;
             let (start, end) = lines.levels(block);
-            runs.set(self.tally.row(block), self.tally.is_at_least);
+            runs.of_block(self.tally, block);
             bounds.push(self.bound(elements.alphas[start], &runs, best.score));
             if bounds[block] > best.score {
                 best.update(self.best_at(elements.alphas[end - 1], end, &runs, best.score));
@@ -73,7 +72,7 @@ impl<'a> Step<'a> {
             self.look_into(&mut counts, (start, end), &mut best, &mut runs);
             if is_within(&best) {
                 counts.take_pairs(self, best.n_levels, end);
-                at_best.clone_from(&counts.counts);
+                at_best.clone_from(&counts.each);
                 counts.add_pairs(self, best.n_levels, end);
             }
         }
@@ -88,7 +87,7 @@ impl<'a> Step<'a> {
         let mut runs = Runs::default();
         for (alpha, block) in &lines.coarse_grid {
             interrupt.check()?;
-            runs.set(self.tally.row(*block), self.tally.is_at_least);
+            runs.of_block(self.tally, *block);
             if best.update(self.best_at(*alpha, lines.ends[*block], &runs, best.score)) {
                 best_block = *block;
             }
@@ -98,11 +97,37 @@ impl<'a> Step<'a> {
         }
         let mut counts = self.no_counts();
         self.advance(&mut counts, 0, best_block + 1)?;
-        Ok(best.choice(&counts.counts))
+        Ok(best.choice(&counts.each))
+    }
+
+    /// The same over a coarse grid of the fixed side's own p-values.
+    pub fn own(&self, floor: f64) -> Result<Option<Choice>, Error> {
+        let Problem { elements, interrupt, .. } = self.problem;
+        let mut best = Best { score: floor, ..Best::default() };
+        let (mut counts, mut n_counted, mut at_best) = (self.no_counts(), 0, Vec::new());
+        let mut runs = Runs::default();
+        for (alpha, end) in elements.coarse_grid(|pair| self.is_fixed[pair[1 - self.free] as usize] == 1) {
+            interrupt.check()?;
+            counts.add_pairs(self, n_counted, end);
+            n_counted = end;
+            runs.of_counts(&counts);
+            if best.update(self.best_at(alpha, end, &runs, best.score)) {
+                at_best.clone_from(&counts.each);
+            }
+        }
+        Ok(best.choice(&at_best))
     }
 
     fn no_counts(&self) -> Counts {
-        Counts::new(self.problem.elements.shape[self.free], self.tally)
+        let (elements, n_free) = (self.problem.elements, self.problem.elements.shape[self.free]);
+        let order = if self.tally.is_at_least {
+            Order::AtLeast
+        } else if FEW * elements.pairs(0, elements.n_levels()).len() < 2 * n_free * elements.n_levels() {
+            Order::Sorted
+        } else {
+            Order::None // there would be more to keep in order than to sort
+        };
+        Counts::new(n_free, self.fixed.len(), order)
     }
 
     /// Count the levels from `start` to `end`, and score each, unless none of a few can be better.
@@ -111,14 +136,14 @@ impl<'a> Step<'a> {
         for first in (start..end).step_by(FEW) {
             let last = end.min(first + FEW);
             counts.add_pairs(self, first, last);
-            runs.set(counts.row(), self.tally.is_at_least);
+            runs.of_counts(counts);
             if last - first == 1 {
                 best.update(self.best_at(alphas[first], last, runs, best.score));
             } else if self.bound(alphas[first], runs, best.score) > best.score {
                 counts.take_pairs(self, first, last);
                 for (level, alpha) in (first..last).zip(&alphas[first..last]) {
                     counts.add_pairs(self, level, level + 1);
-                    runs.set(counts.row(), self.tally.is_at_least);
+                    runs.of_counts(counts);
                     best.update(self.best_at(*alpha, level + 1, runs, best.score));
                 }
             }
@@ -129,7 +154,7 @@ impl<'a> Step<'a> {
     fn advance(&self, counts: &mut Counts, from: usize, to: usize) -> Result<(), Error> {
         if !self.tally.is_at_least {
             if from < to {
-                counts.counts.copy_from_slice(self.tally.row(to - 1));
+                counts.set(self.tally.row(to - 1));
             }
             return Ok(());
         }
@@ -169,7 +194,7 @@ impl<'a> Step<'a> {
                 if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
                     let n_alpha = n_alpha + u64::from(*count) * (candidate - size) as u64;
                     let n = *candidate as u64 * n_fixed as u64;
-                    if at_most(statistic, alpha, n_alpha, n) < floor.max(best.score) {
+                    if is_below(floor.max(best.score), statistic, alpha, n_alpha, n) {
                         continue;
                     }
                     let score = statistic.phi(alpha, n_alpha, n);
@@ -182,56 +207,6 @@ impl<'a> Step<'a> {
             size = end;
         }
         if best.score < floor { Best::default() } else { best }
-    }
-}
-
-/// What a step is to know of each block of levels: how the free side stands at its end.
-///
-/// If the free side is the long one, how many members have at least 0, 1, ... small p-values on the fixed side, as there
-/// are fewer such numbers than members; else how many each member has.
-#[derive(Debug)]
-pub(super) struct Tally {
-    is_at_least: bool,
-    width: usize,
-    rows: Vec<u32>,
-}
-
-impl Tally {
-    /// Count for the given members of the side that is not `free`.
-    pub fn new(problem: &Problem<'_>, free: usize, fixed: &[u32]) -> Result<Self, Error> {
-        let Problem { elements, lines, interrupt, .. } = problem;
-        let n_blocks = lines.ends.len();
-        let is_at_least = free != lines.short;
-        let width = if is_at_least { fixed.len() + 2 } else { elements.shape[free] };
-        let mut tally = Tally { is_at_least, width, rows: vec![0; n_blocks * width] };
-        if is_at_least {
-            let mut counts = Counts::new(elements.shape[free], &tally);
-            for (block, row) in tally.rows.chunks_exact_mut(width).enumerate() {
-                interrupt.check()?;
-                for member in fixed {
-                    counts.add(lines.others(block, *member));
-                }
-                row.copy_from_slice(&counts.at_least);
-            }
-        } else {
-            interrupt.check()?;
-            for cell in fixed.iter().flat_map(|member| lines.cells(*member)) {
-                tally.rows[*cell as usize] += 1;
-            }
-            for n in width..tally.rows.len() {
-                tally.rows[n] += tally.rows[n - width];
-            }
-        }
-        Ok(tally)
-    }
-
-    /// Whether to keep it costs little.
-    pub fn is_small(&self) -> bool {
-        self.rows.len() <= KEPT
-    }
-
-    fn row(&self, block: usize) -> &[u32] {
-        &self.rows[block * self.width..][..self.width]
     }
 }
 
@@ -263,111 +238,39 @@ impl Best {
         let (_, least, _) = sorted.select_nth_unstable_by(self.size - 1, |a, b| b.cmp(a));
         let least = *least;
         let mut n_least = self.size - counts.iter().filter(|count| **count > least).count();
-        let members = (0..).zip(counts).filter(|(_, count)| {
-            let is_next = **count == least && n_least > 0;
+        // Who is among them is hard to predict for a processor: who is not is overwritten.
+        let (mut members, mut n_members) = (vec![0; self.size + 1], 0);
+        for (member, count) in (0..).zip(counts) {
+            members[n_members] = member;
+            let is_next = *count == least && n_least > 0;
             n_least -= usize::from(is_next);
-            **count > least || is_next
-        });
-        Some(Choice { score: self.score, alpha: self.alpha, members: members.map(|(member, _)| member).collect() })
+            n_members += usize::from(*count > least || is_next);
+        }
+        members.truncate(n_members);
+        Some(Choice { score: self.score, alpha: self.alpha, members })
     }
 }
 
-/// How many members have equal counts, by decreasing count.
-#[derive(Debug, Default)]
-struct Runs {
-    runs: Vec<(u32, u32)>,
-    sorted: Vec<u32>,
-}
-
-impl Runs {
-    /// Set them to those of the counts of members, or of how many members have at least so many.
-    #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
-    fn set(&mut self, row: &[u32], is_at_least: bool) {
-        self.runs.clear();
-        if is_at_least {
-            let differences = row.windows(2).enumerate().map(|(count, pair)| (count as u32, pair[0] - pair[1]));
-            self.runs.extend(differences.rev().filter(|(_, members)| *members > 0));
-        } else {
-            self.sorted.clear();
-            self.sorted.extend_from_slice(row);
-            self.sorted.sort_unstable_by(|a, b| b.cmp(a));
-            self.runs.extend(self.sorted.chunk_by(|a, b| a == b).map(|equal| (equal[0], equal.len() as u32)));
-        }
-    }
-}
-
-/// Counts of the free side.
-#[derive(Debug)]
-struct Counts {
-    /// How many small p-values each member has on the fixed side.
-    counts: Vec<u32>,
-    /// How many members have at least 0, 1, ... of them, if that is what a tally tells.
-    at_least: Vec<u32>,
-}
-
-impl Counts {
-    fn new(n_free: usize, tally: &Tally) -> Self {
-        let mut at_least = vec![0; if tally.is_at_least { tally.width } else { 0 }];
-        #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
-        if let Some(all) = at_least.first_mut() {
-            *all = n_free as u32;
-        }
-        Counts { counts: vec![0; n_free], at_least }
-    }
-
-    fn row(&self) -> &[u32] {
-        if self.at_least.is_empty() { &self.counts } else { &self.at_least }
-    }
-
-    /// Count these once more, where a tally tells how many have at least so many.
-    fn add(&mut self, members: &[u32]) {
-        for member in members {
-            let count = &mut self.counts[*member as usize];
-            *count += 1;
-            self.at_least[*count as usize] += 1;
-        }
-    }
-
-    /// Count levels `from` to `to`, the latter not among them.
-    fn add_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
-        // Whether a p-value is on the fixed side is hard to predict: add 0 if it is not.
-        for pair in step.problem.elements.pairs(from, to) {
-            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.counts[pair[step.free] as usize];
-            *count += is_fixed;
-            if let Some(at_least) = self.at_least.get_mut(*count as usize) {
-                *at_least += is_fixed;
-            }
-        }
-    }
-
-    /// Take them back.
-    fn take_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
-        for pair in step.problem.elements.pairs(from, to) {
-            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.counts[pair[step.free] as usize];
-            if let Some(at_least) = self.at_least.get_mut(*count as usize) {
-                *at_least -= is_fixed;
-            }
-            *count -= is_fixed;
-        }
-    }
-}
-
-/// What phi does not exceed, without logarithms: most subsets are far from the best, and this tells.
-fn at_most(statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> f64 {
+/// Whether phi is certainly below `floor`, without logarithms: most subsets are far from the best, and this tells.
+fn is_below(floor: f64, statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> bool {
     if statistic != Statistic::BerkJones {
-        return f64::INFINITY; // phi is as cheap
+        return false; // phi is as cheap
     }
     let (n_alpha, n) = (n_alpha as f64, n as f64);
+    let rounding = n * 1e-12; // what it may take, besides a share of the score
+    // Divergence is no more than the square of Higher Criticism.
+    let (excess, variance) = (n_alpha - n * alpha, n * alpha * (1.0 - alpha));
+    if excess * excess * (1.0 + 1e-9) < (floor - rounding) * variance {
+        return true;
+    }
     let (more, less) = (n_alpha / (n * alpha), (n - n_alpha) / (n * (1.0 - alpha)));
     if more <= 1.0 {
-        return 0.0;
+        return floor > 0.0;
     }
     // ln y <= (y - 1)(y + 5) / (4y + 2) for y >= 1, and ln y <= 2 (y - 1) / (y + 1) for y <= 1: Pade approximants.
     let ones = n_alpha * (more - 1.0) * (more + 5.0) / (4.0 * more + 2.0);
     let others = (n - n_alpha) * 2.0 * (less - 1.0) / (less + 1.0);
-    (ones + others) * (1.0 + 1e-9) + n * 1e-12 // what rounding may take
+    (ones + others) * (1.0 + 1e-9) + rounding < floor
 }
 
 #[cfg(test)]
@@ -454,9 +357,19 @@ mod tests {
                         prop_assert_eq!(&step.exact(0.0).expect("a step"), &expected);
                         prop_assert_eq!(&step.exact(worse).expect("a step"), &expected);
                         prop_assert_eq!(step.exact(worse / (1.0 - 1e-14)).expect("a step"), None);
-                        let alphas: Vec<f64> = elements.coarse_grid().iter().map(|(alpha, _)| *alpha).collect();
+                        let alphas: Vec<f64> = elements.coarse_grid(|_| true).iter().map(|(alpha, _)| *alpha).collect();
                         let expected = naive(&problem, &p, free, &fixed, &alphas);
                         prop_assert_eq!(step.coarse(0.0).expect("a step"), expected);
+                        let mut alphas: Vec<f64> = p.indexed_iter()
+                            .filter(|((image, node), p)| fixed[[*image, *node][1 - free]] && **p < alpha_max.get())
+                            .map(|(_, p)| *p)
+                            .collect();
+                        alphas.sort_by(f64::total_cmp);
+                        alphas.dedup();
+                        let every = alphas.len() / 50 + 1;
+                        alphas = alphas.into_iter().step_by(every).chain([alpha_max.get()]).collect();
+                        let expected = naive(&problem, &p, free, &fixed, &alphas);
+                        prop_assert_eq!(step.own(0.0).expect("a step"), expected);
                     }
                 }
             }
