@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView1, Ix2, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
-use crate::index::{Extremes, NODE_BLOCK};
+use crate::index::{Extremes, LINE, NODE_BLOCK};
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
@@ -24,8 +24,8 @@ const TILE_VALUES: usize = 1 << 25;
 const TILE_IMAGES: usize = 1024;
 /// So much more often are the values of a deep background's node worth reading than those of an image.
 const DEEP: usize = 16;
-/// So many images are ranked node by node.
-const MANY_IMAGES: usize = 16;
+/// So many images, at the least and at the most, are ranked node by node: those that touch most of a node's column.
+const MANY_IMAGES: (usize, usize) = (16, 64);
 /// So few images are not shared out among threads; the nodes are.
 const FEW_IMAGES: usize = 256;
 /// Shares of the nodes for each thread, so that none waits long for another.
@@ -151,10 +151,10 @@ impl<V: Value> Background<V> {
             return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         };
         let set = InstructionSet::chosen()?;
-        let many = rows.len() >= MANY_IMAGES;
+        let many = rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1);
         let size = if many { NODE_BLOCK } else { nodes_at_once(rows.len()) };
         let mut keys = KeyBlock::<f32>::new(if many { rows.len() } else { 0 }, NODE_BLOCK)?;
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(if many { rows.len() } else { 0 });
         for start in nodes.clone().step_by(size) {
             interrupt.check()?;
             let in_block = start..nodes.end.min(start + size);
@@ -174,6 +174,7 @@ impl<V: Value> Background<V> {
                 }
             }
         }
+        gathered.finish(ranks);
         let own = bins.membership.own_values();
         if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins().saturating_sub(1)) {
             // An image that is not in the background: the plain way knows where.

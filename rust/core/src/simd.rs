@@ -158,8 +158,9 @@ mod tests {
         if by_node {
             let mut keys = KeyBlock::<f32>::new(n_images, n_nodes).unwrap();
             keys.fill(&Values::F32(*images), &(0..n_images), &(0..n_nodes)).ok()?;
-            let (next, gathered) = (Some(*images), &mut Gathered::default());
-            run(set, RankColumns { block, keys: &keys, n_images, next, gathered, ranks: &mut ranks });
+            let (next, mut gathered) = (Some(*images), Gathered::new(n_images));
+            run(set, RankColumns { block, keys: &keys, n_images, next, gathered: &mut gathered, ranks: &mut ranks });
+            gathered.finish(&mut ranks);
         } else if !run(set, RankRows { block, values: images, ranks: &mut ranks }) {
             return None;
         }

@@ -26,31 +26,41 @@ pub(crate) struct RankColumns<'a, R> {
     pub ranks: &'a mut Ranks<R>,
 }
 
-/// The ranks of a block of nodes, gathered where they are near.
-#[derive(Default)]
+/// Ranks that wait until there are enough of an image to go to a place far away.
 pub(crate) struct Gathered<R> {
-    ranks: Vec<[R; NODE_BLOCK]>,
+    ranks: Vec<[[R; NODE_BLOCK]; 2]>,
     lengths: Vec<u32>,
 }
 
 impl<R: Rank> Gathered<R> {
-    fn clear(&mut self, n_images: usize) {
-        self.ranks.resize(n_images, [R::default(); NODE_BLOCK]);
-        self.lengths.clear();
-        self.lengths.resize(n_images, 0);
+    pub fn new(n_images: usize) -> Self {
+        Gathered { ranks: vec![[[R::default(); NODE_BLOCK]; 2]; n_images], lengths: vec![0; n_images] }
     }
 
     #[inline(always)]
     fn push(&mut self, image: usize, rank: R) {
         let length = &mut self.lengths[image];
-        self.ranks[image][*length as usize % NODE_BLOCK] = rank;
+        self.ranks[image].as_flattened_mut()[*length as usize % (2 * NODE_BLOCK)] = rank;
         *length += 1;
     }
 
+    /// After each block of nodes: make room for another.
+    #[allow(clippy::cast_possible_truncation)] // a block has few nodes
     #[inline(always)]
-    fn append_to(&self, all: &mut Ranks<R>) {
-        for (image, (ranks, length)) in self.ranks.iter().zip(&self.lengths).enumerate() {
-            all.extend(image, ranks, *length);
+    fn make_room(&mut self, all: &mut Ranks<R>) {
+        for (image, (ranks, length)) in self.ranks.iter_mut().zip(&mut self.lengths).enumerate() {
+            if *length >= NODE_BLOCK as u32 {
+                all.extend(image, &ranks[0], NODE_BLOCK as u32);
+                ranks[0] = ranks[1];
+                *length -= NODE_BLOCK as u32;
+            }
+        }
+    }
+
+    /// After the last one.
+    pub fn finish(self, all: &mut Ranks<R>) {
+        for (image, (ranks, length)) in self.ranks.iter().zip(self.lengths).enumerate() {
+            all.extend(image, &ranks[0], length);
         }
     }
 }
@@ -79,7 +89,6 @@ impl<R: Rank> RankColumns<'_, R> {
         let mut found = vec![0; n_images];
         let mut no_larger = vec![0; if block.tail == Tail::TwoSided { n_images } else { 0 }];
         let mut rows = next.iter().flat_map(|values| values.outer_iter()).filter_map(|row| row.to_slice());
-        gathered.clear(n_images);
         let n_nodes = block.n_nodes();
         select::<L>(keys.at_least(0), block.above[0], block.below[0], &mut now);
         for node in 0..n_nodes {
@@ -117,7 +126,7 @@ impl<R: Rank> RankColumns<'_, R> {
             mem::swap(&mut now, &mut then);
         }
         rows.for_each(prefetch);
-        gathered.append_to(all);
+        gathered.make_room(all);
     }
 }
 

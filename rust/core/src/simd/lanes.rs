@@ -111,11 +111,12 @@ impl Lanes for Plain {
             extreme |= u32::from(keys[lane] > above[lane] || keys[lane] < below[lane]) << lane;
         }
         extreme &= mask;
-        // Each is written, and the next one over it if it is not extreme: there is nothing to predict.
-        for (lane, key) in (0..).zip(keys) {
+        while extreme != 0 {
+            let lane = extreme.trailing_zeros();
             queries.places[queries.n] = first + lane;
-            queries.keys[queries.n] = *key;
-            queries.n += (extreme >> lane & 1) as usize;
+            queries.keys[queries.n] = keys[lane as usize % LINE];
+            queries.n += 1;
+            extreme &= extreme - 1;
         }
     }
 }
