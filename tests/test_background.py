@@ -259,14 +259,18 @@ FORK = """
 import os, sys
 import numpy as np
 from subsetscan import Background
-values = np.random.default_rng(0).normal(size=(300, 200))
+values = np.random.default_rng(0).normal(size=(400, 200))
 background = Background(values)
-expected = background.scan(values + 1).scores
+
+def scan():  # many images on all threads, and few on this one
+    return [background.scan(values[:n] + 1, ties=ties).scores for n in (400, 5) for ties in ("upper", "range")]
+
+expected = scan()
 for generation in range(2):  # a child, and a child of the child
     child = os.fork()
     if child:
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    assert np.array_equal(background.scan(values + 1).scores, expected)
+    assert all(map(np.array_equal, scan(), expected))
 print("alike", flush=True)
 os._exit(0)
 """

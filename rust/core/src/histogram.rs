@@ -62,8 +62,8 @@ impl Plan {
 impl<V: Value> Background<V> {
     /// Compute something from the rank histogram of each image, `bins.n_bins()` counts.
     ///
-    /// Where there are fewer tiles of images than threads the nodes are shared out too. Counts are integers, so that
-    /// their sum does not depend on how.
+    /// Small work stays on this thread. Other work is shared out by nodes or by images; counts are integers, so that their
+    /// sum does not depend on how.
     pub(crate) fn map_histograms<R: Send>(
         &self,
         images: &Values<'_>,
@@ -90,7 +90,6 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
-        let Plan { tiles, share } = Plan::new(images.dim().0, self.n_nodes(), self.shape().width);
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
         let used = Mutex::<Vec<Ranks<K>>>::new(Vec::new()); // memory that was never written is dear
@@ -113,6 +112,7 @@ impl<V: Value> Background<V> {
             let mut histogram = Vec::new();
             return rows.clone().map(|image| count(&mut histogram, &shares, &rows, image)).collect();
         }
+        let Plan { tiles, share } = Plan::new(images.dim().0, self.n_nodes(), self.shape().width);
         let of_tile = |rows: &Range<usize>| {
             let shares = (0..self.n_nodes().div_ceil(share))
                 .into_par_iter()

@@ -43,7 +43,7 @@ impl Shape {
         Shape { width, stride: width.next_multiple_of(LINE), levels, n_separators }
     }
 
-    /// Write the separators of a sorted column: the largest key of each line below, `above_all` beyond the last.
+    /// Write the separators of a sorted column: the largest key of each line below, one above all beyond the last.
     pub fn write_separators(&self, column: &[u32], separators: &mut [u32]) {
         separators.fill(u32::MAX); // above every key
         let mut span = LINE; // values below a separator

@@ -38,8 +38,12 @@ impl<V: Value> Background<V> {
         let (n_images, n_nodes) = images.dim();
         if options.ranking.ties == Ties::Range {
             let scan_image = |image| range::scan_image(self, images, image, options, membership, with_nodes, interrupt);
-            let found = (0..n_images).into_par_iter().map(scan_image).collect::<Result<Vec<_>, Error>>()?;
-            return Ok(Scan::of(found, with_nodes));
+            let found: Result<Vec<_>, Error> = if images.is_small() {
+                (0..n_images).map(scan_image).collect() // on this thread
+            } else {
+                (0..n_images).into_par_iter().map(scan_image).collect()
+            };
+            return Ok(Scan::of(found?, with_nodes));
         }
         let scorer = Scorer::new(bins.thresholds(), options, n_nodes, n_images);
         let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {

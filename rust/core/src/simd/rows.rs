@@ -79,15 +79,13 @@ impl<R: Rank> Kernel for RankRows<'_, R> {
 }
 
 /// How many background values are less than each key plus `more`.
-///
-/// Level by level, so that what is read for one query does not wait for another.
 #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
 #[inline(always)]
 fn count_less<L: Lanes>(queries: &Queries, block: &NodeBlock<'_>, more: u32, counts: &mut [u32; CAPACITY]) {
     let Shape { stride, n_separators, ref levels, .. } = *block.shape;
     let each = || queries.places.iter().zip(&queries.keys).take(queries.n);
     counts[..queries.n].fill(0);
-    // Level by level, the column last; each line is asked for before any of its level is waited for.
+    // Level by level, the column last: each line is asked for before any of its level is waited for.
     let levels =
         levels.iter().map(|level| (block.separators, n_separators, *level)).chain([(block.columns, stride, 0)]);
     for (lines, stride, level) in levels {

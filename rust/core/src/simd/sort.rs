@@ -26,7 +26,7 @@ impl Kernel for SortEnds<'_> {
         if !L::HAS_NETWORKS {
             return sort_ends(column, low, high);
         }
-        scratch.resize(n.max(scratch.len()) + LINE, 0);
+        scratch.resize(scratch.len().max(n + LINE), 0);
         let mut patience = 4 * n * n.ilog2().max(1) as usize; // for splits that come to nothing
         let mut parts = vec![(0, n)];
         while let Some((start, end)) = parts.pop() {
