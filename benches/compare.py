@@ -52,6 +52,7 @@ class Runner:
         say(f"{' '.join(filter(None, words))}, {n_threads} thread{'s' * (n_threads > 1)} ... ", end="")
         names = ("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         environment = os.environ | dict.fromkeys(names, str(n_threads))
+        environment["OMP_WAIT_POLICY"] = "passive"  # no rival's threads wait busily where the next one is measured
         environment.pop("SUBSETSCAN_SIMD", None)
         if simd:
             environment["SUBSETSCAN_SIMD"] = simd

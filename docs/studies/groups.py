@@ -250,7 +250,7 @@ there is (last column of the third table). It certifies small groups and strong 
 Blocks of 12 images and 30 nodes (about 180 distinct p-values up to 0.5, every fourth of them on the coarse grid),
 ascents from all images and from all nodes. An exact step is never lower than a coarse one, but an ascent of exact
 steps can end on a lower hill: "exact lower" is how often. `scan_group` therefore climbs twice from each start, and
-"both" is what it returns.
+"both" is what it returns (from all nodes also a third time, as ART does with one restart, which is not shown here).
 
 {coarse_grids}
 ## Beside ART

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
-use crate::memory::Lines;
+use crate::memory::{Lines, Reused};
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
 use crate::rank::Bins;
@@ -84,19 +84,21 @@ impl<V: Value> Background<V> {
         let values = V::wrap(values.view());
         // A block's columns stay in the cache from reading to sorting.
         let blocks = columns.par_chunks_mut(NODE_BLOCK * stride).enumerate();
-        let room = || (KeyBlock::<V>::new(n_samples, NODE_BLOCK.min(n_nodes)), Vec::new());
-        blocks.try_for_each_init(room, |(block, scratch), (n_block, kept)| {
+        let rooms = Reused::default();
+        let new_room = || Ok((KeyBlock::<V>::new(n_samples, NODE_BLOCK.min(n_nodes))?, Vec::new()));
+        blocks.try_for_each(|(n_block, kept)| {
             interrupt.check()?;
-            let block = block.as_mut().map_err(|error| error.clone())?;
+            let (mut block, mut scratch) = rooms.take().map_or_else(new_room, Ok)?;
             let first = n_block * NODE_BLOCK;
             let nodes = first..first + kept.len() / stride;
             block.fill(&values, &(0..n_samples), &nodes)?;
             for (n, kept) in kept.chunks_exact_mut(stride).enumerate() {
                 let column = block.at_least_mut(n);
-                keep_sorted::<V>(column, (low, high), scratch)?;
+                keep_sorted::<V>(column, (low, high), &mut scratch)?;
                 kept[..low.min(width)].copy_from_slice(&column[..low.min(width)]);
                 kept[width - high..width].copy_from_slice(&column[n_samples - high..]);
             }
+            rooms.give((block, scratch));
             Ok(())
         })?;
         Background::of_sorted(n_samples, n_nodes, keep, shape, columns)
@@ -344,23 +346,23 @@ impl<V: Value> BackgroundBuilder<V> {
             Error::NotANumber { count, image, node } => Error::NotANumber { count, image: start + image, node },
             other => other,
         };
-        self.columns.par_chunks_mut(NODE_BLOCK * stride).enumerate().try_for_each_init(
-            || KeyBlock::<V>::new(n_images.min(IMAGE_BLOCK), NODE_BLOCK.min(self.n_nodes)),
-            |block, (n_block, columns)| {
-                let block = block.as_mut().map_err(|error| error.clone())?;
-                let first = n_block * NODE_BLOCK;
-                let nodes = first..first + columns.len() / stride;
-                for row in (0..n_images).step_by(IMAGE_BLOCK) {
-                    interrupt.check()?;
-                    let rows = row..n_images.min(row + IMAGE_BLOCK);
-                    block.fill(&values, &rows, &nodes).map_err(fill_error)?;
-                    for (n, column) in columns.chunks_exact_mut(stride).enumerate() {
-                        column[start + rows.start..start + rows.end].copy_from_slice(block.at_least(n));
-                    }
+        let rooms = Reused::default();
+        let new_room = || KeyBlock::<V>::new(n_images.min(IMAGE_BLOCK), NODE_BLOCK.min(self.n_nodes));
+        self.columns.par_chunks_mut(NODE_BLOCK * stride).enumerate().try_for_each(|(n_block, columns)| {
+            let mut block = rooms.take().map_or_else(new_room, Ok)?;
+            let first = n_block * NODE_BLOCK;
+            let nodes = first..first + columns.len() / stride;
+            for row in (0..n_images).step_by(IMAGE_BLOCK) {
+                interrupt.check()?;
+                let rows = row..n_images.min(row + IMAGE_BLOCK);
+                block.fill(&values, &rows, &nodes).map_err(fill_error)?;
+                for (n, column) in columns.chunks_exact_mut(stride).enumerate() {
+                    column[start + rows.start..start + rows.end].copy_from_slice(block.at_least(n));
                 }
-                Ok(())
-            },
-        )?;
+            }
+            rooms.give(block);
+            Ok(())
+        })?;
         self.n_pushed = end;
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! Rank histograms: how many nodes of an image have which rank. All that a scan needs to know of the values.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use ndarray::{Array2, ArrayView1, Ix2, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::index::{Extremes, LINE, NODE_BLOCK};
-use crate::memory::zeros;
+use crate::memory::{Reused, zeros};
 use crate::pvalue::{AlphaMax, Ranking, Ties};
 use crate::rank::{Bins, Membership, one_p_value};
 use crate::ranks::{Rank, Ranks};
@@ -92,9 +91,9 @@ impl<V: Value> Background<V> {
     ) -> Result<Vec<R>, Error> {
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
-        let used = Mutex::<Vec<Ranks<K>>>::new(Vec::new()); // memory that was never written is dear
+        let used = Reused::<Ranks<K>>::default();
         let rank = |rows: &Range<usize>, nodes: Range<usize>| {
-            let mut ranks = used.lock().ok().and_then(|mut used| used.pop()).unwrap_or_default();
+            let mut ranks = used.take().unwrap_or_default();
             self.count_ranks(images, rows, nodes, bins, extremes.as_deref(), &mut ranks, interrupt)?;
             Ok(ranks)
         };
@@ -121,8 +120,8 @@ impl<V: Value> Background<V> {
             let images = rows.clone().into_par_iter();
             let found = images.map_init(Vec::new, |histogram, image| count(histogram, &shares, rows, image));
             let found = found.collect::<Result<Vec<_>, Error>>()?;
-            if let Ok(mut used) = used.lock() {
-                used.extend(shares);
+            for ranks in shares {
+                used.give(ranks);
             }
             Ok(found)
         };

@@ -1,6 +1,7 @@
 //! Large arrays, or an error where there is no room for them: a failed allocation would end the process.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Mutex;
 
 use ndarray::{Array, Dimension, Ix2};
 
@@ -47,6 +48,27 @@ impl<T: Copy + Default> Lines<T> {
         let start = first_line(&self.values); // shrinking may have moved them
         self.values.copy_within(self.start..self.start + n, start);
         (self.start, self.end) = (start, start + n);
+    }
+}
+
+/// What tasks work with, handed from one to the next: memory that was never written is dear.
+pub(crate) struct Reused<T>(Mutex<Vec<T>>);
+
+impl<T> Default for Reused<T> {
+    fn default() -> Self {
+        Reused(Mutex::default())
+    }
+}
+
+impl<T> Reused<T> {
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().ok().and_then(|mut used| used.pop())
+    }
+
+    pub fn give(&self, back: T) {
+        if let Ok(mut used) = self.0.lock() {
+            used.push(back);
+        }
     }
 }
 
