@@ -19,6 +19,7 @@ from .evaluation import Evaluation, area, auroc
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 __all__ = [
     "Example",
@@ -32,6 +33,7 @@ __all__ = [
     "draw_roc",
     "explanation",
     "legend_above",
+    "legend_handles",
     "new_figure",
     "proportions",
     "roc",
@@ -86,12 +88,12 @@ def densities(
     first : str
         The set that the others are told from: the area under the ROC curve of each is in the panel's title.
     captions : mapping of str to str, optional
-        For each title what is to be said of the panel, on a line between the title and the areas.
+        For each title what else is to be said of the panel, on a line beneath the areas.
     """
     n_columns = min(len(panels), n_columns)
     n_rows = -(-len(panels) // n_columns)
-    width, lines = max(3.2 * n_columns, 4.0), 2.3 if captions is None else 2.5
-    figure = new_figure(width, lines * n_rows + 0.5)
+    height = 2.3 if captions is None else 2.5
+    figure = new_figure(max(3.2 * n_columns, 4.0), height * n_rows + 0.5)
     axes = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
     colours = colours_of((kind for sets in panels.values() for kind in sets), first)
     for panel, (title, sets) in zip(axes, panels.items(), strict=False):
@@ -102,7 +104,7 @@ def densities(
             if kind != first and first in sets and len(values) and len(sets[first])
         ]
         caption = [] if captions is None else [captions.get(title, "")]
-        panel.set_title("\n".join([title, *caption, f"AUROC {', '.join(areas)}" if areas else ""]), fontsize=9)
+        panel.set_title("\n".join([title, f"AUROC {', '.join(areas)}" if areas else "", *caption]), fontsize=9)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
     legend_above(figure, colours)
@@ -135,10 +137,12 @@ def draw_densities(panel: Axes, sets: Mapping[str, np.ndarray], colours: Mapping
     panel.set_yticks([])
     if not drawn:
         return
-    edges = _edges(np.concatenate(list(drawn.values())))
+    fewest = min(len(values) for values in drawn.values())
+    edges = _edges(np.concatenate(list(drawn.values())), int(np.clip(2 * fewest**0.5, 15, 40)))
+    shades = _shades(colours)
     for kind, values in drawn.items():
         density, _ = np.histogram(values, edges, density=True)
-        panel.stairs(density, edges, fill=True, alpha=0.25, color=colours[kind])
+        panel.stairs(density, edges, fill=True, alpha=shades[kind], color=colours[kind])
         panel.stairs(density, edges, color=colours[kind], label=display_name(kind))
     panel.set_ylim(bottom=0)
 
@@ -162,13 +166,23 @@ def draw_roc(
 
 
 def legend_above(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Put a legend of sets, a patch of colour for each, over the panels."""
-    patches = import_extra("matplotlib.patches", "plots")
-    handles = [
-        patches.Patch(facecolor=(colour, 0.25), edgecolor=colour, label=display_name(kind))
+    """Put a legend of sets over the panels."""
+    handles = legend_handles(colours)
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=9, handlelength=1.5)
+
+
+def legend_handles(colours: Mapping[str, str]) -> list[Patch]:
+    """Make what stands for each set in a legend: a patch that looks as its density."""
+    patch, shades = import_extra("matplotlib.patches", "plots").Patch, _shades(colours)
+    return [
+        patch(facecolor=(colour, shades[kind]), edgecolor=colour, label=display_name(kind))
         for kind, colour in colours.items()
     ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=9, handlelength=1.5)
+
+
+def _shades(colours: Mapping[str, str]) -> dict[str, float]:
+    """Say how opaque each set's area is: two can be seen through each other, of more only the first is filled well."""
+    return {kind: 0.25 if n == 0 or len(colours) <= 2 else 0.05 for n, kind in enumerate(colours)}
 
 
 def colours_of(kinds: Iterable[str], first: str = "clean") -> dict[str, str]:
@@ -327,7 +341,7 @@ def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
     return mosaic
 
 
-def _edges(values: np.ndarray, most: int = 40) -> np.ndarray:
+def _edges(values: np.ndarray, most: int) -> np.ndarray:
     """Divide the range of values into bins; those of whole numbers hold as many numbers each."""
     low, high = span(values)
     if high - low >= 10 and np.array_equal(values, np.rint(values)):
