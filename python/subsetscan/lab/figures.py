@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,36 @@ from ..explanation import Explanation, SpaceExplanation
 from .evaluation import Evaluation, area, auroc
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-__all__ = ["Example", "anomalous_nodes", "counted_shares", "distributions", "explanation", "proportions", "roc", "save"]
+__all__ = [
+    "Example",
+    "anomalous_nodes",
+    "colours_of",
+    "counted_shares",
+    "densities",
+    "display_name",
+    "distributions",
+    "draw_densities",
+    "draw_roc",
+    "explanation",
+    "legend_above",
+    "legend_handles",
+    "new_figure",
+    "proportions",
+    "roc",
+    "save",
+    "span",
+]
 
 _MOST_CHANNELS = 12
 
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart; the first is for clean images.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_NAMES = {"fgsm": "FGSM", "bim": "BIM", "deepfool": "DeepFool"}
 
 
 def save(figure: Figure, path: Path | str) -> None:
@@ -35,30 +57,59 @@ def save(figure: Figure, path: Path | str) -> None:
 
 def distributions(evaluation: Evaluation, *, clean: str = "clean") -> Figure:
     """Draw the scores of every set in every space, a panel for each space."""
-    spaces = list(evaluation.n_nodes)
-    n_columns = min(len(spaces), 4)
-    n_rows = -(-len(spaces) // n_columns)
-    figure = _new(3.2 * n_columns, 2.3 * n_rows + 0.5)
-    panels = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
-    for panel, space in zip(panels, spaces, strict=False):
-        scores = {kind: scans[space].scores for kind, scans in evaluation.scans.items()}
-        edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=40)
-        for (kind, values), colour in zip(scores.items(), _COLOURS, strict=False):
-            panel.hist(values, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
-            panel.hist(values, edges, density=True, histtype="step", color=colour, label=_name(kind))
-        quality = [
-            f"{_name(kind)} {area(scores[clean], values):.2f}"
-            for kind, values in scores.items()
-            if kind != clean and clean in scores and len(values) and len(scores[clean])
+    return densities(
+        {
+            space: {kind: scans[space].scores for kind, scans in evaluation.scans.items()}
+            for space in evaluation.n_nodes
+        },
+        first=clean,
+    )
+
+
+def densities(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    n_columns: int = 4,
+    xlabel: str = "scan score",
+    first: str = "clean",
+    captions: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw densities of sets of scores, a panel for each title (the paper, figures 1, 3b, 4b and 6a).
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to ndarray of shape (n,)
+        For each title, a layer's name for instance, the scores of every set. A set has the same colour in all panels;
+        one without scores is not drawn.
+    n_columns : int
+        How many panels are side by side, at most.
+    xlabel : str
+        What is drawn.
+    first : str
+        The set that the others are told from: the area under the ROC curve of each is in the panel's title.
+    captions : mapping of str to str, optional
+        For each title what else is to be said of the panel, on a line beneath the areas.
+    """
+    n_columns = min(len(panels), n_columns)
+    n_rows = -(-len(panels) // n_columns)
+    height = 2.3 if captions is None else 2.5
+    figure = new_figure(max(3.2 * n_columns, 4.0), height * n_rows + 0.5)
+    axes = np.ravel(figure.subplots(n_rows, n_columns, squeeze=False))
+    colours = colours_of((kind for sets in panels.values() for kind in sets), first)
+    for panel, (title, sets) in zip(axes, panels.items(), strict=False):
+        draw_densities(panel, sets, colours)
+        areas = [
+            f"{display_name(kind)} {area(sets[first], values):.2f}"
+            for kind, values in sets.items()
+            if kind != first and first in sets and len(values) and len(sets[first])
         ]
-        panel.set_title(f"{space}\n" + (f"AUROC {', '.join(quality)}" if quality else ""), fontsize=9)
-        panel.tick_params(labelsize=7)
-        panel.set_yticks([])
-    for panel in panels[len(spaces) :]:
+        caption = [] if captions is None else [captions.get(title, "")]
+        panel.set_title("\n".join([title, f"AUROC {', '.join(areas)}" if areas else "", *caption]), fontsize=9)
+    for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(evaluation.scans))
-    figure.supxlabel("scan score")
-    figure.supylabel("density")
+    legend_above(figure, colours)
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel("density", fontsize=10)
     return figure
 
 
@@ -70,21 +121,74 @@ def roc(curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Fi
     curves : mapping of str to mapping of str to pair of ndarray
         For each attack and detector the scores of clean and of attacked images.
     """
-    figure = _new(5 * len(curves), 5.3)
+    figure = new_figure(5 * len(curves), 5.3)
     for panel, (attack, detectors) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
     ):
-        for (detector, (clean, attacked)), colour in zip(detectors.items(), _COLOURS, strict=False):
-            truth = np.repeat([0, 1], [len(clean), len(attacked)])
-            false_positives, true_positives, _ = roc_curve(truth, np.concatenate([clean, attacked]))
-            panel.plot(
-                false_positives, true_positives, color=colour, label=f"{detector}: {auroc(clean, attacked)}"
-            )  # fmt: skip
-        panel.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
-        panel.set(title=_name(attack), xlabel="false positive rate", ylabel="true positive rate")
-        panel.set_box_aspect(1)
-        panel.legend(loc="lower right", fontsize=8, title="AUROC [95 % interval]", title_fontsize=8)
+        draw_roc(panel, detectors, colours_of(detectors))
+        panel.set_title(display_name(attack))
     return figure
+
+
+def draw_densities(panel: Axes, sets: Mapping[str, np.ndarray], colours: Mapping[str, str]) -> None:
+    """Draw the density of each set over common bins; sets without values are left out."""
+    drawn = {kind: np.asarray(values, dtype=np.float64) for kind, values in sets.items() if len(values)}
+    panel.tick_params(labelsize=7)
+    panel.set_yticks([])
+    if not drawn:
+        return
+    fewest = min(len(values) for values in drawn.values())
+    edges = _edges(np.concatenate(list(drawn.values())), int(np.clip(2 * fewest**0.5, 15, 40)))
+    shades = _shades(colours)
+    for kind, values in drawn.items():
+        density, _ = np.histogram(values, edges, density=True)
+        panel.stairs(density, edges, fill=True, alpha=shades[kind], color=colours[kind])
+        panel.stairs(density, edges, color=colours[kind], label=display_name(kind))
+    panel.set_ylim(bottom=0)
+
+
+def draw_roc(
+    panel: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], colours: Mapping[str, str], fontsize: float = 8
+) -> None:
+    """Draw a ROC curve for each pair of clean and anomalous scores, and the area under it in the legend."""
+    for name, (clean, anomalous) in curves.items():
+        if not len(clean) or not len(anomalous):
+            panel.plot([], [], color=colours[name], label=f"{display_name(name)}: no scores")
+            continue
+        truth = np.repeat([0, 1], [len(clean), len(anomalous)])
+        false_positives, true_positives, _ = roc_curve(truth, np.concatenate([clean, anomalous]))
+        label = f"{display_name(name)}: {auroc(clean, anomalous)}"
+        panel.plot(false_positives, true_positives, color=colours[name], label=label)
+    panel.plot([0, 1], [0, 1], color="0.7", linestyle=":", linewidth=1)
+    panel.set(xlabel="false positive rate", ylabel="true positive rate")
+    panel.set_box_aspect(1)
+    panel.legend(loc="lower right", fontsize=fontsize, title="AUROC [95 % interval]", title_fontsize=fontsize)
+
+
+def legend_above(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Put a legend of sets over the panels."""
+    handles = legend_handles(colours)
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=9, handlelength=1.5)
+
+
+def legend_handles(colours: Mapping[str, str]) -> list[Patch]:
+    """Make what stands for each set in a legend: a patch that looks as its density."""
+    patch, shades = import_extra("matplotlib.patches", "plots").Patch, _shades(colours)
+    return [
+        patch(facecolor=(colour, shades[kind]), edgecolor=colour, label=display_name(kind))
+        for kind, colour in colours.items()
+    ]
+
+
+def _shades(colours: Mapping[str, str]) -> dict[str, float]:
+    """Say how opaque each set's area is: two can be seen through each other, of more only the first is filled well."""
+    return {kind: 0.25 if n == 0 or len(colours) <= 2 else 0.05 for n, kind in enumerate(colours)}
+
+
+def colours_of(kinds: Iterable[str], first: str = "clean") -> dict[str, str]:
+    """Give every kind a colour in the order in which they come, except that `first` comes first if it is there."""
+    ordered = sorted(dict.fromkeys(kinds), key=lambda kind: kind != first)
+    return dict(zip(ordered, cycle(_COLOURS), strict=False))
 
 
 def proportions(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[np.ndarray]]]]) -> Figure:
@@ -96,13 +200,13 @@ def proportions(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequenc
         For each panel and kind of image the shares in percent, and the scores of groups with such a share.
     """
     n_columns = min(len(panels), 2)
-    figure = _new(4.5 * n_columns, 3.2 * -(-len(panels) // n_columns))
+    figure = new_figure(4.5 * n_columns, 3.2 * -(-len(panels) // n_columns))
     axes = figure.subplots(-(-len(panels) // n_columns), n_columns, squeeze=False).ravel()
     for panel, (title, curves) in zip(axes, panels.items(), strict=False):
         for (kind, (shares, scores)), colour in zip(curves.items(), _COLOURS, strict=False):
             low, median, high = np.transpose([np.quantile(group, (0.05, 0.5, 0.95)) for group in scores])
             panel.fill_between(shares, low, high, color=colour, alpha=0.15, linewidth=0)
-            panel.plot(shares, median, color=colour, marker="o", markersize=3, label=_name(kind))
+            panel.plot(shares, median, color=colour, marker="o", markersize=3, label=display_name(kind))
         panel.set(title=title, xlabel="anomalous images (%)", ylabel="group score")
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
@@ -129,7 +233,7 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
         The examples of each set; the sets have the same number.
     """
     n_examples = max(len(examples) for examples in rows.values())
-    figure = _new(1.75 * n_examples, 3.9 * len(rows))
+    figure = new_figure(1.75 * n_examples, 3.9 * len(rows))
     panels = figure.subplots(2 * len(rows), n_examples, squeeze=False)
     brightest = max(float(example.error.max()) for examples in rows.values() for example in examples)
     for n, (kind, examples) in enumerate(rows.items()):
@@ -141,7 +245,7 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
             red = np.zeros((*example.nodes.shape, 4))
             red[example.nodes] = (0.8, 0.0, 0.1, 0.7)
             map_.imshow(red)
-        above[0].set_ylabel(_name(kind), fontsize=9)
+        above[0].set_ylabel(display_name(kind), fontsize=9)
         below[0].set_ylabel("error (blue) and\nanomalous nodes (red)", fontsize=9)
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
@@ -170,7 +274,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure:
     if not names:
         raise ValueError("none of the spaces has positions to be drawn")
     picture = np.squeeze(np.asarray(image, dtype=np.float64))
-    figure = _new(8.5, 2.5 * len(names))
+    figure = new_figure(8.5, 2.5 * len(names))
     rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
     for (over, where, channels), name in zip(rows, names, strict=True):
         space = told.spaces[name]
@@ -209,7 +313,7 @@ def counted_shares(alphas: np.ndarray, curves: Mapping[str, Mapping[str, Sequenc
     curves : mapping of str to mapping of str to sequence of n floats
         For each tail and treatment of ties.
     """
-    figure = _new(5 * len(curves), 4.6)
+    figure = new_figure(5 * len(curves), 4.6)
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for panel, (tail, lines) in zip(panels, curves.items(), strict=True):
         panel.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="alpha")
@@ -237,10 +341,30 @@ def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
     return mosaic
 
 
-def _new(width: float, height: float) -> Figure:
+def _edges(values: np.ndarray, most: int) -> np.ndarray:
+    """Divide the range of values into bins; those of whole numbers hold as many numbers each."""
+    low, high = span(values)
+    if high - low >= 10 and np.array_equal(values, np.rint(values)):
+        width = -(-int(high - low + 1) // most)
+        return low - 0.5 + width * np.arange(-(-int(high - low + 1) // width) + 1)
+    return np.linspace(low, high, most + 1)
+
+
+def span(values: np.ndarray) -> tuple[float, float]:
+    """Find the range of values, made wide enough to be divided where only rounding tells them apart."""
+    low, high = float(values.min()), float(values.max())
+    if high - low > 1e-9 * max(abs(low), abs(high)):
+        return low, high
+    margin = max(0.5, 1e-6 * abs(low))
+    return low - margin, high + margin
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make an empty figure, its size in inches; nothing of it is global."""
     figure: Figure = import_extra("matplotlib.figure", "plots").Figure((width, height), layout="constrained")
     return figure
 
 
-def _name(kind: str) -> str:
-    return kind.upper() if kind in ("fgsm", "bim") else kind
+def display_name(kind: str) -> str:
+    """Write the name of a set as papers do."""
+    return _NAMES.get(kind, kind)
