@@ -3,6 +3,16 @@
 from .base import Pixels, Space, join
 from .filters import Laplacian
 from .keras import KerasLayers, NetworkSpace
+from .margin import ClassifierMargin
 from .reconstruction import ReconstructionError
 
-__all__ = ["KerasLayers", "Laplacian", "NetworkSpace", "Pixels", "ReconstructionError", "Space", "join"]
+__all__ = [
+    "ClassifierMargin",
+    "KerasLayers",
+    "Laplacian",
+    "NetworkSpace",
+    "Pixels",
+    "ReconstructionError",
+    "Space",
+    "join",
+]
