@@ -4,15 +4,17 @@ import csv
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.spaces import KerasLayers, ReconstructionError
+from subsetscan.spaces.reconstruction import METRICS
 
 pytest.importorskip("typer")
-from subsetscan.cli import main
+from subsetscan.cli import Error, main
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +70,11 @@ def test_help(run):
     assert all(command in help_ for command in ("demo", "scan", "fit", "score", "train"))
     for option in ("--model", "--background", "--input", "--clean", "--layers", "--calibration", "--out", "--seed"):
         assert option in run("scan", "--help").out
+
+
+def test_every_reconstruction_error_can_be_asked_for():
+    choices, _ = get_args(get_args(Error)[0])  # beside None
+    assert get_args(choices) == tuple(METRICS)
 
 
 def test_scan(scan, folder, tmp_path, autoencoder):

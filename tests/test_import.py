@@ -18,7 +18,7 @@ import subsetscan
 from subsetscan import Background, ModelScanner, SubsetScanDetector, reference, scan
 from subsetscan.background import BackgroundBuilder
 from subsetscan.calibration import conformal_p_values
-from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
+from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, ReconstructionError
 import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.demo, subsetscan.lab.training
 
 try:

@@ -127,7 +127,7 @@ def test_images_that_do_not_fit(autoencoder, images):
         space.transform(holed)
 
 
-@pytest.mark.parametrize("metric", ["absolute", "squared", "binary-crossentropy"])
+@pytest.mark.parametrize("metric", ["absolute", "squared", "binary-crossentropy", "signed"])
 def test_reconstruction_error(autoencoder, images, metric):
     space = ReconstructionError(autoencoder, metric)
     assert space.node_shapes == {"reconstruction_error": (8, 8, 1)}
@@ -135,6 +135,9 @@ def test_reconstruction_error(autoencoder, images, metric):
     reconstructions = np.asarray(autoencoder(images))
     if metric == "binary-crossentropy":  # per pixel: Keras averages over the last axis, which is one channel
         expected = np.asarray(keras.losses.binary_crossentropy(images, reconstructions))
+    elif metric == "signed":
+        expected = images - reconstructions
+        assert expected.min() < 0 < expected.max()
     else:
         expected = np.abs(images - reconstructions) ** (2 if metric == "squared" else 1)
     assert np.allclose(values, expected.reshape(90, -1), rtol=1e-4, atol=1e-6)

@@ -38,8 +38,10 @@ Layers = Annotated[
     str | None, typer.Option(help='"all", or names of layers, comma-separated. All, if no error is asked for.')
 ]
 Error = Annotated[
-    Literal["absolute", "squared", "binary-crossentropy"] | None,
-    typer.Option(help="Scan the reconstruction error of an autoencoder, pixel by pixel."),
+    Literal["absolute", "squared", "binary-crossentropy", "signed"] | None,
+    typer.Option(
+        help="Scan the reconstruction error of an autoencoder, pixel by pixel (signed: image minus reconstruction)."
+    ),
 ]
 Statistic = Annotated[
     Literal["berk-jones", "higher-criticism", "kolmogorov-smirnov"], typer.Option(help="What a subset is scored by.")

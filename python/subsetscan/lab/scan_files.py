@@ -53,7 +53,7 @@ def scan(
         Folder for ``scores.csv``, ``summary.json`` and ``scores.png``.
     layers : str, optional
         "all" or comma-separated names; all layers if neither this nor an error is asked for.
-    reconstruction_error : {"absolute", "squared", "binary-crossentropy"}, optional
+    reconstruction_error : {"absolute", "squared", "binary-crossentropy", "signed"}, optional
     detector : SubsetScanDetector
         How to scan and to calibrate.
     combine : {"min", "fisher", "cauchy"}, optional

@@ -1,7 +1,18 @@
 """Spaces: what an image is turned into before it is scanned, one row of node values for each image."""
 
 from .base import Pixels, Space, join
+from .filters import Laplacian
 from .keras import KerasLayers, NetworkSpace
+from .margin import ClassifierMargin
 from .reconstruction import ReconstructionError
 
-__all__ = ["KerasLayers", "NetworkSpace", "Pixels", "ReconstructionError", "Space", "join"]
+__all__ = [
+    "ClassifierMargin",
+    "KerasLayers",
+    "Laplacian",
+    "NetworkSpace",
+    "Pixels",
+    "ReconstructionError",
+    "Space",
+    "join",
+]

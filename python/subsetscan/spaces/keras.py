@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KerasLayers", "NetworkSpace"]
 
+_SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
+
 
 class NetworkSpace(Space):
     """A space that reads tensors of one Keras network; spaces over the same network share their forward passes.
@@ -171,6 +173,75 @@ def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
     if None in shape:
         raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
     return shape
+
+
+def logit_tensor(model: keras.Model) -> keras.KerasTensor:
+    """Find a classifier's logits, so that ``keras.Model(model.inputs, logit_tensor(model))`` maps images to them.
+
+    Parameters
+    ----------
+    model : keras.Model
+        One that `check_graph` accepts. It stays as it is: what is read shares its layers and weights.
+
+    Returns
+    -------
+    KerasTensor of shape (None, K)
+        What the softmax that the model ends in is given; the model's output if it ends in none.
+
+    Raises
+    ------
+    ValueError
+        If there is not one output of shape (None, K) with K >= 2, or the softmax cannot be left out.
+    """
+    shapes = [tuple(output.shape) for output in model.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or (shapes[0][1] or 0) < 2:
+        received = ", ".join(str(shape) for shape in shapes)
+        raise ValueError(
+            f"{model.name} is no classifier: expected one output of shape (None, K) with K >= 2 classes, got {received}"
+        )
+    return _before_softmax(model.outputs[0])
+
+
+def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    import keras
+
+    layer, call, position = tensor._keras_history
+    arguments = layer._inbound_nodes[call].arguments
+    # In a graph names must differ, and the user's layers may have names that Keras would choose for new ones.
+    name = f"{layer.name}_before_softmax_{keras.backend.get_uid('before_softmax')}"
+    if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):  # a model within the model, with a graph
+        inner = layer.outputs[position]
+        before = _before_softmax(inner)
+        return tensor if before is inner else keras.Model(layer.inputs, before, name=name)(*arguments.args)
+    function = getattr(layer, "activation", layer)  # a softmax may be a layer or an operation of its own
+    if getattr(function, "__name__", type(function).__name__) not in _SOFTMAXES:
+        return tensor
+    if function is layer or isinstance(layer, keras.layers.Activation):
+        if len(arguments.keras_tensors) == 1:  # no mask
+            return arguments.keras_tensors[0]
+    elif type(layer) is keras.layers.Dense and layer.quantization_mode is None:
+        return _linear_part(layer, name)(arguments.keras_tensors[0])
+    raise ValueError(
+        f"the softmax of {layer.name} ({type(layer).__name__}) cannot be left out: expected a Dense, Activation or "
+        "Softmax layer, neither quantized nor masked; give the classifier without its softmax instead"
+    )
+
+
+def _linear_part(dense: keras.layers.Dense, name: str) -> keras.layers.Layer:
+    """Make a layer that does what a dense one does before its activation, with the same weights."""
+    import keras
+
+    class LinearPart(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name=name, dtype=dense.dtype_policy)
+            self.dense = dense
+            self.supports_masking = True
+
+        def call(self, x: Any) -> Any:
+            x = keras.ops.matmul(x, self.dense.kernel)
+            return x if self.dense.bias is None else keras.ops.add(x, self.dense.bias)
+
+    return LinearPart()
 
 
 def _find_layers(model: keras.Model, wanted: str | Sequence[str | int]) -> list[keras.layers.Layer]:

@@ -31,7 +31,11 @@ def _binary_crossentropy(images: np.ndarray, reconstructions: np.ndarray) -> np.
     return -(images * np.log(p) + (1 - images) * np.log(1 - p))
 
 
-METRICS = {"absolute": _absolute, "squared": _squared, "binary-crossentropy": _binary_crossentropy}
+def _signed(images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
+    return images - reconstructions
+
+
+METRICS = {"absolute": _absolute, "squared": _squared, "binary-crossentropy": _binary_crossentropy, "signed": _signed}
 
 
 class ReconstructionError(NetworkSpace):
@@ -41,8 +45,10 @@ class ReconstructionError(NetworkSpace):
     ----------
     model : keras.Model
         An autoencoder: its output has the shape of its input.
-    metric : {"absolute", "squared", "binary-crossentropy"}, default "absolute"
+    metric : {"absolute", "squared", "binary-crossentropy", "signed"}, default "absolute"
         The paper's error is the binary cross-entropy; the absolute error tells attacked images from clean ones better.
+        The signed error is the image minus its reconstruction, positive where the image is brighter. The tail then
+        matters: the upper one sees pixels that are too bright, the lower one pixels that are too dark.
     name : str, default "reconstruction_error"
         Its name in results. Spaces that are scanned together need different ones.
 
