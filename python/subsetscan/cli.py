@@ -1,8 +1,7 @@
-"""The command line: `subsetscan demo`, `scan`, `fit`, `score`, `explain`, `train`. It parses; others do the work."""
+"""The command line: it parses; others do the work."""
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._extras import import_extra
 from .detector import SubsetScanDetector
+from .lab.networks import start_keras
 
 __all__ = ["app", "main"]
 
@@ -62,6 +61,7 @@ Calibration = Annotated[
     Literal["holdout", "leave-one-out", "none"],
     typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
 ]
+Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
 
 
@@ -81,7 +81,7 @@ def demo(
     """
     from .lab import demo as demonstration
 
-    _start_keras()
+    start_keras()
     demonstration.run(
         out,
         seed=seed,
@@ -120,7 +120,7 @@ def scan(
     """
     from .lab import scan_files
 
-    _start_keras()
+    start_keras()
     scan_files.scan(
         model=model,
         background=background,
@@ -157,7 +157,7 @@ def fit(
     """Fit on a background, and keep the detectors for `score`."""
     from .lab import scan_files
 
-    _start_keras()
+    start_keras()
     scan_files.fit(
         model=model,
         background=background,
@@ -185,7 +185,7 @@ def score(
     """Scan images with detectors that `fit` kept; writes what `scan` writes."""
     from .lab import scan_files
 
-    _start_keras()
+    start_keras()
     scan_files.score(
         model=model,
         fitted=fitted,
@@ -213,7 +213,7 @@ def explain(
     """
     from .lab import scan_files
 
-    _start_keras()
+    start_keras()
     scan_files.explain(model=model, fitted=fitted, images=input, index=index, out=out, say=typer.echo)
 
 
@@ -227,6 +227,11 @@ def train(
         int | None, typer.Option(min=1, help="By default 100 for the autoencoder, 25 for the classifier.")
     ] = None,
     seed: Seed = 0,
+    poisoned: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Share of an autoencoder's training images to replace by attacked ones."),
+    ] = 0.0,
+    classifier: Annotated[Path | None, typer.Option(help="Whom those attacks aim at: a Keras model file.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train one of the networks of the experiments.
@@ -235,10 +240,103 @@ def train(
     """
     from .lab.training import train as train_network
 
-    _start_keras()
-    summary = train_network(network, dataset, out, data=data, epochs=epochs, seed=seed, verbose=0 if quiet else 2)
+    start_keras()
+    summary = train_network(
+        network,
+        dataset,
+        out,
+        data=data,
+        epochs=epochs,
+        seed=seed,
+        poisoned=poisoned,
+        classifier=classifier,
+        verbose=0 if quiet else 2,
+    )
     for name, value in summary.items():
         typer.echo(f"{name}: {value}")
+
+
+@app.command()
+def attack(
+    model: Annotated[Path, typer.Option(help="Keras model file: from images to class probabilities.")],
+    input: Annotated[Path, typer.Option(help="Images in [0, 1], .npy of shape (n, H, W, C).")],  # noqa: A002
+    labels: Annotated[Path, typer.Option(help="Their true labels, .npy of shape (n,).")],
+    out: Out,
+    attack: Annotated[Literal["fgsm", "bim", "deepfool"], typer.Option(help="Which attack.")] = "fgsm",
+    eps: Annotated[
+        float | None, typer.Option(help="How far a pixel may move, 0.01 by default; DeepFool's overshoot, 1e-6.")
+    ] = None,
+    protocol: Annotated[
+        Literal["valid", "paper"],
+        typer.Option(help="valid: clipped to [0, 1], only what is classified correctly; paper: neither."),
+    ] = "valid",
+    masked: Annotated[bool, typer.Option(help="Leave pixels alone that are zero.")] = False,
+    processes: Processes = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Attack a classifier's images, and keep the successes.
+
+    Writes images.npy, sources.npy (the row of each one's source), labels.npy, predictions.npy and summary.json.
+    Chunks are kept as they finish: the same command continues where it was stopped.
+    """
+    from .lab import attack_files
+
+    start_keras()
+    attack_files.attack(
+        model=model,
+        images=input,
+        labels=labels,
+        name=attack,
+        eps=eps,
+        protocol=protocol,
+        masked=masked,
+        out=out,
+        n_processes=processes,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def reproduce(
+    out: Out,
+    dataset: Annotated[
+        str, typer.Option(help="fashion-mnist, mnist, or both, comma-separated.")
+    ] = "fashion-mnist,mnist",
+    images: Annotated[
+        str, typer.Option(help="paper (unclipped, as the paper's), valid (clipped), or both, comma-separated.")
+    ] = "paper,valid",
+    networks: Annotated[Path, typer.Option(help="Folder with trained networks; what it lacks is trained.")] = Path(
+        "networks"
+    ),
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder for what is kept between runs; OUT/kept by default.", file_okay=False)
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with a folder of IDX files for each dataset.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")] = False,
+    processes: Processes = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Make every table and figure of the paper, and answer the questions that it did not ask.
+
+    Writes results.md, and in results/ the figures and every number as CSV and JSON. Each stage is kept as it finishes:
+    the same command continues where it was stopped.
+    """
+    from .lab.reproduction.run import reproduce as run
+
+    start_keras()
+    run(
+        out,
+        dataset=dataset.split(","),
+        images=images.split(","),
+        networks=networks,
+        kept=kept,
+        data=data,
+        quick=quick,
+        n_processes=processes,
+        progress=not quiet,
+        say=typer.echo,
+    )
 
 
 def _detector(
@@ -253,20 +351,6 @@ def _detector(
         calibration=None if calibration == "none" else calibration,
         random_state=seed,
     )
-
-
-def _start_keras() -> None:
-    """Import Keras and start its backend, which greets with notes on the machine that are not ours to show."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        import_extra("keras", "all").ops.zeros(1)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

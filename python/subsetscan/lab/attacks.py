@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._extras import import_extra
+from ..spaces.keras import logit_tensor
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ATTACKS", "PROTOCOLS", "Attacked", "attack"]
+__all__ = ["ATTACKS", "PROTOCOLS", "Attacked", "Attacker", "attack", "check", "predicted"]
 
 PROTOCOLS = ("valid", "paper")
 
@@ -52,6 +53,17 @@ class Attacked:
         return len(self.images) / self.n_tried if self.n_tried else float("nan")
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """How the toolbox makes an attack: (its classifier, eps, batch size) -> attack."""
+
+    make: Callable[[Any, float, int], Any]
+    eps: float
+    batch_size: int = 128
+    on_logits: bool = False
+    takes_mask: bool = True
+
+
 def _fgsm(classifier: Any, eps: float, batch_size: int) -> Any:
     from art.attacks.evasion import FastGradientMethod
 
@@ -67,7 +79,19 @@ def _bim(classifier: Any, eps: float, batch_size: int) -> Any:
     )
 
 
-ATTACKS: dict[str, Callable[[Any, float, int], Any]] = {"fgsm": _fgsm, "bim": _bim}
+def _deepfool(classifier: Any, eps: float, batch_size: int) -> Any:
+    from art.attacks.evasion import DeepFool
+
+    return DeepFool(classifier, max_iter=100, epsilon=eps, batch_size=batch_size, verbose=False)
+
+
+# The strengths are the paper's, section 5.2.
+ATTACKS = {
+    "fgsm": _Kind(_fgsm, 0.01),
+    "bim": _Kind(_bim, 0.01),
+    # One by one: the toolbox goes on with a whole batch until its last image is done.
+    "deepfool": _Kind(_deepfool, 1e-6, 1, on_logits=True, takes_mask=False),
+}
 
 
 def attack(
@@ -76,9 +100,9 @@ def attack(
     labels: np.ndarray,
     name: str,
     *,
-    eps: float = 0.01,
+    eps: float | None = None,
     protocol: str = "valid",
-    batch_size: int = 128,
+    masked: bool = False,
     on_batch: Callable[[int], object] = lambda n_done: None,
 ) -> Attacked:
     """Attack images, untargeted, and keep the successes.
@@ -90,60 +114,119 @@ def attack(
     images : ndarray of shape (N, H, W, C), in [0, 1]
     labels : ndarray of shape (N,), int
         True labels.
-    name : {"fgsm", "bim"}
-        Fast gradient sign method, or basic iterative method: 100 steps of a fifth of `eps`.
-    eps : float, default 0.01
-        How far a pixel may move.
+    name : {"fgsm", "bim", "deepfool"}
+        Fast gradient sign method; basic iterative method, 100 steps of a fifth of `eps`; DeepFool, at most 100 steps.
+    eps : float, optional
+        How far a pixel may move; for DeepFool the share by which it goes beyond the boundary. By default as in the
+        paper: 0.01, for DeepFool 1e-6.
     protocol : {"valid", "paper"}, default "valid"
         See the module.
-    batch_size : int
+    masked : bool, default False
+        Whether to leave pixels alone that are zero; DeepFool cannot.
     on_batch : callable
         Called with the number of images that were just attacked, to show progress.
 
     Raises
     ------
     ValueError
-        If the attack or the protocol is unknown, `eps` is not positive, or images and labels differ in number.
+        If the attack or the protocol is unknown, `eps` is not positive, images and labels differ in number, or the
+        attack cannot be masked.
 
     References
     ----------
     I. J. Goodfellow, J. Shlens, C. Szegedy, Explaining and harnessing adversarial examples, 2014;
-    A. Kurakin, I. Goodfellow, S. Bengio, Adversarial examples in the physical world, 2016.
+    A. Kurakin, I. Goodfellow, S. Bengio, Adversarial examples in the physical world, 2016;
+    S.-M. Moosavi-Dezfooli, A. Fawzi, P. Frossard, DeepFool: a simple and accurate method to fool deep neural networks,
+    2016.
     """
-    if name not in ATTACKS:
-        raise ValueError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if not eps > 0:
-        raise ValueError(f"eps must be positive, got {eps}")
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
+    check(name, eps, protocol, masked)
     sources = np.arange(len(images))
     if protocol == "valid":
-        sources = sources[_predict(classifier, images) == labels]
+        sources = sources[predicted(classifier, images) == labels]
         on_batch(len(images) - len(sources))
-    generator = ATTACKS[name](_as_art(classifier, (0.0, 1.0) if protocol == "valid" else None), eps, batch_size)
-    attacked = [np.empty((0, *images.shape[1:]), np.float32)]
-    for start in range(0, len(sources), batch_size):
-        batch = sources[start : start + batch_size]
-        attacked.append(generator.generate(images[batch], labels[batch]).astype(np.float32, copy=False))
-        on_batch(len(batch))
-    result = np.concatenate(attacked)
-    predictions = _predict(classifier, result)
+    result = Attacker(classifier).perturb(
+        images[sources], labels[sources], name, eps=eps, protocol=protocol, masked=masked, on_batch=on_batch
+    )
+    predictions = predicted(classifier, result)
     successful = predictions != labels[sources]
     return Attacked(
         result[successful], sources[successful], labels[sources][successful], predictions[successful], len(sources)
     )
 
 
-def _predict(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
+class Attacker:
+    """Attacks on one classifier, which is copied and prepared once.
+
+    Parameters
+    ----------
+    classifier : keras.Model
+        From images to class probabilities; it is left as it is.
+    """
+
+    def __init__(self, classifier: keras.Model) -> None:
+        self.classifier = classifier
+        self._prepared: dict[tuple[bool, bool], Any] = {}
+
+    def perturb(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        name: str,
+        *,
+        eps: float | None = None,
+        protocol: str = "valid",
+        masked: bool = False,
+        on_batch: Callable[[int], object] = lambda n_done: None,
+    ) -> np.ndarray:
+        """Attack every image, whatever the classifier sees in it, and return them all, successful or not.
+
+        Parameters and errors are those of `attack`.
+
+        Returns
+        -------
+        ndarray of shape (N, H, W, C), float32
+        """
+        check(name, eps, protocol, masked)
+        kind = ATTACKS[name]
+        how = protocol == "valid", kind.on_logits
+        if how not in self._prepared:
+            self._prepared[how] = _as_art(self.classifier, (0.0, 1.0) if how[0] else None, how[1])
+        generator = kind.make(self._prepared[how], kind.eps if eps is None else eps, kind.batch_size)
+        attacked = [np.empty((0, *images.shape[1:]), np.float32)]
+        for start in range(0, len(images), kind.batch_size):
+            batch = images[start : start + kind.batch_size]
+            options = {"mask": (batch != 0).astype(np.float32)} if masked else {}
+            found = generator.generate(batch, labels[start : start + kind.batch_size], **options)
+            attacked.append(found.astype(np.float32, copy=False))
+            on_batch(len(batch))
+        return np.concatenate(attacked)
+
+
+def check(name: str, eps: float | None, protocol: str, masked: bool) -> None:
+    """Refuse an attack that is none. Raises ValueError."""
+    if name not in ATTACKS:
+        raise ValueError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    if eps is not None and not eps > 0:
+        raise ValueError(f"eps must be positive, got {eps}")
+    if masked and not ATTACKS[name].takes_mask:
+        raise ValueError(f"{name} cannot leave pixels alone")
+
+
+def predicted(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return the label that a classifier sees in each image, int64 of shape (N,)."""
     if not len(images):
         return np.empty(0, np.int64)
     return np.asarray(classifier.predict(images, verbose=0)).argmax(axis=1)
 
 
-def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None) -> Any:
+def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None, on_logits: bool) -> Any:
+    """Hand a classifier to the toolbox, with gradients that are compiled once: its own are traced in every call."""
     import keras
+    import tensorflow as tf
 
     with warnings.catch_warnings():
         # The toolbox warns of every framework that is not installed.
@@ -152,5 +235,37 @@ def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None) ->
     # A copy, because the toolbox reads the loss from a compiled model and the user's stays as it is.
     model = keras.models.clone_model(classifier)
     model.set_weights(classifier.get_weights())
+    if on_logits:
+        model = keras.Model(model.inputs, logit_tensor(model))
     model.compile(loss="categorical_crossentropy")
-    return art_classifiers.KerasClassifier(model, clip_values=clip_values, use_logits=False)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=on_logits, reduction="none")
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+
+    def of_loss(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            losses = loss(y, model(x, training=False))
+        return tape.gradient(losses, x)
+
+    def of_classes(x: Any) -> Any:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            outputs = tf.unstack(model(x, training=False), axis=1)
+        return tf.stack([tape.gradient(output, x) for output in outputs], axis=1)
+
+    labels = tf.TensorSpec((None, model.output_shape[-1]), tf.float32)
+    gradient = tf.function(of_loss, input_signature=[images, labels])
+    gradients = tf.function(of_classes, input_signature=[images])
+
+    class Compiled(art_classifiers.KerasClassifier):  # type: ignore[name-defined]
+        def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
+            result: np.ndarray = gradient(x.astype(np.float32), y.astype(np.float32)).numpy()
+            return result
+
+        def class_gradient(self, x: np.ndarray, label: Any = None, **_: Any) -> np.ndarray:
+            of_all: np.ndarray = gradients(x.astype(np.float32)).numpy()
+            if label is None:
+                return of_all
+            return of_all[np.arange(len(x)), np.broadcast_to(label, len(x))][:, np.newaxis]
+
+    return Compiled(model, clip_values=clip_values, use_logits=on_logits)

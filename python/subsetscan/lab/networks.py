@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._extras import import_extra
 from .datasets import DATA
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["NETWORKS", "build_autoencoder", "build_classifier", "load_model", "load_pretrained"]
+__all__ = [
+    "NETWORKS",
+    "build_autoencoder",
+    "build_classifier",
+    "file_name",
+    "find",
+    "load_model",
+    "load_pretrained",
+    "start_keras",
+]
+
+
+def start_keras() -> None:
+    """Import Keras and start its backend, which greets with notes on the machine that are not ours to show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import_extra("keras", "all").ops.zeros(1)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def build_autoencoder() -> keras.Model:
@@ -67,6 +93,17 @@ def build_classifier() -> keras.Model:
 
 
 NETWORKS = {"autoencoder": build_autoencoder, "classifier": build_classifier}
+
+
+def file_name(network: str, dataset: str, seed: int = 0, poisoned: float = 0.0) -> str:
+    """Name the file of a trained network: ``fashion-mnist-autoencoder-seed1.keras``, without the seed where it is 0."""
+    parts = [dataset, network, f"seed{seed}" if seed else "", f"poisoned{100 * poisoned:g}" if poisoned else ""]
+    return "-".join(filter(None, parts)) + ".keras"
+
+
+def find(name: str, folder: Path | str) -> Path | None:
+    """Look for the file of a trained network in a folder, then among those that travel with the package."""
+    return next((path for path in (Path(folder) / name, DATA / name) if path.is_file()), None)
 
 
 def load_pretrained(network: str) -> keras.Model:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import datasets, networks
+from .adversaries import Job, attack_all
+from .kept import Kept
 
 __all__ = ["train"]
+
+POISON = Job("bim", 0.01, protocol="paper")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ def train(
     data: Path | str | None = None,
     epochs: int | None = None,
     seed: int = 0,
+    poisoned: float = 0.0,
+    classifier: Path | str | None = None,
+    n_processes: int = 2,
     verbose: int = 2,
 ) -> dict[str, Any]:
     """Train a network on a dataset's training images and judge it on its test images.
@@ -55,13 +65,20 @@ def train(
     network : {"autoencoder", "classifier"}
     dataset : {"fashion-mnist", "mnist"}
     out : path-like
-        Folder for ``{dataset}-{network}.keras`` (without optimizer state), its ``.csv`` log, one line per epoch,
-        and its ``.json`` summary.
+        Folder for the network (a ``.keras`` file of the name that `subsetscan.lab.networks.file_name` gives, without
+        optimizer state), its ``.csv`` log, one line per epoch, and its ``.json`` summary.
     data : path-like, optional
         Folder with the dataset's IDX files; see `subsetscan.lab.datasets.load`.
     epochs : int, optional
         The recipe's own number by default: 100 for the autoencoder, as in the paper, and 25 for the classifier.
     seed : int
+    poisoned : float in [0, 1), default 0
+        Share of the training images, drawn at random, that the basic iterative method's images of them replace (eps
+        0.01, not clipped, successful or not; the paper, section 5): for an autoencoder.
+    classifier : path-like, optional
+        Keras model file: whom those attacks aim at.
+    n_processes : int
+        How many make them.
     verbose : int
         As in ``keras.Model.fit``.
 
@@ -78,10 +95,16 @@ def train(
     epochs = recipe.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
+    if not 0 <= poisoned < 1:
+        raise ValueError(f"poisoned must be a share in [0, 1), got {poisoned}")
+    if poisoned and (classifier is None or not recipe.target_is_input):
+        raise ValueError("poisoned images are for an autoencoder, and need the classifier that they are aimed at")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"{dataset}-{network}"
+    stem = networks.file_name(network, dataset, seed, poisoned).removesuffix(".keras")
     asked = {"network": network, "dataset": dataset, "seed": seed, "epochs": epochs}
+    if poisoned:
+        asked |= {"poisoned": poisoned}
     summary_path = out / f"{stem}.json"
     if summary_path.is_file() and (out / f"{stem}.keras").is_file():
         finished = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -90,6 +113,9 @@ def train(
 
     train_images, train_labels = datasets.load(dataset, "train", data)
     test_images, test_labels = datasets.load(dataset, "test", data)
+    poison = Kept(out / f"{stem}-poison")
+    if poisoned and classifier is not None:
+        train_images = _poison(train_images, train_labels, poisoned, classifier, poison, seed, n_processes)
     train_targets, test_targets = (train_images, test_images) if recipe.target_is_input else (train_labels, test_labels)
     keras.utils.set_random_seed(seed)
     model = networks.NETWORKS[network]()
@@ -98,7 +124,7 @@ def train(
         loss=recipe.loss,
         metrics=list(recipe.metrics),
     )
-    backup = out / f"{stem}-seed{seed}-backup"
+    backup = out / f"{stem}-backup"
     log = out / f"{stem}.csv"
     model.fit(
         train_images,
@@ -120,7 +146,24 @@ def train(
     }
     _save_weights_only(model, network, out / f"{stem}.keras")
     summary_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(poison.folder, ignore_errors=True)
     return summary
+
+
+def _poison(
+    images: np.ndarray,
+    labels: np.ndarray,
+    share: float,
+    classifier: Path | str,
+    kept: Kept,
+    seed: int,
+    n_processes: int,
+) -> np.ndarray:
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[: round(share * len(images))])
+    made = attack_all(classifier, images[chosen], labels[chosen], [POISON], kept, n_processes=n_processes)[POISON]
+    images = images.copy()
+    images[chosen[made.sources]] = made.images
+    return images
 
 
 def _save_weights_only(model: Any, network: str, path: Path) -> None:

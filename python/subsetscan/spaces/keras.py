@@ -114,6 +114,8 @@ class KerasLayers(NetworkSpace):
         Functional, sequential and built, or subclassed with ``inputs`` and ``outputs``.
     layers : "all", or sequence of str or int
         Names or indices of layers of ``model.layers``; "all" takes every layer but the inputs.
+    prefix : str, default ""
+        What goes before the layers' names, where two models have layers of the same name.
 
     Attributes
     ----------
@@ -137,13 +139,13 @@ class KerasLayers(NetworkSpace):
     {'first': (6, 6, 4)}
     """
 
-    def __init__(self, model: keras.Model, layers: str | Sequence[str | int] = "all") -> None:
+    def __init__(self, model: keras.Model, layers: str | Sequence[str | int] = "all", prefix: str = "") -> None:
         check_graph(model)
         tensors: dict[str, keras.KerasTensor] = {}
         for layer in _find_layers(model, layers):
             outputs = _outputs_in(model, layer)
             for n, tensor in enumerate(outputs):
-                tensors[layer.name if len(outputs) == 1 else f"{layer.name}:{n}"] = tensor
+                tensors[prefix + (layer.name if len(outputs) == 1 else f"{layer.name}:{n}")] = tensor
         super().__init__(model, tensors, {name: known_shape(name, tensor) for name, tensor in tensors.items()})
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102

@@ -1,0 +1,80 @@
+"""`subsetscan attack`: adversarial images of arrays on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .._files import whole
+from .adversaries import Job, attack_all
+from .attacks import ATTACKS, check
+from .evaluation import write_json
+from .kept import Kept
+from .scan_files import load_images
+
+__all__ = ["attack"]
+
+
+def attack(
+    *,
+    model: Path,
+    images: Path,
+    labels: Path,
+    name: str,
+    eps: float | None,
+    protocol: str,
+    masked: bool,
+    out: Path,
+    n_processes: int = 2,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Attack the images of a file, and write the successes.
+
+    Parameters are those of `subsetscan.lab.attacks.attack`, from files.
+
+    Raises
+    ------
+    ValueError
+        As for `subsetscan.lab.attacks.attack`, or if a file does not hold what it should.
+    OSError
+        If a file cannot be read, or the folder not written.
+    """
+    check(name, eps, protocol, masked)
+    job = Job(name, ATTACKS[name].eps if eps is None else eps, protocol, masked)
+    pictures = np.asarray(load_images(images), dtype=np.float32)
+    truth = np.load(labels, allow_pickle=False)
+    if truth.shape != (len(pictures),) or truth.dtype.kind not in "iu":
+        raise ValueError(f"{labels} must hold {len(pictures)} integers, got {truth.dtype} of shape {truth.shape}")
+    if pictures.size and not (pictures.min() >= 0 and pictures.max() <= 1):
+        raise ValueError(f"pixels must be in [0, 1], {images} has {pictures.min():g} to {pictures.max():g}")
+    out.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(pictures), desc=job.name, unit="image", disable=not progress) as bar:
+        made = attack_all(
+            model,
+            pictures,
+            truth.astype(np.int64),
+            [job],
+            Kept(out / "kept"),
+            n_processes=n_processes,
+            on_images=bar.update,
+        )[job]
+    good = made.successful
+    arrays = {
+        "images": made.images[good],
+        "sources": made.sources[good],
+        "labels": made.labels[good],
+        "predictions": made.predictions[good],
+    }
+    for key, array in arrays.items():
+        with whole(out / f"{key}.npy") as temporary:
+            np.save(temporary, array)
+    rate = float(good.mean()) if len(good) else float("nan")
+    summary = {"attack": name, "eps": job.eps, "protocol": protocol, "masked": masked, "given": made.n_given}
+    write_json(
+        out / "summary.json", summary | {"tried": len(good), "successful": int(good.sum()), "success_rate": rate}
+    )
+    say(f"{job.name}: {good.sum()} of {len(good)} attacks succeeded ({rate:.1%}); wrote {', '.join(arrays)} to {out}/")

@@ -1,0 +1,139 @@
+"""The paper's figures, from a dataset's images and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...background import Background
+from ...spaces import KerasLayers, ReconstructionError
+from ..adversaries import Job
+from ..figures import Example, anomalous_nodes, proportions, save
+from . import figures
+from .plan import PAPER_STRENGTH, Network
+from .scores import PAPER, Scores, error_name
+from .stages import FIRST, Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..proportions import Proportion
+
+__all__ = ["draw", "draw_groups"]
+
+ERROR = error_name("binary-crossentropy")
+N_SHOWN = 6
+
+CLASSES = {
+    "fashion-mnist": (
+        "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    ),
+    "mnist": tuple("0123456789"),
+}  # fmt: skip
+
+
+def draw(part: Dataset, folder: Path) -> list[str]:
+    """Draw figures 1 to 9 of a dataset, for each protocol, and return their file names."""
+    network = Network(part.name)
+    scores = part.scores(network)
+    drawn: dict[str, Figure] = {}
+    for protocol in part.stages.protocols:
+        asked = {name: Job(name, eps, protocol) for name, eps in PAPER_STRENGTH.items()}
+        asked = {name: job for name, job in asked.items() if len(part.sets[job.name])}
+        if not asked:
+            continue
+        main = "bim" if "bim" in asked else next(iter(asked))
+        drawn |= {
+            f"figure-{number}-{protocol}": figure for number, figure in _of_protocol(part, scores, asked, main).items()
+        }
+    autoencoder = part.autoencoder(network)
+    drawn["figure-8"] = figures.architecture(autoencoder)
+    layers = KerasLayers(autoencoder)
+    drawn["figure-9"] = figures.activation_histograms(layers.transform(part.images.background[:500]))
+    for name, figure in drawn.items():
+        save(figure, folder / f"{part.name}-{name}.png")
+    return [f"{part.name}-{name}.png" for name in drawn]
+
+
+def _of_protocol(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
+    kinds = {"clean": "clean"} | {name: job.name for name, job in asked.items()}
+    pair = {"clean": "clean", main: asked[main].name}
+
+    def scans(space: str, of: dict[str, str]) -> dict[str, np.ndarray]:
+        return {name: scores.scan(kind, space, *PAPER) for name, kind in of.items()}
+
+    def curves(space: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        found = scans(space, kinds)
+        return {name: (found["clean"], values) for name, values in found.items() if name != "clean"}
+
+    sizes, alphas = zip(*(scores.subsets(kind) for kind in pair.values()), strict=True)
+    layers = KerasLayers(part.autoencoder(Network(part.name))).names
+    return {
+        1: figures.densities({layer: scans(layer, pair) for layer in layers}),
+        2: figures.subset_shapes(
+            dict(zip(pair, sizes, strict=True)), dict(zip(pair, alphas, strict=True)), scans(FIRST, pair)
+        ),
+        3: figures.roc_and_densities(curves(FIRST), FIRST),
+        4: _error_maps(part, scores, asked[main], pair),
+        5: _anomalous_nodes(part, asked[main]),
+        6: figures.roc_and_densities(curves(ERROR), ERROR),
+        7: figures.samples({name: _samples(part, job) for name, job in asked.items()}),
+    }
+
+
+def draw_groups(groups: dict[str, list[Proportion]], kind: str, size: int) -> Figure:
+    """Draw how group scores rise with the share of attacked images."""
+    panels = {
+        f"{space}, groups of {size}": {
+            kind: ([100 * one.n_anomalous / size for one in found], [one.scores for one in found])
+        }
+        for space, found in groups.items()
+    }
+    return proportions(panels)
+
+
+def _error_maps(part: Dataset, scores: Scores, job: Job, pair: dict[str, str]) -> Figure:
+    autoencoder = part.autoencoder(Network(part.name))
+    error = ReconstructionError(autoencoder, "binary-crossentropy")
+    rows = {}
+    for kind, images in _originals_and_attacked(part, job).items():
+        (values,) = error.transform(images).values()
+        rebuilt = np.asarray(autoencoder.predict(images, verbose=0))
+        rows[kind] = [
+            (image[..., 0], built[..., 0], value.reshape(image.shape[:2]))
+            for image, built, value in zip(images, rebuilt, values, strict=True)
+        ]
+    means = {name: scores.mean_error(kind, "binary-crossentropy") for name, kind in pair.items()}
+    return figures.error_maps(rows, means, title="binary cross-entropy")
+
+
+def _anomalous_nodes(part: Dataset, job: Job) -> Figure:
+    error = ReconstructionError(part.autoencoder(Network(part.name)), "binary-crossentropy")
+    (values,) = error.transform(part.images.background).values()
+    background = Background(values)
+    rows = {}
+    for kind, images in _originals_and_attacked(part, job).items():
+        (values,) = error.transform(images).values()
+        found = background.scan(values, *PAPER, return_nodes=True)
+        shape = images.shape[1:3]
+        rows[kind] = [
+            Example(image[..., 0], values[n].reshape(shape), found.mask(n, shape), f"score {found.scores[n]:.0f}")
+            for n, image in enumerate(images)
+        ]
+    return anomalous_nodes(rows)
+
+
+def _originals_and_attacked(part: Dataset, job: Job) -> dict[str, np.ndarray]:
+    sources = part.images.sources(job)[:N_SHOWN]
+    return {"clean": part.images.targets[sources], job.attack: part.images.successes(job)[:N_SHOWN]}
+
+
+def _samples(part: Dataset, job: Job) -> list[tuple[np.ndarray, str]]:
+    made = part.images.attacked[job]
+    classes = CLASSES[part.name]
+    return [
+        (made.images[n, ..., 0], f"{classes[made.labels[n]]} \N{RIGHTWARDS ARROW} {classes[made.predictions[n]]}")
+        for n in np.flatnonzero(made.successful)[:N_SHOWN]
+    ]

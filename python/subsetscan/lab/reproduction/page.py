@@ -1,0 +1,247 @@
+"""The page of results: tables in Markdown with the paper's number beside ours, figures, and what it all says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._extras import import_extra
+from ..._files import whole
+from .drawing import ERROR
+from .plan import PAPER_STRENGTH
+from .published import ACCURACY, COLUMNS, TABLE_1, TABLE_2, TEST_LOSS
+from .scores import PAPER, error_name, mean_name
+from .stages import FIRST
+from .tables import Cell
+from .verdicts import Cells, verdicts
+
+__all__ = ["write_page"]
+
+LOWER = ("higher-criticism", "lower")
+_SVMS = ("one-class SVM", "one-class SVM, tuned")
+
+
+def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
+    """Write the page, whole or not at all."""
+    jinja2 = import_extra("jinja2", "all")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    found = Cells(cells)
+    text = environment.get_template("results.md.jinja").render(
+        results,
+        verdicts=verdicts(found, results),
+        networks_table=networks_table(results["networks"]),
+        attacks_table=attacks_table(results["attacks"]),
+        table_1=lambda protocol, statistic: table_1(found, protocol, statistic),
+        table_2=lambda protocol: table_2(found, protocol),
+        questions=lambda dataset, attack, eps: questions(found, dataset, attack, eps),
+        budgets=lambda dataset: [
+            (row["attack"], row["eps"])
+            for row in results["attacks"]
+            if row["dataset"] == dataset and row["protocol"] == "valid" and not row["masked"]
+        ],
+        groups_table=groups_table(results["groups"]),
+        preset_table=lambda dataset: preset_table(found, dataset),
+    )
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay out a table in Markdown, the first column to the left."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def networks_table(summaries: Sequence[dict[str, Any]]) -> str:
+    """Tell how well each network was trained, beside the paper's."""
+    rows = []
+    for one in summaries:
+        accuracy = "test_accuracy" in one
+        published = (ACCURACY if accuracy else TEST_LOSS)[one["dataset"]]
+        rows.append(
+            [
+                f"{one['dataset']} {one['network']}",
+                str(one["seed"]),
+                f"{one.get('poisoned', 0):.0%}",
+                str(one["epochs"]),
+                f"{one['n_parameters']:,}",
+                f"accuracy {one['test_accuracy']:.4f}" if accuracy else f"test loss {one['test_loss']:.4f}",
+                "" if one.get("poisoned") else f"{published}",
+            ]
+        )
+    return table(["network", "seed", "poisoned", "epochs", "parameters", "ours", "paper"], rows)
+
+
+def attacks_table(attacks: Sequence[dict[str, Any]]) -> str:
+    """Tell how many images each attack was tried on, and what came of it."""
+    rows = [
+        [
+            ", ".join([row["dataset"], row["protocol"], *["masked"] * row["masked"], name(row["attack"], row["eps"])]),
+            str(row["tried"]),
+            str(row["n"]),
+            f"{row['success_rate']:.1%}",
+            f"{row['misclassified_before']} of {row['given']}",
+            str(row["unchanged"]),
+            f"{row['outside']:.1%}",
+        ]
+        for row in attacks
+    ]
+    header = ["attack", "tried", "n", "success rate", "misclassified before", "left unchanged", "pixels outside [0, 1]"]
+    return table(header, rows)
+
+
+def table_1(found: Cells, protocol: str, statistic: str) -> str:
+    """Lay out the paper's table 1: our AUROC with its interval, and the paper's below."""
+    layers = list(dict.fromkeys(layer for layer, *_ in TABLE_1))
+    columns = [column for column in COLUMNS if found.any(dataset=column[0], poisoned=column[1], protocol=protocol)]
+    rows = []
+    for layer in layers:
+        row = [layer]
+        for dataset, poisoned, attack in columns:
+            one = found.one(
+                dataset=dataset, seed=0, poisoned=poisoned, protocol=protocol, masked=False, attack=attack,
+                eps=PAPER_STRENGTH[attack], space=layer, statistic=statistic, tail="upper",
+            )  # fmt: skip
+            published = f"<br>paper {TABLE_1[layer, dataset, poisoned, attack]:.3f}" if statistic == PAPER[0] else ""
+            row.append(f"{value(one)}{published}")
+        rows.append(row)
+    header = [
+        f"{dataset} {attack}{f', {poisoned:.0%} poisoned' if poisoned else ''}" for dataset, poisoned, attack in columns
+    ]
+    return table(["layer", *header], rows)
+
+
+def table_2(found: Cells, protocol: str) -> str:
+    """Lay out the paper's table 2, with the other errors beside the cross-entropy."""
+    detectors: list[tuple[str, tuple[str, str, str], str | None]] = [
+        ("scan, cross-entropy", (ERROR, *PAPER), "scan"),
+        ("mean cross-entropy", (mean_name("binary-crossentropy"), "", ""), "mean"),
+        ("one-class SVM, defaults", (_SVMS[0], "", ""), "one-class SVM"),
+        ("one-class SVM, tuned", (_SVMS[1], "", ""), None),
+        ("scan, absolute", (error_name("absolute"), *PAPER), None),
+        ("scan, squared", (error_name("squared"), *PAPER), None),
+        ("scan, signed", (error_name("signed"), *PAPER), None),
+        ("mean absolute", (mean_name("absolute"), "", ""), None),
+        ("mean squared", (mean_name("squared"), "", ""), None),
+    ]
+    rows = []
+    for dataset in found.datasets:
+        for attack, eps in PAPER_STRENGTH.items():
+            row = [f"{dataset} {attack}"]
+            for _, (space, statistic, tail), key in detectors:
+                one = found.one(
+                    dataset=dataset, seed=0, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps,
+                    space=space, statistic=statistic, tail=tail,
+                )  # fmt: skip
+                published = "" if key is None else f"<br>paper {TABLE_2[key, dataset, attack]:.3f}"
+                row.append(f"{value(one)}{published}")
+            rows.append(row)
+    return table(["", *(title for title, _, _ in detectors)], rows)
+
+
+def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
+    """Lay out what detectors really see of one attack under ``valid``."""
+    where = {"dataset": dataset, "poisoned": 0.0, "protocol": "valid", "attack": attack, "eps": eps}
+    rows = []
+    for (space, statistic, tail), own in found.by_detector(**where, masked=False).items():
+        if not shown(space, statistic, tail):
+            continue
+        one = min(own, key=lambda cell: cell.seed)
+        masked = found.one(**{**where, "masked": True}, seed=one.seed, space=space, statistic=statistic, tail=tail)
+        seeds = [cell.auroc for cell in own]
+        rows.append(
+            [
+                " ".join(filter(None, (space, short(statistic), tail if statistic else ""))),
+                value(one),
+                *(number(getattr(one, key)) for key in ("control", "paired", "noise")),
+                "" if masked is None else number(masked.auroc),
+                *(percent(getattr(one, key)) for key in ("tpr_1", "tpr_5", "fpr_5")),
+                f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "",
+            ]
+        )
+    header = ["detector", "AUROC", "control", "paired", "noise", "masked", "TPR at 1 %", "at 5 %", "FPR", "seeds"]
+    return table(header, rows)
+
+
+def shown(space: str, statistic: str, tail: str) -> bool:
+    """Whether a detector is in the tables: the paper's, the first layer's lower tail, and all that is no scan."""
+    return (statistic, tail) == PAPER or not statistic or (space == FIRST and (statistic, tail) == LOWER)
+
+
+def groups_table(groups: dict[str, Any]) -> str:
+    """Tell how the scores of groups rise with the share of attacked images."""
+    rows = [
+        [
+            f"{dataset}, {space}",
+            *(f"{one['median']:.1f} ({one['auroc']:.3f})" for one in found),
+        ]
+        for dataset, of_dataset in groups.items()
+        for space, found in of_dataset["spaces"].items()
+    ]
+    if not rows:
+        return "Too few attacks succeeded."
+    found = next(of_space for of in groups.values() for of_space in of["spaces"].values())
+    return table(["space", *(f"{one['share']:.0%}" for one in found)], rows)
+
+
+def preset_table(found: Cells, dataset: str) -> str:
+    """Tell how the recommended preset does on each attack, over the autoencoders' seeds."""
+    rows = []
+    for (protocol, attack, eps, masked), own in found.by_attack(dataset=dataset, space="preset").items():
+        first = min(own, key=lambda cell: cell.seed)
+        rows.append(
+            [
+                f"{protocol}{', masked' if masked else ''}, {name(attack, eps)}",
+                str(first.n),
+                value(first),
+                number(mean(own, "auroc")),
+                percent(mean(own, "tpr_1")),
+                percent(mean(own, "tpr_5")),
+                percent(mean(own, "fpr_5")),
+                *(number(mean(own, key)) for key in ("control", "paired", "noise")),
+            ]
+        )
+    header = [
+        "attack", "n", "AUROC, seed 0", "mean AUROC", "TPR at 1 %", "at 5 %", "FPR", "control", "paired", "noise"
+    ]  # fmt: skip
+    return table(header, rows)
+
+
+def mean(cells: Sequence[Cell], key: str) -> float:
+    """Average a value over seeds."""
+    return float(np.mean([getattr(one, key) for one in cells]))
+
+
+def name(attack: str, eps: float) -> str:
+    """Name an attack with its strength."""
+    return f"{attack} {eps:g}"
+
+
+def short(statistic: str) -> str:
+    """Abbreviate a statistic as the literature does."""
+    return {"berk-jones": "BJ", "higher-criticism": "HC", "kolmogorov-smirnov": "KS"}.get(statistic, "")
+
+
+def value(one: Cell | None) -> str:
+    """Write an AUROC with its interval; a dash where there is none."""
+    return "—" if one is None or np.isnan(one.auroc) else str(one)
+
+
+def number(value: float) -> str:
+    """Write a value with three digits; nothing where there is none."""
+    return "" if np.isnan(value) else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """Write a share; nothing where there is none."""
+    return "" if np.isnan(value) else f"{value:.1%}"

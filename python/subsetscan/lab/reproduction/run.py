@@ -1,0 +1,161 @@
+"""`subsetscan reproduce`: the paper's tables and figures, and the questions that it did not ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..adversaries import Job
+from ..evaluation import write_json
+from ..figures import save
+from ..kept import Kept
+from .drawing import draw, draw_groups
+from .page import write_page
+from .plan import DATASETS, FULL, PAPER_STRENGTH, QUICK, Network
+from .scores import spaces_of
+from .stages import GROUP_SIZE, Dataset, Stages
+from .tables import Cell, attack_rows, baseline_cells, mean_cells, scan_cells, write_csv
+
+__all__ = ["reproduce"]
+
+PROTOCOLS = ("paper", "valid")
+
+
+def reproduce(
+    out: Path | str,
+    *,
+    dataset: Sequence[str] = DATASETS,
+    images: Sequence[str] = PROTOCOLS,
+    networks: Path | str = "networks",
+    kept: Path | str | None = None,
+    data: Path | str | None = None,
+    quick: bool = False,
+    n_processes: int = 2,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Make every table and figure of the paper, and answer the questions that it did not ask.
+
+    Each stage is kept as it finishes, checked when it is used again, and made again where what it came from changed.
+    Networks that are nowhere to be found are trained.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder for ``results.md`` and ``results/``: the figures, and every number as CSV and JSON.
+    dataset : sequence of {"fashion-mnist", "mnist"}
+    images : sequence of {"paper", "valid"}
+        The protocols; see `subsetscan.lab.attacks`.
+    networks : path-like
+        Folder with trained networks, named as `subsetscan.lab.networks.file_name` does.
+    kept : path-like, optional
+        Folder for what is kept between runs; ``kept`` in `out` by default.
+    data : path-like, optional
+        Folder with a folder of IDX files for each dataset; see `subsetscan.lab.datasets.load`.
+    quick : bool
+        A small version: few images, one seed, the paper's budgets only.
+    n_processes : int
+        For attacks.
+    progress : bool
+    say : callable
+        Takes lines of the report.
+
+    Returns
+    -------
+    dict
+        The content of ``results/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If a dataset or a protocol is unknown, or none is asked for.
+    FileNotFoundError
+        If a dataset is nowhere.
+    """
+    for asked, known in ((dataset, DATASETS), (images, PROTOCOLS)):
+        if not asked or (strangers := [name for name in asked if name not in known]):
+            raise ValueError(f"expected some of {', '.join(known)}, got {', '.join(strangers) if asked else 'none'}")
+    started = time.monotonic()
+    out = Path(out)
+    folder = out / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = Stages(
+        kept=Kept(out / "kept" if kept is None else kept),
+        networks_folder=Path(networks),
+        data=None if data is None else Path(data),
+        size=QUICK if quick else FULL,
+        protocols=tuple(images),
+        n_processes=n_processes,
+        progress=progress,
+        say=say,
+    )
+    parts = [Dataset(name, stages) for name in dict.fromkeys(dataset)]
+    stages.expected = sum(part.expected for part in parts)
+    cells: list[Cell] = []
+    attacks: list[dict[str, Any]] = []
+    groups: dict[str, Any] = {}
+    summaries: list[dict[str, Any]] = []
+    pictures: list[str] = []
+    for part in parts:
+        attacks += attack_rows(part.name, part.images)
+        cells += measure(part)
+        summaries += part.summaries()
+        pictures += draw(part, folder)
+        groups[part.name] = grouped(part, folder)
+    write_csv(folder / "cells.csv", cells)
+    write_csv(folder / "attacks.csv", attacks)
+    results = {
+        "datasets": list(dataset),
+        "protocols": list(images),
+        "quick": quick,
+        "seconds": {**stages.seconds, "all": time.monotonic() - started},
+        "networks": summaries,
+        "attacks": attacks,
+        "groups": groups,
+        "figures": pictures,
+        "cells": [asdict(one) for one in cells],
+    }
+    write_json(folder / "results.json", {key: results[key] for key in results if key != "cells"})
+    write_page(out / "results.md", results, cells)
+    say(f"wrote results.md and results/ to {out}/ in {time.monotonic() - started:.0f} s")
+    return results
+
+
+def grouped(part: Dataset, folder: Path) -> dict[str, Any]:
+    """Scan groups with more and more attacked images, and draw how their scores rise."""
+    protocol = part.stages.protocols[0]
+    job = Job("bim", PAPER_STRENGTH["bim"], protocol)
+    size = min(GROUP_SIZE, len(part.images.sources(job)), len(part.images.clean))
+    if size < 10:  # too few to form shares of
+        return {"attack": job.name, "size": size, "spaces": {}}
+    found = part.proportions(job, size)
+    save(draw_groups(found, job.attack, size), folder / f"{part.name}-groups.png")
+    rows = {
+        space: [
+            {"share": one.n_anomalous / size, "median": float(np.median(one.scores)), **one.auroc.as_dict()}
+            for one in of_space
+        ]
+        for space, of_space in found.items()
+    }
+    return {"attack": job.name, "size": size, "spaces": rows}
+
+
+def measure(part: Dataset) -> list[Cell]:
+    """Measure every detector on every attack of a dataset, the paper's with a 95 % interval."""
+    found: list[Cell] = []
+    everything = list(part.images.attacked)
+    for variant in part.variants:
+        scores = part.scores(variant)
+        asked = [job for job in everything if job.name in part.sets_of(variant)]
+        spaces = spaces_of(part.autoencoder(variant)).names
+        found += scan_cells(part.images, asked, variant, scores, spaces, intervals=variant.seed == 0)
+        found += mean_cells(part.images, asked, variant, scores, interval=variant.seed == 0)
+        if not variant.poisoned:
+            found += baseline_cells(part.images, asked, variant, part.preset(variant), interval=True)
+    found += baseline_cells(part.images, everything, Network(part.name), part.baselines(), interval=True)
+    return found

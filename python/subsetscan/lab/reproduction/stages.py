@@ -1,0 +1,261 @@
+"""The stages of a reproduction: each is kept as it finishes, and does nothing where it is kept already."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ...background import Background
+from ...spaces import KerasLayers, ReconstructionError
+from .. import datasets, networks
+from ..adversaries import Job, attack_all
+from ..kept import Arrays, Kept, fingerprint
+from ..preset import score_by_preset
+from ..proportions import Proportion, scan_proportions
+from ..training import RECIPES, train
+from .baselines import score_baselines
+from .images import Images
+from .plan import Network, Size, jobs
+from .scores import Scores, scan_everything, spaces_of
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["FIRST", "GROUP_SIZE", "Dataset", "Stages"]
+
+FIRST = "conv2d_1"
+GROUP_SIZE = 100
+
+
+@dataclass
+class Stages:
+    """Where things are kept, and how progress is told.
+
+    Parameters
+    ----------
+    kept : Kept
+    networks_folder : Path
+        Where trained networks are looked for first.
+    data : Path or None
+        Folder with a folder of IDX files for each dataset; see `subsetscan.lab.datasets.load`.
+    size : Size
+    protocols : tuple of str
+    n_processes : int
+        For attacks.
+    progress : bool
+    say : callable
+    """
+
+    kept: Kept
+    networks_folder: Path
+    data: Path | None
+    size: Size
+    protocols: tuple[str, ...]
+    n_processes: int
+    progress: bool
+    say: Callable[[str], object]
+    expected: float = 0.0  # seconds that all stages may take, roughly, on two cores
+    _started: float = field(default_factory=time.monotonic)
+    _finished: float = 0.0  # of those expected
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, n_images: int, expected: float) -> Iterator[Callable[[int], object]]:
+        """Show a bar for a stage, and say afterwards how long all the others may take."""
+        started = time.monotonic()
+        with tqdm(total=n_images, desc=name, unit="image", disable=not self.progress) as bar:
+            yield bar.update
+        now = time.monotonic()
+        self.seconds[name] = now - started
+        self._finished += expected
+        left = (now - self._started) * (self.expected / self._finished - 1) if self._finished else 0
+        ahead = f", about {max(left, 0) / 60:.0f} min left" if self.expected else ""
+        self.say(f"{name}: {now - started:.0f} s{ahead}")
+
+
+class Dataset:
+    """One dataset: its images, attacks, networks and scores.
+
+    Parameters
+    ----------
+    name : {"fashion-mnist", "mnist"}
+    stages : Stages
+    """
+
+    def __init__(self, name: str, stages: Stages) -> None:
+        self.name = name
+        self.stages = stages
+        size = stages.size
+        of_seeds = [Network(name, seed) for seed in size.seeds] if name == "fashion-mnist" else [Network(name)]
+        poisoned = [Network(name, 0, share) for share in size.poisoned] if name == "fashion-mnist" else []
+        self.variants = [*of_seeds, *poisoned]
+
+    @property
+    def data(self) -> Path | None:
+        """Folder with the dataset's IDX files, where one is given and has them."""
+        folder = None if self.stages.data is None else self.stages.data / self.name
+        return folder if folder is not None and folder.is_dir() else None
+
+    @property
+    def expected(self) -> float:
+        """Seconds that everything takes, roughly, on two cores."""
+        n = self.stages.size.end - self.stages.size.first_target
+        return sum(self._attack_seconds(n, protocol) for protocol in self.stages.protocols) + len(
+            self.variants
+        ) * self._scan_seconds(n)
+
+    def _attack_seconds(self, n: int, protocol: str) -> float:
+        cost = {"fgsm": 0.001, "bim": 0.05, "deepfool": 0.1}
+        return sum(n * cost[job.attack] for job in jobs(protocol, self.stages.size))
+
+    @staticmethod
+    def _scan_seconds(n: int) -> float:
+        return 0.08 * n
+
+    @cached_property
+    def images(self) -> Images:
+        """The test images and what the attacks made of them."""
+        size, kept = self.stages.size, self.stages.kept
+        images = Images.split(*datasets.load(self.name, "test", self.data), size)
+        classifier = self.network_file("classifier", Network(self.name))
+        for protocol in self.stages.protocols:
+            asked = jobs(protocol, size)
+            n = len(images.targets)
+            with self.stages.stage(
+                f"{self.name}: attacks, {protocol}", n * len(asked), self._attack_seconds(n, protocol)
+            ) as done:
+                images.attacked.update(
+                    attack_all(
+                        classifier,
+                        images.targets,
+                        images.labels,
+                        asked,
+                        Kept(kept.folder / self.name / "attacks"),
+                        n_processes=self.stages.n_processes,
+                        on_images=done,
+                    )
+                )
+        return images
+
+    @cached_property
+    def sets(self) -> dict[str, np.ndarray]:
+        """Every set of images that is scored."""
+        return self.images.sets()
+
+    def sets_of(self, variant: Network) -> dict[str, np.ndarray]:
+        """Those that an autoencoder scores: trained on poisoned images, the paper's BIM images only."""
+        if not variant.poisoned:
+            return self.sets
+        return {kind: self.sets[kind] for kind in self.sets if kind in ("clean", "targets") or "bim-0.01" in kind}
+
+    def summaries(self) -> list[dict[str, object]]:
+        """Return what is known of the networks from their training."""
+        files = [self.network_file("classifier", Network(self.name))]
+        files += [self.network_file("autoencoder", variant) for variant in self.variants]
+        notes = [file.with_suffix(".json") for file in files]
+        return [json.loads(note.read_text(encoding="utf-8")) for note in notes if note.is_file()]
+
+    def network_file(self, network: str, variant: Network) -> Path:
+        """Find a trained network, or train it."""
+        name = networks.file_name(network, self.name, variant.seed, variant.poisoned)
+        folder = self.stages.kept.folder / "networks"
+        for place in (self.stages.networks_folder, folder):
+            if (found := networks.find(name, place)) is not None:
+                return found
+        self.stages.say(
+            f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
+            f"{RECIPES[network].epochs} epochs, which takes a while"
+        )
+        classifier = self.network_file("classifier", Network(self.name)) if variant.poisoned else None
+        train(
+            network,
+            self.name,
+            folder,
+            data=self.data,
+            seed=variant.seed,
+            poisoned=variant.poisoned,
+            classifier=classifier,
+            verbose=2 if self.stages.progress else 0,
+        )
+        return folder / name
+
+    def autoencoder(self, variant: Network) -> keras.Model:
+        """Open an autoencoder."""
+        return networks.load_model(self.network_file("autoencoder", variant))
+
+    @cached_property
+    def classifier(self) -> keras.Model:
+        """The classifier that was attacked."""
+        return networks.load_model(self.network_file("classifier", Network(self.name)))
+
+    def scores(self, variant: Network) -> Scores:
+        """Scan all sets by an autoencoder; those trained on poisoned images only look at the paper's BIM images."""
+        sets = self.sets_of(variant)
+        autoencoder = self.autoencoder(variant)
+        n_images = 2 * len(self.images.background) + sum(map(len, sets.values()))
+        name = networks.file_name("scores", self.name, variant.seed, variant.poisoned).removesuffix(".keras")
+        with self.stages.stage(f"{name}", n_images, self._scan_seconds(len(self.images.targets))) as done:
+            arrays = self.stages.kept.get_or_make(
+                f"{self.name}/{name}",
+                self._made_from(sets, autoencoder),
+                lambda: scan_everything(spaces_of(autoencoder), self.images.background, sets, done),
+            )
+        return Scores(arrays)
+
+    def baselines(self) -> Arrays:
+        """Score all sets by what a scan has to beat."""
+        autoencoder = self.autoencoder(Network(self.name))
+        n_images = len(self.images.background) + sum(map(len, self.sets.values()))
+        with self.stages.stage(f"{self.name}: baselines", n_images, 0) as done:
+            return self.stages.kept.get_or_make(
+                f"{self.name}/baselines",
+                self._made_from(self.sets, autoencoder, self.classifier),
+                lambda: score_baselines(autoencoder, self.classifier, self.images.background, self.sets, done),
+            )
+
+    def preset(self, variant: Network) -> Arrays:
+        """Score all sets by the recommended preset."""
+        autoencoder = self.autoencoder(variant)
+        n_images = len(self.images.background) + sum(map(len, self.sets.values()))
+        name = networks.file_name("preset", self.name, variant.seed).removesuffix(".keras")
+        with self.stages.stage(name, n_images, 0) as done:
+            return self.stages.kept.get_or_make(
+                f"{self.name}/{name}",
+                self._made_from(self.sets, autoencoder, self.classifier),
+                lambda: score_by_preset(autoencoder, self.classifier, self.images.background, self.sets, done),
+            )
+
+    def proportions(self, job: Job, size: int, n_groups: int = 100) -> dict[str, list[Proportion]]:
+        """Scan groups of a fixed size with more and more attacked images, in the first layer and over the error."""
+        autoencoder = self.autoencoder(Network(self.name))
+        sets = {kind: self.sets[kind] for kind in ("clean", job.name)}
+        spaces = {
+            FIRST: KerasLayers(autoencoder, [FIRST]),
+            "binary-crossentropy error": ReconstructionError(autoencoder, "binary-crossentropy"),
+        }
+        found = {}
+        with self.stages.stage(f"{self.name}: groups of {size}", len(spaces), 0) as done:
+            for name, space in spaces.items():
+                (fitted,) = (Background(values) for values in space.transform(self.images.background).values())
+                values = {kind: next(iter(space.transform(images).values())) for kind, images in sets.items()}
+                found[name] = scan_proportions(
+                    fitted, values["clean"], values[job.name], size=size, n_groups=n_groups, restarts=4
+                )
+                done(1)
+        return found
+
+    def _made_from(self, sets: dict[str, np.ndarray], *models: keras.Model) -> dict[str, object]:
+        return {
+            "weights": [fingerprint(*model.get_weights()) for model in models],
+            "background": fingerprint(self.images.background),
+            "sets": {kind: fingerprint(images) for kind, images in sets.items()},
+        }

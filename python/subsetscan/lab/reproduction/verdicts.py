@@ -1,0 +1,267 @@
+"""What the numbers say, in sentences: each is written from the cells, whichever way they fall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .plan import PAPER_STRENGTH
+from .published import TABLE_1, TABLE_2
+from .scores import PAPER, error_name, mean_name
+from .stages import FIRST
+from .tables import Cell
+
+__all__ = ["Cells", "verdicts"]
+
+NEAR = 0.05  # an AUROC that differs from the paper's by at most this agrees with it
+# For FGSM and BIM below 0.03, and for all else: the least AUROC, and the least TPR at 5 % false positives.
+GOALS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "fashion-mnist": ((0.96, 0.80), (0.98, 0.0)),
+    "mnist": ((0.99, 0.0), (0.99, 0.0)),
+}
+
+
+class Cells:
+    """Cells, to be found by what they are of."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = [cell for cell in cells if cell.n]
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets that there are, in their order."""
+        return list(dict.fromkeys(cell.dataset for cell in self.cells))
+
+    def all(self, **where: Any) -> list[Cell]:
+        """Return the cells with these values."""
+        return [cell for cell in self.cells if all(getattr(cell, key) == value for key, value in where.items())]
+
+    def any(self, **where: Any) -> bool:
+        """Tell whether there is such a cell."""
+        return bool(self.all(**where))
+
+    def one(self, **where: Any) -> Cell | None:
+        """Return the cell with these values, or None if there is none."""
+        return next(iter(self.all(**where)), None)
+
+    def by_detector(self, **where: Any) -> dict[tuple[str, str, str], list[Cell]]:
+        """Group the cells with these values by space, statistic and tail."""
+        return _grouped(self.all(**where), lambda cell: (cell.space, cell.statistic, cell.tail))
+
+    def by_attack(self, **where: Any) -> dict[tuple[str, str, float, bool], list[Cell]]:
+        """Group the cells with these values by protocol, attack, strength and mask."""
+        return _grouped(self.all(**where), lambda cell: (cell.protocol, cell.attack, cell.eps, cell.masked))
+
+
+def _grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> dict[Any, list[Cell]]:
+    found: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return found
+
+
+def verdicts(found: Cells, results: dict[str, Any]) -> list[str]:
+    """Say what holds of the paper and what does not; a sentence is left out where its cells were not asked for."""
+    sentences = []
+    for dataset in found.datasets:
+        sentences += [
+            *agreement(found, dataset),
+            *clipping(found, dataset),
+            *selection(found, dataset),
+            *errors(found, dataset),
+            *seeds(found, dataset),
+            *shortcuts(found, dataset),
+            *preset(found, dataset),
+        ]
+        if dataset in results["groups"]:
+            sentences += groups(dataset, results["groups"][dataset])
+    return sentences
+
+
+def agreement(found: Cells, dataset: str) -> list[str]:
+    """How many of the paper's cells are met, on its own kind of images."""
+    differences: dict[bool, list[float]] = {True: [], False: []}
+    for (layer, of, poisoned, attack), published in TABLE_1.items():
+        one = found.one(
+            dataset=of, seed=0, poisoned=poisoned, protocol="paper", masked=False, attack=attack,
+            eps=PAPER_STRENGTH[attack], space=layer, statistic=PAPER[0], tail=PAPER[1],
+        )  # fmt: skip
+        if of == dataset and one is not None:
+            differences[layer in (FIRST, "max_pooling2d_1")].append(one.auroc - published)
+    if not differences[False]:
+        return []
+    first, others = (np.array(differences[kind]) for kind in (True, False))
+    table_2 = {}
+    for detector, (space, statistic, tail) in {
+        "scan": (error_name("binary-crossentropy"), *PAPER),
+        "mean": (mean_name("binary-crossentropy"), "", ""),
+        "one-class SVM": ("one-class SVM", "", ""),
+    }.items():
+        ours = [
+            (one.auroc, TABLE_2[detector, dataset, attack])
+            for attack, eps in PAPER_STRENGTH.items()
+            for one in found.all(
+                dataset=dataset, seed=0, poisoned=0.0, protocol="paper", masked=False, attack=attack, eps=eps,
+                space=space, statistic=statistic, tail=tail,
+            )
+        ]  # fmt: skip
+        table_2[detector] = ", ".join(f"{value:.2f} (paper {published:.2f})" for value, published in ours)
+    return [
+        f"**{dataset}, table 1.** On the paper's own kind of images {_near(first)} cells of the first convolution and "
+        f"its pooling are within {NEAR} of the paper's (mean difference {first.mean():+.3f}), and {_near(others)} of "
+        f"the other layers' (mean absolute difference {np.abs(others).mean():.3f}).",
+        f"**{dataset}, table 2** ({', '.join(PAPER_STRENGTH)}): "
+        + "; ".join(f"{detector} {text}" for detector, text in table_2.items())
+        + ".",
+    ]
+
+
+def _near(differences: np.ndarray) -> str:
+    return f"{int((np.abs(differences) <= NEAR).sum())} of {len(differences)}"
+
+
+def clipping(found: Cells, dataset: str) -> list[str]:
+    """Say what clipping to [0, 1] does to the first layer, and which tail sees the attack then."""
+    where = {"dataset": dataset, "seed": 0, "poisoned": 0.0, "masked": False, "space": FIRST}
+    text = []
+    for attack in ("fgsm", "bim"):
+        of = where | {"attack": attack, "eps": PAPER_STRENGTH[attack]}
+        unclipped = found.one(**of, protocol="paper", statistic=PAPER[0], tail="upper")
+        clipped = [
+            found.one(**of, protocol="valid", statistic=statistic, tail=tail)
+            for statistic, tail in (PAPER, (PAPER[0], "lower"), ("higher-criticism", "lower"))
+        ]
+        if unclipped is None or any(one is None for one in clipped):
+            continue
+        upper, lower, criticism = (one.auroc for one in clipped if one is not None)
+        text.append(
+            f"{attack} {PAPER_STRENGTH[attack]}: {unclipped.auroc:.3f} unclipped, {upper:.3f} clipped; the lower tail "
+            f"of the clipped images gives {lower:.3f}, with Higher Criticism {criticism:.3f}"
+        )
+    return [f"**{dataset}, clipping**, in the first layer, upper tail: {'; '.join(text)}."] if text else []
+
+
+def selection(found: Cells, dataset: str) -> list[str]:
+    """Whether layers below chance are so because of the attack, or because of which images it succeeds on."""
+    below = [
+        cell
+        for attack, eps in PAPER_STRENGTH.items()
+        for cell in found.all(
+            dataset=dataset, seed=0, poisoned=0.0, protocol="valid", masked=False, attack=attack, eps=eps,
+            statistic=PAPER[0], tail=PAPER[1],
+        )
+        if cell.auroc < 0.45
+    ]  # fmt: skip
+    if not below:
+        return []
+    shift = np.array([cell.auroc - cell.control for cell in below])
+    paired = np.array([cell.paired for cell in below])
+    meaning = (
+        "they come from which images are attacked with success, not from the attack"
+        if np.abs(shift).mean() < 0.05
+        else "selection explains a part of them only"
+    )
+    return [
+        f"**{dataset}, below chance.** {len(below)} cells of `valid` images at the paper's budgets are below 0.45. The "
+        f"clean originals of the attacked images have a mean AUROC of {np.mean([cell.control for cell in below]):.3f} "
+        f"there, the attacked ones {np.mean([cell.auroc for cell in below]):.3f} (against their own originals: "
+        f"{paired.mean():.3f}): {meaning}."
+    ]
+
+
+def errors(found: Cells, dataset: str) -> list[str]:
+    """Whether the absolute error detects better than the cross-entropy."""
+    text = []
+    for protocol in ("paper", "valid"):
+        for attack, eps in PAPER_STRENGTH.items():
+            pair = [
+                found.one(
+                    dataset=dataset, seed=0, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps,
+                    space=error_name(metric), statistic=PAPER[0], tail=PAPER[1],
+                )
+                for metric in ("absolute", "binary-crossentropy")
+            ]  # fmt: skip
+            if pair[0] is not None and pair[1] is not None:
+                text.append(f"{attack}, {protocol}: {pair[0].auroc:.3f} against {pair[1].auroc:.3f}")
+    return [f"**{dataset}, absolute error against cross-entropy** (scan): {'; '.join(text)}."] if text else []
+
+
+def seeds(found: Cells, dataset: str) -> list[str]:
+    """How far the autoencoder's training seed moves the first layer."""
+    text = []
+    for protocol, tail, statistic in (("paper", "upper", PAPER[0]), ("valid", "lower", "higher-criticism")):
+        for attack, eps in PAPER_STRENGTH.items():
+            own = found.all(
+                dataset=dataset, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps, space=FIRST,
+                statistic=statistic, tail=tail,
+            )  # fmt: skip
+            if len(own) > 1:
+                values = [cell.auroc for cell in own]
+                text.append(f"{attack}, {protocol} ({statistic}, {tail}): {min(values):.3f} to {max(values):.3f}")
+    return [f"**{dataset}, training seeds** move the first layer's AUROC: {'; '.join(text)}."] if text else []
+
+
+def shortcuts(found: Cells, dataset: str) -> list[str]:
+    """Say what does as well and hardly looks at the image."""
+    text = []
+    for protocol in ("paper", "valid"):
+        for space in ("any pixel outside [0, 1]", "share of pixels in (0, 0.015)", "classifier margin"):
+            own = [
+                cell
+                for attack, eps in PAPER_STRENGTH.items()
+                for cell in found.all(
+                    dataset=dataset, protocol=protocol, masked=False, attack=attack, eps=eps, space=space
+                )
+            ]
+            if own:
+                text.append(f"{space}, {protocol}: " + ", ".join(f"{cell.attack} {cell.auroc:.3f}" for cell in own))
+    return [f"**{dataset}, detectors that hardly look at the image**: {'; '.join(text)}."] if text else []
+
+
+def preset(found: Cells, dataset: str) -> list[str]:
+    """How the recommended preset does, and whether it meets its goals."""
+    text = []
+    of_attack = found.by_attack(dataset=dataset, space="preset", protocol="valid", masked=False)
+    for (_, attack, eps, _), own in of_attack.items():
+        small = attack in ("fgsm", "bim") and eps < 0.03
+        least, rate = GOALS[dataset][0 if small else 1]
+        auroc = float(np.mean([cell.auroc for cell in own]))
+        tpr = float(np.mean([cell.tpr_5 for cell in own]))
+        met = auroc >= least and tpr >= rate
+        goal = f"AUROC >= {least}" + (f", TPR >= {rate:.0%}" if rate else "")
+        text.append(f"{attack} {eps:g} {auroc:.3f}, {tpr:.1%} ({goal}: {'met' if met else 'missed'})")
+    masked = [
+        f"{attack} {eps:g} {np.mean([cell.auroc for cell in own]):.3f}, paired "
+        f"{np.mean([cell.paired for cell in own]):.3f}"
+        for (_, attack, eps, _), own in found.by_attack(
+            dataset=dataset, space="preset", protocol="valid", masked=True
+        ).items()
+    ]
+    if not text:
+        return []
+    return [
+        f"**{dataset}, the recommended preset** on `valid` images, AUROC and TPR at 5 % false positives, averaged over "
+        f"the seeds: {'; '.join(text)}. Masked: {'; '.join(masked) or 'none'}."
+    ]
+
+
+def groups(dataset: str, of_dataset: dict[str, Any]) -> list[str]:
+    """Whether a higher share of attacked images gives higher group scores."""
+    text = []
+    for space, rows in of_dataset["spaces"].items():
+        medians = [row["median"] for row in rows]
+        rising = all(low <= high for low, high in pairwise(medians))
+        text.append(
+            f"{space}: {'yes' if rising else 'no'} ({' to '.join(f'{m:.0f}' for m in (medians[0], medians[-1]))})"
+        )
+    return (
+        [
+            f"**{dataset}, a higher share of attacked images gives higher scores**, in groups of {of_dataset['size']} "
+            f"({of_dataset['attack']}): {'; '.join(text)}."
+        ]
+        if text
+        else []
+    )
