@@ -56,7 +56,8 @@ def cells(out, **where):
 def test_what_is_written(done):
     out, said = done
     names = sorted(path.name for path in (out / "results").iterdir())
-    figures = {f"fashion-mnist-figure-{n}-{of}.png" for n in range(1, 8) for of in ("paper", "valid")}
+    figures = {f"fashion-mnist-figure-{n}-paper.png" for n in range(1, 8)}
+    figures |= {f"fashion-mnist-figure-{n}-valid.png" for n in (1, 2, 3, 6)}
     figures |= {f"fashion-mnist-figure-{n}.png" for n in (8, 9)}
     assert figures | {"cells.csv", "attacks.csv", "results.json"} <= set(names)
     page = (out / "results.md").read_text()

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from .._tables import text_table
+from ..calibration import conformal_p_values
 from ..detector import SubsetScanDetector
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
@@ -21,6 +22,10 @@ from .attacks import Attacked, attack
 from .datasets import load_sample
 from .evaluation import Auroc, Evaluation, auroc, evaluate, write_json
 from .networks import load_pretrained
+from .preset import score_by_preset
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["CONFIGURATIONS", "run"]
 
@@ -28,6 +33,7 @@ ATTACKS = ("fgsm", "bim")
 EPS = 0.01
 ERROR = "reconstruction_error"
 BASELINE = "mean reconstruction error"
+PRESET = "recommended preset"
 N_SHOWN = 6
 
 # How layers are scanned, and how the reconstruction error is: as in the paper, and as chosen on attacked images of the
@@ -108,7 +114,11 @@ def run(
         configuration: {space: {name: evaluation.auroc(space, name) for name in names} for space in evaluation.n_nodes}
         for configuration, evaluation in evaluations.items()
     }
-    baseline = {name: auroc(mean_errors["clean"], mean_errors[name]) for name in names}
+    preset = _score_by_preset(autoencoder, images[background], sets, seed)
+    others = {
+        title: {name: auroc(scores["clean"], scores[name]) for name in names}
+        for title, scores in ((BASELINE, mean_errors), (PRESET, preset["scores"]))
+    }
 
     chosen = evaluations["chosen"]
     drawn = {"scores.png": figures.distributions(chosen)}
@@ -117,7 +127,9 @@ def run(
         _, error_scanner = scanners["chosen"]
         sources = images[targets][attacked[names[-1]].sources]
         pictures = {"clean": sources[:N_SHOWN], names[-1]: sets[names[-1]][:N_SHOWN]}
-        drawn["roc.png"] = figures.roc(_curves(evaluations, mean_errors, shown, names))
+        drawn["roc.png"] = figures.roc(
+            _curves(evaluations, {BASELINE: mean_errors, PRESET: preset["scores"]}, shown, names)
+        )
         drawn["anomalous_nodes.png"] = figures.anomalous_nodes(
             {kind: _examples(error_scanner, error, examples) for kind, examples in pictures.items()}
         )
@@ -138,7 +150,8 @@ def run(
         },
         "spaces": _summary(aurocs["chosen"], chosen),
         "paper": _summary(aurocs["paper"], chosen),
-        "baseline": {BASELINE: {name: value.as_dict() for name, value in baseline.items()}},
+        "baseline": {BASELINE: {name: value.as_dict() for name, value in others[BASELINE].items()}},
+        "preset": {name: value.as_dict() for name, value in others[PRESET].items()},
     }
     chosen.write_scores(out / "scores.csv")
     for name, figure in drawn.items():
@@ -150,11 +163,12 @@ def run(
     for name, result in attacked.items():
         say(f"  {name}: {len(result.images)} of {result.n_tried} attacks succeeded ({result.success_rate:.1%})")
     say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
-    say(_table(aurocs, baseline, chosen, names))
+    say(_table(aurocs, others, chosen, names))
     say("\nflagged at 5 % false positives, with the chosen options:")
-    for space in shown:
-        shares = {kind: np.mean(p_values[space] <= 0.05) for kind, p_values in (chosen.p_values or {}).items()}
-        say(f"  {space}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
+    flagged = {space: {kind: p[space] for kind, p in (chosen.p_values or {}).items()} for space in shown}
+    for title, p_values in (flagged | {PRESET: preset["p_values"]}).items():
+        shares = {kind: np.mean(own <= 0.05) for kind, own in p_values.items()}
+        say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
     written = ", ".join(["scores.csv", "summary.json", *drawn])
     say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
     return summary
@@ -169,6 +183,15 @@ def _attack(images: np.ndarray, labels: np.ndarray, progress: bool) -> dict[str,
     return attacked
 
 
+def _score_by_preset(
+    autoencoder: keras.Model, background: np.ndarray, sets: Mapping[str, np.ndarray], seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    scored = score_by_preset(autoencoder, load_pretrained("classifier"), background, sets, random_state=seed)
+    scores = {kind: scored[f"{kind}|preset"] for kind in sets}
+    null = scored["background|preset"]
+    return {"scores": scores, "p_values": {kind: conformal_p_values(own, null) for kind, own in scores.items()}}
+
+
 def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], evaluation: Evaluation) -> dict[str, Any]:
     return {
         space: {"n_nodes": evaluation.n_nodes[space], **{name: value.as_dict() for name, value in row.items()}}
@@ -178,7 +201,7 @@ def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], evaluation: Evaluation) 
 
 def _table(
     aurocs: Mapping[str, Mapping[str, Mapping[str, Auroc]]],
-    baseline: Mapping[str, Auroc],
+    others: Mapping[str, Mapping[str, Auroc]],
     evaluation: Evaluation,
     names: Sequence[str],
 ) -> str:
@@ -187,13 +210,13 @@ def _table(
         [space, str(n_nodes), *(str(aurocs[configuration][space][name]) for name in names for configuration in aurocs)]
         for space, n_nodes in evaluation.n_nodes.items()
     ]
-    rows.append([BASELINE, "", *(str(baseline[name]) for name in names for _ in aurocs)])
+    rows += [[title, "", *(str(row[name]) for name in names for _ in aurocs)] for title, row in others.items()]
     return text_table(header, rows)
 
 
 def _curves(
     evaluations: Mapping[str, Evaluation],
-    mean_errors: Mapping[str, np.ndarray],
+    others: Mapping[str, Mapping[str, np.ndarray]],
     spaces: Sequence[str],
     names: Sequence[str],
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -205,7 +228,7 @@ def _curves(
             for space in spaces
             for configuration, evaluation in evaluations.items()
         }
-        curves[name][BASELINE] = mean_errors["clean"], mean_errors[name]
+        curves[name] |= {title: (scores["clean"], scores[name]) for title, scores in others.items()}
     return curves
 
 

@@ -59,11 +59,12 @@ def auroc(clean: np.ndarray, anomalous: np.ndarray, *, n_resamples: int = 1000, 
     value = area(clean, anomalous)
     if len(clean) == 1 or len(anomalous) == 1:
         return Auroc(value, 0.0, 1.0)  # nothing to resample: such an estimate excludes nothing
+    ranks = np.unique(np.concatenate([clean, anomalous]), return_inverse=True)[1]
     interval = bootstrap(
-        (clean, anomalous),
-        area,
+        (ranks[: len(clean)], ranks[len(clean) :]),
+        _areas_of_ranks,
         n_resamples=n_resamples,
-        vectorized=False,
+        vectorized=True,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -75,6 +76,19 @@ def area(clean: np.ndarray, anomalous: np.ndarray) -> float:
     ordered = np.sort(clean)
     below = np.searchsorted(ordered, anomalous, side="left") + np.searchsorted(ordered, anomalous, side="right")
     return float(below.sum()) / (2 * len(clean) * len(anomalous))
+
+
+def _areas_of_ranks(clean: np.ndarray, anomalous: np.ndarray, axis: int) -> np.ndarray:
+    """Compute the area for many resamples at once, along the last axis: by counting, which is faster than sorting."""
+    del axis
+    n, m = clean.shape[-1], anomalous.shape[-1]
+    rows = np.atleast_2d(clean)
+    n_ranks = 1 + max(int(clean.max()), int(anomalous.max()))
+    places = rows + n_ranks * np.arange(len(rows))[:, np.newaxis]
+    counts = np.bincount(places.ravel(), minlength=n_ranks * len(rows)).reshape(len(rows), n_ranks)
+    twice_below = 2 * counts.cumsum(axis=1) - counts
+    found = np.take_along_axis(twice_below, np.atleast_2d(anomalous), axis=1).sum(axis=1) / (2 * n * m)
+    return found.reshape(clean.shape[:-1])
 
 
 @dataclass(frozen=True)

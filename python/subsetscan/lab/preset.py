@@ -72,6 +72,8 @@ def score_by_preset(
     background: np.ndarray,
     sets: Mapping[str, np.ndarray],
     on_images: Callable[[int], object] = lambda n_done: None,
+    *,
+    random_state: int = 0,
 ) -> dict[str, np.ndarray]:
     """Fit the preset on clean images, a quarter of which calibrate, and score sets of images.
 
@@ -80,7 +82,7 @@ def score_by_preset(
     dict of str to ndarray of shape (n,), float64
         The combined scores by set, as ``clean|preset``; those of the images that calibrate as ``background|preset``.
     """
-    scanner = recommended(autoencoder, classifier).fit(background)
+    scanner = recommended(autoencoder, classifier, random_state=random_state).fit(background)
     on_images(len(background))
     null = np.column_stack([scanner.detectors_[name].null_p_values() for name in scanner.names])
     found = {"background|preset": combined_scores(null, COMBINE)}

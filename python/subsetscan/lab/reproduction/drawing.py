@@ -35,7 +35,7 @@ CLASSES = {
 
 
 def draw(part: Dataset, folder: Path) -> list[str]:
-    """Draw figures 1 to 9 of a dataset, for each protocol, and return their file names."""
+    """Draw figures 1 to 9 of a dataset, those of scores for each protocol, and return their file names."""
     network = Network(part.name)
     scores = part.scores(network)
     drawn: dict[str, Figure] = {}
@@ -45,9 +45,10 @@ def draw(part: Dataset, folder: Path) -> list[str]:
         if not asked:
             continue
         main = "bim" if "bim" in asked else next(iter(asked))
-        drawn |= {
-            f"figure-{number}-{protocol}": figure for number, figure in _of_protocol(part, scores, asked, main).items()
-        }
+        found = _of_scores(part, scores, asked, main)
+        if protocol == part.stages.protocols[0]:
+            found |= _of_images(part, scores, asked, main)
+        drawn |= {f"figure-{number}-{protocol}": found[number] for number in sorted(found)}
     autoencoder = part.autoencoder(network)
     drawn["figure-8"] = figures.architecture(autoencoder)
     layers = KerasLayers(autoencoder)
@@ -57,7 +58,7 @@ def draw(part: Dataset, folder: Path) -> list[str]:
     return [f"{part.name}-{name}.png" for name in drawn]
 
 
-def _of_protocol(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
+def _of_scores(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
     kinds = {"clean": "clean"} | {name: job.name for name, job in asked.items()}
     pair = {"clean": "clean", main: asked[main].name}
 
@@ -76,9 +77,15 @@ def _of_protocol(part: Dataset, scores: Scores, asked: dict[str, Job], main: str
             dict(zip(pair, sizes, strict=True)), dict(zip(pair, alphas, strict=True)), scans(FIRST, pair)
         ),
         3: figures.roc_and_densities(curves(FIRST), FIRST),
+        6: figures.roc_and_densities(curves(ERROR), ERROR),
+    }
+
+
+def _of_images(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
+    pair = {"clean": "clean", main: asked[main].name}
+    return {
         4: _error_maps(part, scores, asked[main], pair),
         5: _anomalous_nodes(part, asked[main]),
-        6: figures.roc_and_densities(curves(ERROR), ERROR),
         7: figures.samples({name: _samples(part, job) for name, job in asked.items()}),
     }
 

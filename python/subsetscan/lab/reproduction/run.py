@@ -95,7 +95,6 @@ def reproduce(
         say=say,
     )
     parts = [Dataset(name, stages) for name in dict.fromkeys(dataset)]
-    stages.expected = sum(part.expected for part in parts)
     cells: list[Cell] = []
     attacks: list[dict[str, Any]] = []
     groups: dict[str, Any] = {}

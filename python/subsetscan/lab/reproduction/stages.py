@@ -35,6 +35,11 @@ __all__ = ["FIRST", "GROUP_SIZE", "Dataset", "Stages"]
 FIRST = "conv2d_1"
 GROUP_SIZE = 100
 
+# What an image takes, on two cores, roughly, and what all groups take: for the estimate of the time that is left.
+SECONDS = {
+    "fgsm": 0.001, "bim": 0.035, "deepfool": 0.06, "scores": 0.004, "preset": 0.001, "baselines": 0.004, "groups": 60.0,
+}  # fmt: skip
+
 
 @dataclass
 class Stages:
@@ -63,23 +68,27 @@ class Stages:
     n_processes: int
     progress: bool
     say: Callable[[str], object]
-    expected: float = 0.0  # seconds that all stages may take, roughly, on two cores
-    _started: float = field(default_factory=time.monotonic)
-    _finished: float = 0.0  # of those expected
     seconds: dict[str, float] = field(default_factory=dict)
+    _expected: dict[str, float] = field(default_factory=dict)  # seconds of the stages that are still to come
+    _pace: tuple[float, float] = (0.0, 0.0)  # seconds taken and expected, of stages that were not kept already
+
+    def expect(self, name: str, seconds: float) -> None:
+        """Announce a stage, and how long it takes on two cores, roughly."""
+        self._expected[name] = seconds
 
     @contextmanager
-    def stage(self, name: str, n_images: int, expected: float) -> Iterator[Callable[[int], object]]:
-        """Show a bar for a stage, and say afterwards how long all the others may take."""
+    def stage(self, name: str, n_images: int) -> Iterator[Callable[[int], object]]:
+        """Show a bar for a stage, and say afterwards how long those that are still to come may take."""
         started = time.monotonic()
         with tqdm(total=n_images, desc=name, unit="image", disable=not self.progress) as bar:
             yield bar.update
-        now = time.monotonic()
-        self.seconds[name] = now - started
-        self._finished += expected
-        left = (now - self._started) * (self.expected / self._finished - 1) if self._finished else 0
-        ahead = f", about {max(left, 0) / 60:.0f} min left" if self.expected else ""
-        self.say(f"{name}: {now - started:.0f} s{ahead}")
+        self.seconds[name] = taken = time.monotonic() - started
+        expected = self._expected.pop(name, 0.0)
+        if taken > expected / 5:
+            self._pace = self._pace[0] + taken, self._pace[1] + expected
+        pace = self._pace[0] / self._pace[1] if self._pace[1] else 1.0
+        left = pace * sum(self._expected.values())
+        self.say(f"{name}: {taken:.0f} s" + (f", about {left / 60:.0f} min left" if left > 30 else ""))
 
 
 class Dataset:
@@ -98,6 +107,16 @@ class Dataset:
         of_seeds = [Network(name, seed) for seed in size.seeds] if name == "fashion-mnist" else [Network(name)]
         poisoned = [Network(name, 0, share) for share in size.poisoned] if name == "fashion-mnist" else []
         self.variants = [*of_seeds, *poisoned]
+        self._scores: dict[Network, Scores] = {}
+        n = size.end - size.first_target
+        for protocol in stages.protocols:
+            stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs(protocol, size)))
+        for variant in self.variants:
+            stages.expect(self._stem("scores", variant), SECONDS["scores"] * (size.n_background + 10 * n))
+            if not variant.poisoned:
+                stages.expect(self._stem("preset", variant), SECONDS["preset"] * (size.n_background + 10 * n))
+        stages.expect(self._baselines, SECONDS["baselines"] * (size.n_background + 10 * n))
+        stages.expect(self._groups, SECONDS["groups"])
 
     @property
     def data(self) -> Path | None:
@@ -105,21 +124,19 @@ class Dataset:
         folder = None if self.stages.data is None else self.stages.data / self.name
         return folder if folder is not None and folder.is_dir() else None
 
+    def _attacks(self, protocol: str) -> str:
+        return f"{self.name}: attacks, {protocol}"
+
+    def _stem(self, kind: str, variant: Network) -> str:
+        return networks.file_name(kind, self.name, variant.seed, variant.poisoned).removesuffix(".keras")
+
     @property
-    def expected(self) -> float:
-        """Seconds that everything takes, roughly, on two cores."""
-        n = self.stages.size.end - self.stages.size.first_target
-        return sum(self._attack_seconds(n, protocol) for protocol in self.stages.protocols) + len(
-            self.variants
-        ) * self._scan_seconds(n)
+    def _baselines(self) -> str:
+        return f"{self.name}: baselines"
 
-    def _attack_seconds(self, n: int, protocol: str) -> float:
-        cost = {"fgsm": 0.001, "bim": 0.05, "deepfool": 0.1}
-        return sum(n * cost[job.attack] for job in jobs(protocol, self.stages.size))
-
-    @staticmethod
-    def _scan_seconds(n: int) -> float:
-        return 0.08 * n
+    @property
+    def _groups(self) -> str:
+        return f"{self.name}: groups"
 
     @cached_property
     def images(self) -> Images:
@@ -130,9 +147,7 @@ class Dataset:
         for protocol in self.stages.protocols:
             asked = jobs(protocol, size)
             n = len(images.targets)
-            with self.stages.stage(
-                f"{self.name}: attacks, {protocol}", n * len(asked), self._attack_seconds(n, protocol)
-            ) as done:
+            with self.stages.stage(self._attacks(protocol), n * len(asked)) as done:
                 images.attacked.update(
                     attack_all(
                         classifier,
@@ -199,23 +214,26 @@ class Dataset:
 
     def scores(self, variant: Network) -> Scores:
         """Scan all sets by an autoencoder; those trained on poisoned images only look at the paper's BIM images."""
+        if variant in self._scores:
+            return self._scores[variant]
         sets = self.sets_of(variant)
         autoencoder = self.autoencoder(variant)
         n_images = 2 * len(self.images.background) + sum(map(len, sets.values()))
-        name = networks.file_name("scores", self.name, variant.seed, variant.poisoned).removesuffix(".keras")
-        with self.stages.stage(f"{name}", n_images, self._scan_seconds(len(self.images.targets))) as done:
+        name = self._stem("scores", variant)
+        with self.stages.stage(name, n_images) as done:
             arrays = self.stages.kept.get_or_make(
                 f"{self.name}/{name}",
                 self._made_from(sets, autoencoder),
                 lambda: scan_everything(spaces_of(autoencoder), self.images.background, sets, done),
             )
-        return Scores(arrays)
+        self._scores[variant] = Scores(arrays)
+        return self._scores[variant]
 
     def baselines(self) -> Arrays:
         """Score all sets by what a scan has to beat."""
         autoencoder = self.autoencoder(Network(self.name))
         n_images = len(self.images.background) + sum(map(len, self.sets.values()))
-        with self.stages.stage(f"{self.name}: baselines", n_images, 0) as done:
+        with self.stages.stage(self._baselines, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/baselines",
                 self._made_from(self.sets, autoencoder, self.classifier),
@@ -226,8 +244,8 @@ class Dataset:
         """Score all sets by the recommended preset."""
         autoencoder = self.autoencoder(variant)
         n_images = len(self.images.background) + sum(map(len, self.sets.values()))
-        name = networks.file_name("preset", self.name, variant.seed).removesuffix(".keras")
-        with self.stages.stage(name, n_images, 0) as done:
+        name = self._stem("preset", variant)
+        with self.stages.stage(name, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/{name}",
                 self._made_from(self.sets, autoencoder, self.classifier),
@@ -243,7 +261,7 @@ class Dataset:
             "binary-crossentropy error": ReconstructionError(autoencoder, "binary-crossentropy"),
         }
         found = {}
-        with self.stages.stage(f"{self.name}: groups of {size}", len(spaces), 0) as done:
+        with self.stages.stage(self._groups, len(spaces)) as done:
             for name, space in spaces.items():
                 (fitted,) = (Background(values) for values in space.transform(self.images.background).values())
                 values = {kind: next(iter(space.transform(images).values())) for kind, images in sets.items()}
