@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -172,8 +173,16 @@ _attacker: Attacker  # of a process that attacks
 
 def _start(path: str) -> None:
     global _attacker
+    Thread(target=_end_with_parent, daemon=True).start()
     start_keras()
     _attacker = Attacker(load_model(path))
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that started this one: if it is killed, nobody else ends this."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(images: np.ndarray, labels: np.ndarray, job: Job) -> Arrays:

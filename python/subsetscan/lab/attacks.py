@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class _Kind:
 
     make: Callable[[Any, float, int], Any]
     eps: float
-    batch_size: int = 128
+    batch_size: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PROTOCOLS, 128))
     on_logits: bool = False
     takes_mask: bool = True
 
@@ -89,8 +89,8 @@ def _deepfool(classifier: Any, eps: float, batch_size: int) -> Any:
 ATTACKS = {
     "fgsm": _Kind(_fgsm, 0.01),
     "bim": _Kind(_bim, 0.01),
-    # One by one: the toolbox goes on with a whole batch until its last image is done.
-    "deepfool": _Kind(_deepfool, 1e-6, 1, on_logits=True, takes_mask=False),
+    # The toolbox goes on with a whole batch until its last image is done: seldom many steps, unless they are clipped.
+    "deepfool": _Kind(_deepfool, 1e-6, {"paper": 1, "valid": 64}, on_logits=True, takes_mask=False),
 }
 
 
@@ -193,12 +193,13 @@ class Attacker:
         how = protocol == "valid", kind.on_logits
         if how not in self._prepared:
             self._prepared[how] = _as_art(self.classifier, (0.0, 1.0) if how[0] else None, how[1])
-        generator = kind.make(self._prepared[how], kind.eps if eps is None else eps, kind.batch_size)
+        batch_size = kind.batch_size[protocol]
+        generator = kind.make(self._prepared[how], kind.eps if eps is None else eps, batch_size)
         attacked = [np.empty((0, *images.shape[1:]), np.float32)]
-        for start in range(0, len(images), kind.batch_size):
-            batch = images[start : start + kind.batch_size]
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
             options = {"mask": (batch != 0).astype(np.float32)} if masked else {}
-            found = generator.generate(batch, labels[start : start + kind.batch_size], **options)
+            found = generator.generate(batch, labels[start : start + batch_size], **options)
             attacked.append(found.astype(np.float32, copy=False))
             on_batch(len(batch))
         return np.concatenate(attacked)

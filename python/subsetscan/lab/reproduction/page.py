@@ -89,10 +89,10 @@ def attacks_table(attacks: Sequence[dict[str, Any]]) -> str:
             ", ".join([row["dataset"], row["protocol"], *["masked"] * row["masked"], name(row["attack"], row["eps"])]),
             str(row["tried"]),
             str(row["n"]),
-            f"{row['success_rate']:.1%}",
+            percent(row["success_rate"]),
             f"{row['misclassified_before']} of {row['given']}",
             str(row["unchanged"]),
-            f"{row['outside']:.1%}",
+            percent(row["outside"]),
         ]
         for row in attacks
     ]
