@@ -1,9 +1,9 @@
 """Choose what to scan, how, and how to combine it, on attacked images of the training set.
 
-    python docs/decisions/0002-recommended-preset.py FOLDER [MNIST]
+    python docs/decisions/0002-recommended-preset.py FOLDER
 
-prints the tables of the note beside this file; FOLDER keeps what takes time, MNIST has the dataset's IDX files. The autoencoders of seeds 1 and 2 and
-MNIST's networks are in networks/.
+prints the tables of the note beside this file; FOLDER keeps what takes time. The autoencoders of seeds 1 and 2 are in
+networks/.
 """
 
 import sys
@@ -24,28 +24,29 @@ from subsetscan.lab.reproduction.scores import NULL, scan_everything, spaces_of
 from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, join
 
 SIZES = {"background": 5250, NULL: 1750, "clean": 2000, "targets": 1000}
-SEEDS = {"fashion-mnist": (0, 1, 2), "mnist": (0,)}
+DATASET = "fashion-mnist"
+SEEDS = (0, 1, 2)
 COMBINATIONS = ("min", "fisher", "cauchy")
 N_PARTS = 6
 NETWORKS = Path(__file__).parents[2] / "networks"
 
 
-def opened(network, dataset, seed=0):
-    """Open a trained network."""
-    return networks.find(networks.file_name(network, dataset, seed), NETWORKS)
+def file_of(network, seed=0):
+    """Find a trained network."""
+    return networks.find(networks.file_name(network, DATASET, seed), NETWORKS)
 
 
-def scored(dataset, kept, data):
+def scored(kept):
     """Attack training images, and scan them in every space by every statistic over every tail."""
-    images, labels = datasets.load(dataset, "train", data)
+    images, labels = datasets.load(DATASET, "train")
     shuffled = np.random.default_rng(0).permutation(len(images))
     parts = np.split(shuffled, np.cumsum(list(SIZES.values())))
     rows = dict(zip(SIZES, parts, strict=False))
     asked = jobs("valid", FULL)
-    classifier = opened("classifier", dataset)
-    with tqdm(total=len(asked) * SIZES["targets"], desc=f"{dataset}: attacks") as bar:
+    classifier = file_of("classifier")
+    with tqdm(total=len(asked) * SIZES["targets"], desc="attacks") as bar:
         made = attack_all(
-            classifier, images[rows["targets"]], labels[rows["targets"]], asked, Kept(kept.folder / dataset),
+            classifier, images[rows["targets"]], labels[rows["targets"]], asked, Kept(kept.folder / DATASET),
             on_images=bar.update,
         )  # fmt: skip
     sets = {kind: images[rows[kind]] for kind in (NULL, "clean")}
@@ -53,15 +54,15 @@ def scored(dataset, kept, data):
     background = images[rows["background"]]
     model = networks.load_model(classifier)
     shape = images.shape[1:]
-    spaces = {f"autoencoder {seed}": spaces_of(networks.load_model(opened("autoencoder", dataset, seed)))
-              for seed in SEEDS[dataset]}  # fmt: skip
+    spaces = {f"autoencoder {seed}": spaces_of(networks.load_model(file_of("autoencoder", seed)))
+              for seed in SEEDS}  # fmt: skip
     spaces["classifier"] = join([KerasLayers(model), ClassifierMargin(model)])[0]
     spaces |= {"pixels": Pixels(shape), "laplacian": Laplacian(shape)}
     made_from = {"sets": {kind: fingerprint(array) for kind, array in sets.items()}}
     scores = {}
-    for name, space in tqdm(spaces.items(), desc=f"{dataset}: scans"):
+    for name, space in tqdm(spaces.items(), desc="scans"):
         scores[name] = kept.get_or_make(
-            f"{dataset}/{name}", made_from, lambda space=space: scan_everything(space, background, sets)
+            f"{DATASET}/{name}", made_from, lambda space=space: scan_everything(space, background, sets)
         )
     return scores, {kind: len(array) for kind, array in sets.items()}
 
@@ -103,54 +104,37 @@ def quality(parts_of_seeds, combine, kinds):
     return np.mean([np.mean(list(judged(parts, combine, kinds).values())) for parts in parts_of_seeds])
 
 
-def main(folder, mnist=None):
+def main(folder):
     """Print the tables."""
-    kept = Kept(folder)
-    known = {}
-    for dataset, seeds in SEEDS.items():
-        scores, counts = scored(dataset, kept, mnist if dataset == "mnist" else None)
-        kinds = [kind for kind, n in counts.items() if n >= 20]
-        print(f"\n{dataset}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
-        known[dataset] = (
-            {
-                candidate: [p_values(scores, seed, candidate, kinds) for seed in seeds]
-                for candidate in candidates(scores)
-            },
-            kinds,
-        )
+    scores, counts = scored(Kept(folder))
+    kinds = list(counts)
+    print(f"{DATASET}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
+    known = {one: [p_values(scores, seed, one, kinds) for seed in SEEDS] for one in candidates(scores)}
 
     def of_all(chosen, combine):
-        means = []
-        for own, kinds in known.values():
-            of_seeds = zip(*(own[candidate] for candidate in chosen), strict=True)
-            means.append(quality(list(of_seeds), combine, kinds))
-        return float(np.mean(means))
+        return quality(list(zip(*(known[one] for one in chosen), strict=True)), combine, kinds)
 
-    everyone = list(known["fashion-mnist"][0])
-    alone = sorted(((of_all([one], "min"), one) for one in everyone), reverse=True)
-    print("\nthe best alone: mean of AUROC and TPR at 5 % false positives, over datasets, attacks and seeds\n")
+    alone = sorted(((of_all([one], "min"), one) for one in known), reverse=True)
+    print("\nthe best alone: mean of AUROC and TPR at 5 % false positives, over attacks and seeds\n")
     print(text_table(["candidate", "mean"], [[", ".join(one), f"{value:.3f}"] for value, one in alone[:15]]))
     for combine in COMBINATIONS:
         chosen, best = [alone[0][1]], alone[0][0]
         rows = [[", ".join(chosen[0]), f"{best:.4f}"]]
         while len(chosen) < N_PARTS:
             taken = {one[:2] for one in chosen}
-            value, one = max((of_all([*chosen, one], combine), one) for one in everyone if one[:2] not in taken)
+            value, one = max((of_all([*chosen, one], combine), one) for one in known if one[:2] not in taken)
             if value < best + 0.002:
                 break
             chosen, best = [*chosen, one], value
             rows.append([", ".join(one), f"{value:.4f}"])
         print(f"\ncombined by {combine}, one after the other\n")
         print(text_table(["added", "mean"], rows))
-        for dataset, (own, kinds) in known.items():
-            of_seeds = [judged(parts, combine, kinds) for parts in zip(*(own[one] for one in chosen), strict=True)]
-            rows = [
-                [attack, *(f"{np.mean([of[attack][n] for of in of_seeds]):.3f}" for n in (0, 1))]
-                for attack in of_seeds[0]
-            ]
-            print(f"\n{dataset}\n")
-            print(text_table(["attack", "AUROC", "TPR at 5 %"], rows))
+        of_seeds = [judged(parts, combine, kinds) for parts in zip(*(known[one] for one in chosen), strict=True)]
+        rows = [
+            [attack, *(f"{np.mean([of[attack][n] for of in of_seeds]):.3f}" for n in (0, 1))] for attack in of_seeds[0]
+        ]
+        print(f"\n{text_table(['attack', 'AUROC', 'TPR at 5 %'], rows)}")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))

@@ -313,6 +313,9 @@ def reproduce(
         Path | None, typer.Option(help="Folder for what is kept between runs; OUT/kept by default.", file_okay=False)
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder with a folder of IDX files for each dataset.")] = None,
+    poisoned: Annotated[
+        bool, typer.Option(help="Whether to look at the autoencoders trained on poisoned images as well.")
+    ] = True,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")] = False,
     processes: Processes = 2,
     quiet: Quiet = False,
@@ -332,6 +335,7 @@ def reproduce(
         networks=networks,
         kept=kept,
         data=data,
+        poisoned=poisoned,
         quick=quick,
         n_processes=processes,
         progress=not quiet,

@@ -19,9 +19,11 @@ __all__ = ["COMBINE", "PARTS", "recommended", "score_by_preset"]
 
 # (source, space, statistic, tail): chosen in docs/decisions/0002-recommended-preset.md.
 PARTS: tuple[tuple[str, str, str, str], ...] = (
-    ("autoencoder", "conv2d_1", "higher-criticism", "lower"),
-    ("classifier", "margin", "berk-jones", "upper"),
-    ("laplacian", "laplacian", "higher-criticism", "upper"),
+    ("classifier", "conv2d_1", "higher-criticism", "lower"),
+    ("classifier", "margin", "kolmogorov-smirnov", "upper"),
+    ("classifier", "dense_2", "berk-jones", "upper"),
+    ("laplacian", "laplacian", "kolmogorov-smirnov", "lower"),
+    ("autoencoder", "conv2d_7", "kolmogorov-smirnov", "lower"),
 )
 COMBINE = "fisher"
 
@@ -36,9 +38,10 @@ def recommended(
     Parameters
     ----------
     autoencoder : keras.Model
-        That of the experiments, or one whose layers have the same names.
+        That of the experiments, or one whose last convolution has the same name.
     classifier : keras.Model, optional
-        The classifier to be guarded; without it, what needs it is left out.
+        The classifier to be guarded, that of the experiments or one whose first convolution and last layer have the
+        same names; without it, what needs it is left out.
     random_state : int
         Draws which clean images calibrate.
     progress : bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def reproduce(
     networks: Path | str = "networks",
     kept: Path | str | None = None,
     data: Path | str | None = None,
+    poisoned: bool = True,
     quick: bool = False,
     n_processes: int = 2,
     progress: bool = True,
@@ -57,6 +58,8 @@ def reproduce(
         Folder for what is kept between runs; ``kept`` in `out` by default.
     data : path-like, optional
         Folder with a folder of IDX files for each dataset; see `subsetscan.lab.datasets.load`.
+    poisoned : bool
+        Whether to look at the autoencoders trained on poisoned images as well.
     quick : bool
         A small version: few images, one seed, the paper's budgets only.
     n_processes : int
@@ -88,7 +91,7 @@ def reproduce(
         kept=Kept(out / "kept" if kept is None else kept),
         networks_folder=Path(networks),
         data=None if data is None else Path(data),
-        size=QUICK if quick else FULL,
+        size=QUICK if quick else FULL if poisoned else replace(FULL, poisoned=()),
         protocols=tuple(images),
         n_processes=n_processes,
         progress=progress,

@@ -19,7 +19,7 @@ from ...spaces import KerasLayers, ReconstructionError
 from .. import datasets, networks
 from ..adversaries import Job, attack_all
 from ..kept import Arrays, Kept, fingerprint
-from ..preset import score_by_preset
+from ..preset import COMBINE, PARTS, score_by_preset
 from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
 from .baselines import score_baselines
@@ -248,7 +248,7 @@ class Dataset:
         with self.stages.stage(name, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/{name}",
-                self._made_from(self.sets, autoencoder, self.classifier),
+                self._made_from(self.sets, autoencoder, self.classifier) | {"parts": PARTS, "combine": COMBINE},
                 lambda: score_by_preset(autoencoder, self.classifier, self.images.background, self.sets, done),
             )
 
