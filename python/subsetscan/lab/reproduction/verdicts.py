@@ -84,13 +84,17 @@ def verdicts(found: Cells, results: dict[str, Any]) -> list[str]:
 def agreement(found: Cells, dataset: str) -> list[str]:
     """How many of the paper's cells are met, on its own kind of images."""
     differences: dict[bool, list[float]] = {True: [], False: []}
+    nearest = []  # over the seeds, in the first layers
     for (layer, of, poisoned, attack), published in TABLE_1.items():
-        one = found.one(
-            dataset=of, seed=0, poisoned=poisoned, protocol="paper", masked=False, attack=attack,
-            eps=PAPER_STRENGTH[attack], space=layer, statistic=PAPER[0], tail=PAPER[1],
+        own = found.all(
+            dataset=of, poisoned=poisoned, protocol="paper", masked=False, attack=attack, eps=PAPER_STRENGTH[attack],
+            space=layer, statistic=PAPER[0], tail=PAPER[1],
         )  # fmt: skip
-        if of == dataset and one is not None:
-            differences[layer in (FIRST, "max_pooling2d_1")].append(one.auroc - published)
+        if of == dataset and own:
+            is_first = layer in (FIRST, "max_pooling2d_1")
+            differences[is_first] += [one.auroc - published for one in own if one.seed == 0]
+            if is_first:
+                nearest.append(min((one.auroc - published for one in own), key=abs))
     if not differences[False]:
         return []
     first, others = (np.array(differences[kind]) for kind in (True, False))
@@ -113,8 +117,9 @@ def agreement(found: Cells, dataset: str) -> list[str]:
         table_2[detector] = ", ".join(ours)
     return [
         f"**{dataset}, table 1.** On the paper's own kind of images {_near(first)} cells of the first convolution and "
-        f"its pooling are within {NEAR} of the paper's (mean difference {first.mean():+.3f}), and {_near(others)} of "
-        f"the other layers' (mean absolute difference {np.abs(others).mean():.3f}).",
+        f"its pooling are within {NEAR} of the paper's with seed 0 (mean difference {first.mean():+.3f}), "
+        f"{_near(np.array(nearest))} with the nearest seed, and {_near(others)} of the other layers' with seed 0 (mean "
+        f"absolute difference {np.abs(others).mean():.3f}).",
         f"**{dataset}, table 2** ({', '.join(PAPER_STRENGTH)}): "
         + "; ".join(f"{detector} {text}" for detector, text in table_2.items())
         + ".",
@@ -253,17 +258,15 @@ def preset(found: Cells, dataset: str) -> list[str]:
 def groups(dataset: str, of_dataset: dict[str, Any]) -> list[str]:
     """Whether a higher share of attacked images gives higher group scores."""
     text = []
+    shares = ""
     for space, rows in of_dataset["spaces"].items():
         medians = [row["median"] for row in rows]
-        rising = all(low <= high for low, high in pairwise(medians))
-        text.append(
-            f"{space}: {'yes' if rising else 'no'} ({' to '.join(f'{m:.0f}' for m in (medians[0], medians[-1]))})"
-        )
-    return (
-        [
-            f"**{dataset}, a higher share of attacked images gives higher scores**, in groups of {of_dataset['size']} "
-            f"({of_dataset['attack']}): {'; '.join(text)}."
-        ]
-        if text
-        else []
-    )
+        shares = ", ".join(f"{row['share']:.0%}" for row in rows)
+        rising = "yes" if all(low <= high for low, high in pairwise(medians)) else "not at every step"
+        text.append(f"{space}: {rising} (medians {', '.join(f'{median:.0f}' for median in medians)})")
+    if not text:
+        return []
+    return [
+        f"**{dataset}, a higher share of attacked images gives higher scores**, in groups of {of_dataset['size']} "
+        f"({of_dataset['attack']}; shares {shares}): {'; '.join(text)}."
+    ]
