@@ -75,6 +75,7 @@ def verdicts(found: Cells, results: dict[str, Any]) -> list[str]:
             *seeds(found, dataset),
             *shortcuts(found, dataset),
             *preset(found, dataset),
+            *noise(found, dataset),
         ]
         if dataset in results["groups"]:
             sentences += groups(dataset, results["groups"][dataset])
@@ -253,6 +254,28 @@ def preset(found: Cells, dataset: str) -> list[str]:
         f"**{dataset}, the recommended preset** on `valid` images, AUROC and TPR at 5 % false positives, averaged over "
         f"the seeds: {'; '.join(text)}. Masked: {'; '.join(masked) or 'none'}."
     ]
+
+
+def noise(found: Cells, dataset: str) -> list[str]:
+    """Whether what is detected is the attack, or noise of its size."""
+    text = []
+    for space, statistic, tail in ((FIRST, "higher-criticism", "lower"), ("preset", "", "")):
+        own = [
+            cell
+            for cell in found.all(
+                dataset=dataset, poisoned=0.0, protocol="valid", masked=False, space=space, statistic=statistic,
+                tail=tail,
+            )
+            if not np.isnan(cell.noise)
+        ]  # fmt: skip
+        if own:
+            attacked, of_noise = (np.mean([getattr(cell, key) for cell in own]) for key in ("auroc", "noise"))
+            seen = "noise, not attacks" if of_noise > attacked - 0.05 else "more than noise"
+            text.append(
+                f"{space} {' '.join(filter(None, (statistic, tail)))}".strip() + f" {attacked:.3f} for attacks, "
+                f"{of_noise:.3f} for noise of the same size: it sees {seen}"
+            )
+    return [f"**{dataset}, attack or noise**, mean AUROC over all `valid` attacks: {'; '.join(text)}."] if text else []
 
 
 def groups(dataset: str, of_dataset: dict[str, Any]) -> list[str]:
