@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 
+from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan.detectors import LocalSpatialEntropy
 from subsetscan.spaces import FeatureResponse, KerasLayers, Pixels, join
 from subsetscan.spaces.responses import METHODS, TARGETS
 
@@ -371,6 +373,7 @@ def test_half_precision(dtype):
 
 def test_a_space_among_others():
     model = network(dtype="float32")
+    images = np.random.default_rng(1).normal(size=(60, *SHAPE)).astype(np.float32)
     space = FeatureResponse(model, name="guided")
     assert space.names == ("guided",)
     assert space.node_shapes == {"guided": SHAPE}
@@ -378,6 +381,11 @@ def test_a_space_among_others():
     assert [one.names for one in join(spaces)] == [("pool",), ("guided",), ("plain",), ("pixels",)]
     with pytest.raises(ValueError, match="several spaces are named response"):
         join([FeatureResponse(model), FeatureResponse(model, "gradient")])
+    scan = SubsetScanDetector(tail="two-sided", calibration="leave-one-out")
+    scanner = ModelScanner([space, Pixels(SHAPE)], {"guided": LocalSpatialEntropy(SHAPE), "pixels": scan})
+    p_values = scanner.fit(images).p_values(IMAGES)
+    expected = LocalSpatialEntropy(SHAPE).fit(space.transform(images)["guided"])
+    assert np.array_equal(p_values["guided"], expected.p_values(space.transform(IMAGES)["guided"]))
 
 
 def test_labels():
