@@ -8,7 +8,8 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"tensorflow", "keras", "torch", "jax", "art", "matplotlib", "typer", "pandas"}:
+        if name.partition(".")[0] in {"tensorflow", "keras", "torch", "jax", "art", "skimage", "matplotlib", "typer",
+                                      "pandas"}:
             raise ModuleNotFoundError(f"blocked: {name}", name=name.partition(".")[0])
 
 sys.meta_path.insert(0, Blocked())
@@ -18,13 +19,20 @@ import subsetscan
 from subsetscan import Background, ModelScanner, SubsetScanDetector, reference, scan
 from subsetscan.background import BackgroundBuilder
 from subsetscan.calibration import conformal_p_values
-from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, ReconstructionError
+from subsetscan.detectors import LocalSpatialEntropy
+from subsetscan.spaces import ClassifierMargin, FeatureResponse, KerasLayers, Laplacian, Pixels, ReconstructionError
 import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.demo, subsetscan.lab.training
 
 try:
     KerasLayers("model")
 except ModuleNotFoundError as error:
     assert str(error) == 'keras is not installed: pip install "subsetscan[keras]"'
+
+try:
+    LocalSpatialEntropy((3, 3), reading="histogram").entropy_map(np.ones((1, 9)))
+except ModuleNotFoundError as error:
+    assert str(error) == 'skimage is not installed: pip install "subsetscan[responses]"'
+assert np.isclose(LocalSpatialEntropy((3, 3)).entropy_map(np.ones((1, 9))).max(), np.log2(9))
 
 rng = np.random.default_rng(0)
 clean, images = rng.normal(size=(200, 16)), rng.normal(1, size=(5, 16))

@@ -3,7 +3,15 @@
 from .base import CalibratedDetector
 from .combined import CombinedDetector
 from .conditional import ClassConditionalDetector
+from .entropy import LocalSpatialEntropy
 from .persistence import load_detector
 from .summary import SummaryDetector
 
-__all__ = ["CalibratedDetector", "ClassConditionalDetector", "CombinedDetector", "SummaryDetector", "load_detector"]
+__all__ = [
+    "CalibratedDetector",
+    "ClassConditionalDetector",
+    "CombinedDetector",
+    "LocalSpatialEntropy",
+    "SummaryDetector",
+    "load_detector",
+]

@@ -5,9 +5,11 @@ from .filters import Laplacian
 from .keras import KerasLayers, NetworkSpace
 from .margin import ClassifierMargin
 from .reconstruction import ReconstructionError
+from .responses import FeatureResponse
 
 __all__ = [
     "ClassifierMargin",
+    "FeatureResponse",
     "KerasLayers",
     "Laplacian",
     "NetworkSpace",

@@ -234,6 +234,8 @@ def _linear_part(dense: keras.layers.Dense, name: str) -> keras.layers.Layer:
     import keras
 
     class LinearPart(keras.layers.Layer):
+        is_affine = True  # FeatureResponse looks for it
+
         def __init__(self) -> None:
             super().__init__(name=name, dtype=dense.dtype_policy)
             self.dense = dense

@@ -1,0 +1,395 @@
+"""Feature responses: what a Keras network saw of an image, by a backward pass to its pixels. No scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .base import Space, as_rows, check_images
+from .keras import _find_layers, _outputs_in, check_graph, known_shape, logit_tensor
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["METHODS", "TARGETS", "FeatureResponse"]
+
+METHODS = ("gradient", "deconvnet", "guided")
+TARGETS = ("activations", "top-logit", "true-logit", "max-output")
+
+_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D",
+                 "SeparableConv2D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")  # fmt: skip
+# What passes a backward pass on as it is: linear in inference but for its activation, or a choice of the largest.
+_PLAIN = (*_CONVOLUTIONS, "Dense", "EinsumDense", "BatchNormalization", "Normalization", "Rescaling", "Add", "Subtract",
+          "Average", "Concatenate", "Flatten", "Reshape", "Permute", "RepeatVector", "Identity", "Dropout",
+          "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
+          "GaussianNoise", "ActivityRegularization", "Activation",
+          *(f"{kind}{n}D" for n in (1, 2, 3) for kind in ("MaxPooling", "AveragePooling", "GlobalMaxPooling",
+            "GlobalAveragePooling", "ZeroPadding", "Cropping", "UpSampling")))  # fmt: skip
+_PLAIN_OPERATIONS = ("Add", "Subtract", "Concatenate", "Reshape", "Transpose")  # as in x + y
+
+
+class FeatureResponse(Space):
+    """The feature response of a network: values deep in it, propagated back to the pixels. Each pixel is a node.
+
+    It shows which parts of an image the network answered to. The methods differ in what the backward pass does at a
+    ReLU, with f its input and R what arrives from above: "gradient" passes on (f > 0) R, which is plain
+    backpropagation; "deconvnet" (R > 0) R; "guided" backpropagation (f > 0) (R > 0) R. The forward pass is always that
+    of the model, in inference. Max-pooling sends back to the maxima of the forward pass; where values tie, to that
+    which TensorFlow takes.
+
+    "deconvnet" and "guided" work on a clone of the model, up to the target, whose ReLUs have another gradient: `relu`
+    as a layer's activation, `Activation("relu")`, `ReLU`, `keras.ops.relu`, each used once or several times, also in
+    models within the model. The model stays as it is. The clone has a copy of the weights, which each `transform` takes
+    anew, so that weights that are set later count.
+
+    Responses are signed, in units of the target per unit of the pixels ("activations" and "max-output": those times the
+    target's units). The scale means little; scan with ``tail="two-sided"``.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With a graph, one floating-point input of fixed size, and TensorFlow as the backend of Keras.
+    method : {"guided", "deconvnet", "gradient"}, default "guided"
+    target : {"activations", "top-logit", "true-logit", "max-output"}, default "activations"
+        What is propagated back. "activations": the values of a layer, each at its place; "top-logit": 1 at the largest
+        logit, whose gradient this is under "gradient"; "true-logit": 1 at the logit of the image's label, for which
+        call `responses`; "max-output": the value of the largest logit, at its place. Logits are read before the
+        softmax that the model ends in.
+    layer : str or int, optional
+        For "activations": name of a layer, also of one in a model within the model, or index in ``model.layers``. By
+        default the last convolutional layer. Its output is taken after the activation that it carries; where the ReLU
+        is a layer of its own, name that one to take values after it.
+    name : str, default "response"
+        Its name in results. Spaces that are scanned together need different ones.
+
+    Attributes
+    ----------
+    node_shapes : dict of str to tuple of int
+        The shape of an image.
+    forward_batch : int
+        Images in one forward and backward pass, 64; set it lower where they take too much memory.
+
+    Raises
+    ------
+    TypeError
+        If the model is none of Keras, or has no graph.
+    ValueError
+        If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
+        the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
+        logits, if the model is no classifier; for "deconvnet" and "guided", if a layer on the way to the target is
+        neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own. The message names
+        the layer. "gradient" takes any layer.
+    RuntimeError
+        If the backend of Keras is not TensorFlow.
+
+    References
+    ----------
+    M. Amirian, F. Schwenker, T. Stadelmann, Trace and Detect Adversarial Attacks on CNNs using Feature Response Maps,
+    2018, arXiv:2208.11436. J. T. Springenberg et al., Striving for Simplicity: The All Convolutional Net, 2015, for the
+    methods, arXiv:1412.6806. M. Alber et al., iNNvestigate neural networks!, 2019, arXiv:1808.04260, whose deconvnet
+    and guided backpropagation start with the value of the largest output.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((1, 3, 1)), keras.layers.Conv2D(2, 1, use_bias=False),
+    ...                           keras.layers.ReLU(name="relu")])
+    >>> model.set_weights([np.array([[[[1.0, -2.0]]]])])
+    >>> image = np.array([[[[3.0], [0.0], [-1.0]]]])             # the ReLUs give 3, 0, 0 and 0, 0, 2
+    >>> FeatureResponse(model, "gradient", layer="relu").transform(image)["response"]
+    array([[ 3., 0., -4.]], dtype=float32)
+    """
+
+    forward_batch = 64
+
+    def __init__(
+        self,
+        model: keras.Model,
+        method: str = "guided",
+        target: str = "activations",
+        layer: str | int | None = None,
+        name: str = "response",
+    ) -> None:
+        for what, value, known in (("method", method, METHODS), ("target", target, TARGETS)):
+            if value not in known:
+                raise ValueError(f"unknown {what} {value!r}; known are {', '.join(known)}")
+        if layer is not None and target != "activations":
+            raise ValueError(f'a layer is for target "activations"; {target!r} reads the logits, got layer {layer!r}')
+        check_graph(model)
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            raise RuntimeError(f"feature responses need TensorFlow as Keras' backend, not {keras.backend.backend()}")
+        source = model.inputs[0]
+        if not keras.backend.is_float_dtype(source.dtype):
+            raise ValueError(f"the input of {model.name} must be floating-point numbers, got {source.dtype}")
+        self.model = model
+        self.method = method
+        self.target = target
+        self.layer = layer
+        self.node_shapes = {name: known_shape(source._keras_history.operation.name, source)}
+        end = _layer_output(model, layer) if target == "activations" else logit_tensor(model)
+        self._network = keras.Model(source, end)  # it shares layers and weights with the model
+        self._twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        if method != "gradient":
+            cloner = _Cloner(method)
+            self._network = cloner.clone(self._network)
+            self._twins = cloner.twins
+        self._compiled: Callable[..., Any] | None = None
+
+    def transform(self, images: Any) -> dict[str, np.ndarray]:
+        """Compute the responses to images, a row of nodes for each.
+
+        Parameters
+        ----------
+        images : array-like of shape (N, ...)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N, J), float32
+
+        Raises
+        ------
+        ValueError
+            If the images have the wrong shape, a pixel is NaN or infinite, the target is "true-logit" (labels are
+            needed: see `responses`), or no gradient reaches the image.
+        """
+        (name,) = self.names
+        return {name: as_rows(self.responses(images))}
+
+    def responses(self, images: Any, labels: Any = None) -> np.ndarray:
+        """Compute the responses to images, in the images' shape.
+
+        Parameters
+        ----------
+        images : array-like of shape (N, ...)
+        labels : array-like of shape (N,), int, optional
+            The classes of the images, counted from 0: for the target "true-logit", and for no other.
+
+        Returns
+        -------
+        ndarray of shape (N, ...), float32
+
+        Raises
+        ------
+        ValueError
+            If the images have the wrong shape, a pixel is NaN or infinite, labels are missing, not wanted, not one
+            for each image or none of the classes, or no gradient reaches the image.
+        """
+        images = check_images(images, *self.node_shapes.values())
+        labels = self._check_labels(labels, len(images))
+        for layer, twin in self._twins:
+            weights: dict[str, Any] = {}
+            layer.save_own_variables(weights)
+            twin.load_own_variables(weights)
+        starts = range(0, len(images), self.forward_batch)
+        parts = [self._pass(images[n : n + self.forward_batch], labels[n : n + self.forward_batch]) for n in starts]
+        return np.concatenate(parts) if parts else np.empty_like(images)
+
+    def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
+        if self.target != "true-logit":
+            if labels is not None:
+                raise ValueError(f'labels are for target "true-logit"; {self.target!r} takes none')
+            return np.zeros(n_images, np.int64)
+        if labels is None:
+            raise ValueError('target "true-logit" needs the labels of the images: call responses(images, labels)')
+        labels = np.asarray(labels)
+        n_classes = self._network.output_shape[1]
+        if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
+            raise ValueError(f"expected {n_images} labels, whole numbers, got {labels.dtype} of shape {labels.shape}")
+        strangers = (labels < 0) | (labels >= n_classes)
+        if strangers.any():
+            first = int(strangers.argmax())
+            raise ValueError(f"label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1}")
+        return labels.astype(np.int64)
+
+    def _pass(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        if self._compiled is None:
+            self._compiled = tf.function(self._backward, autograph=False)
+        # All passes are of one size, as in NetworkSpace: an image's values do not depend on the images beside it.
+        n_images, missing = len(images), self.forward_batch - len(images)
+        images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+        labels = np.concatenate([labels, np.zeros(missing, labels.dtype)])
+        found = self._compiled(tf.cast(images, self.model.inputs[0].dtype), tf.constant(labels))
+        return np.asarray(found)[:n_images]
+
+    def _backward(self, images: Any, labels: Any) -> Any:
+        """Propagate the target back to a batch of images: what TensorFlow compiles."""
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            values = self._network(images, training=False)
+        if self.target == "activations":
+            seed = values
+        else:
+            which = labels if self.target == "true-logit" else tf.argmax(values, axis=1)
+            seed = tf.one_hot(which, values.shape[1], dtype=values.dtype)
+            if self.target == "max-output":
+                seed *= values
+        response = tape.gradient(values, images, output_gradients=seed)
+        if response is None:
+            raise ValueError(f"no gradient reaches the image: a layer of {self.model.name} cannot be differentiated")
+        return tf.cast(response, tf.float32)
+
+
+def _layer_output(model: keras.Model, which: str | int | None) -> keras.KerasTensor:
+    """Find the output of a layer, or of the last convolutional one, as a tensor in this model's graph."""
+    import keras
+
+    convolutions = tuple(getattr(keras.layers, name) for name in _CONVOLUTIONS)
+
+    def path_to(model: keras.Model) -> list[Any] | None:
+        """Return the layer behind the models that it lies in."""
+        for layer in reversed(model.layers):
+            if layer.name == which if isinstance(which, str) else isinstance(layer, convolutions):
+                return [layer]
+            if _has_graph(layer) and (inner := path_to(layer)):
+                return [layer, *inner]
+        return None
+
+    named = isinstance(which, str) and any(layer.name == which for layer in model.layers)
+    path = None if named or isinstance(which, int) else path_to(model)
+    if path is None:
+        if which is None:
+            raise ValueError(f"{model.name} has no convolutional layer: name a layer to propagate back from")
+        path = _find_layers(model, [which])  # it says what there is
+    return _output_at(model, path)
+
+
+def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
+    import keras
+
+    layer, *inner = path
+    outputs = _outputs_in(model, layer)
+    if len(outputs) != 1:
+        raise ValueError(
+            f"{layer.name} has {len(outputs)} outputs in {model.name}, or is used so often: expected a layer with one"
+        )
+    if not inner:
+        return outputs[0]
+    _, call, _ = outputs[0]._keras_history
+    arguments = layer._inbound_nodes[call].arguments
+    name = f"{layer.name}_to_{inner[-1].name}_{keras.backend.get_uid('responses')}"  # in a graph names must differ
+    return keras.Model(layer.inputs, _output_at(layer, inner), name=name)(*arguments.args)
+
+
+def _has_graph(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "outputs", None))
+
+
+class _Cloner:
+    """Clones a model with another gradient at its ReLUs.
+
+    Attributes
+    ----------
+    twins : list of pairs of layers
+        Layers and their clones, whose weights are still to be set.
+    """
+
+    def __init__(self, method: str) -> None:
+        import keras
+        import tensorflow as tf
+
+        self.method = method
+        self.twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._done: dict[int, Any] = {}  # a layer may be used several times
+        self._plain = {getattr(keras.layers, name) for name in _PLAIN}
+        self._relus = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
+        self._relu = _relu(method)
+
+    def clone(self, model: keras.Model) -> keras.Model:
+        """Clone a model with a graph. Raises ValueError for a layer that is neither linear nor a ReLU."""
+        import keras
+
+        return keras.models.clone_model(model, clone_function=self._twin)
+
+    def _twin(self, layer: Any) -> Any:
+        if id(layer) not in self._done:
+            self._done[id(layer)] = self._new_twin(layer)
+        return self._done[id(layer)]
+
+    def _new_twin(self, layer: Any) -> Any:
+        import keras
+
+        if _has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
+            graph = getattr(layer, "_functional", None) or layer
+            return self.clone(keras.Model(graph.input, graph.output, name=layer.name))
+        if getattr(layer, "is_affine", False):  # of logit_tensor: it has the weights of the model's layer
+            return layer
+        if not isinstance(layer, keras.layers.Layer):
+            return self._operation(layer)
+        if type(layer) is keras.layers.ReLU:
+            self._check_relu(layer, layer.name)
+            return keras.layers.Activation(self._relu, name=layer.name, dtype=layer.dtype_policy)
+        if type(layer) not in self._plain:
+            raise self._refusal(layer.name, f"is a {type(layer).__name__} layer")
+        is_relu = self._is_relu(getattr(layer, "activation", None), layer.name)
+        config = layer.get_config()
+        config |= {"activation": "linear"} if is_relu else {}
+        # Weights come from the layer itself. To make some at random would take from the user's random numbers.
+        config |= {key: "zeros" for key in config if key.endswith("_initializer")}
+        config |= {key: None for key in config if key.endswith(("_regularizer", "_constraint"))}
+        config |= {"seed": 0} if "seed" in config else {}
+        twin = type(layer).from_config(config)
+        if is_relu:
+            twin.activation = self._relu
+        if layer.weights:
+            self.twins.append((layer, twin))
+        return twin
+
+    def _operation(self, operation: Any) -> Any:
+        import keras
+
+        kind = type(operation).__name__
+        if kind == "Relu":
+            return keras.layers.Activation(self._relu, name=operation.name)
+        if kind not in _PLAIN_OPERATIONS:
+            raise self._refusal(operation.name, f"is the operation {kind}")
+        return type(operation).from_config(operation.get_config())
+
+    def _is_relu(self, function: Any, name: str) -> bool:
+        """Tell a ReLU from no activation. Raises ValueError for another one."""
+        import keras
+
+        if isinstance(function, keras.layers.ReLU):
+            self._check_relu(function, name)
+            return True
+        if function is None or function is keras.activations.linear:
+            return False
+        if function not in self._relus:
+            raise self._refusal(name, f"has the activation {getattr(function, '__name__', type(function).__name__)}")
+        return True
+
+    def _check_relu(self, relu: keras.layers.ReLU, name: str) -> None:
+        others = {"max_value": None, "negative_slope": 0, "threshold": 0}
+        for parameter, plain in others.items():
+            if (value := getattr(relu, parameter)) != plain and not (parameter == "max_value" and value == math.inf):
+                raise self._refusal(name, f"is a ReLU with {parameter}={value}")
+
+    def _refusal(self, name: str, what: str) -> ValueError:
+        return ValueError(
+            f'{name} {what}: "{self.method}" is defined for plain ReLUs between linear layers only; '
+            'take method "gradient", or a target before it'
+        )
+
+
+def _relu(method: str) -> Callable[[Any], Any]:
+    """Make a ReLU with the gradient of a method."""
+    import tensorflow as tf
+
+    def relu(f: Any) -> tuple[Any, Callable[[Any], Any]]:
+        def backward(from_above: Any) -> Any:
+            positive = tf.nn.relu(from_above)
+            return positive if method == "deconvnet" else tf.where(f > 0, positive, tf.zeros_like(positive))
+
+        return tf.nn.relu(f), backward
+
+    return tf.custom_gradient(relu)
