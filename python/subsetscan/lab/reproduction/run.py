@@ -115,6 +115,7 @@ def reproduce(
         "datasets": list(dataset),
         "protocols": list(images),
         "quick": quick,
+        "poisoned": poisoned and not quick,
         "seconds": {**stages.seconds, "all": time.monotonic() - started},
         "networks": summaries,
         "attacks": attacks,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -184,9 +184,13 @@ def attack_rows(dataset: str, images: Images) -> list[dict[str, str | int | floa
     return rows
 
 
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+
+
 def write_csv(path: Path | str, rows: Sequence[Cell] | Sequence[dict[str, str | int | float | bool]]) -> None:
-    """Write rows, one line each, whole or not at all."""
-    plain = [asdict(row) if isinstance(row, Cell) else row for row in rows]
+    """Write rows, one line each with six decimals, whole or not at all."""
+    plain = [_rounded(asdict(row) if isinstance(row, Cell) else row) for row in rows]
     names = list(plain[0]) if plain else [field.name for field in fields(Cell)]
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")

@@ -63,11 +63,12 @@ def _grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> dict[Any, lis
     return found
 
 
-def verdicts(found: Cells, results: dict[str, Any]) -> list[str]:
-    """Say what holds of the paper and what does not; a sentence is left out where its cells were not asked for."""
-    sentences = []
+def verdicts(found: Cells, results: dict[str, Any]) -> dict[str, list[str]]:
+    """Say for each dataset what holds of the paper and what does not; nothing where cells were not asked for."""
+    said = {}
     for dataset in found.datasets:
-        sentences += [
+        said[dataset] = [
+            *in_short(found, dataset),
             *agreement(found, dataset),
             *clipping(found, dataset),
             *selection(found, dataset),
@@ -78,8 +79,31 @@ def verdicts(found: Cells, results: dict[str, Any]) -> list[str]:
             *noise(found, dataset),
         ]
         if dataset in results["groups"]:
-            sentences += groups(dataset, results["groups"][dataset])
-    return sentences
+            said[dataset] += groups(results["groups"][dataset])
+    return said
+
+
+def in_short(found: Cells, dataset: str) -> list[str]:
+    """Say what holds and what does not, in two or three sentences."""
+    where = {"dataset": dataset, "poisoned": 0.0, "masked": False, "attack": "bim", "eps": PAPER_STRENGTH["bim"]}
+    first = where | {"space": FIRST, "statistic": PAPER[0], "tail": PAPER[1]}
+    unclipped = [cell.auroc for cell in found.all(**first, protocol="paper")]
+    clipped = [cell.auroc for cell in found.all(**first, protocol="valid")]
+    chosen = found.all(**where, protocol="valid", space="preset")
+    if not unclipped or not clipped or not chosen:
+        return []
+    published = TABLE_1[FIRST, dataset, 0.0, "bim"]
+    high, low = max(unclipped), min(unclipped)
+    holds = "comes out" if high >= published - NEAR else "does not come out"
+    eps = PAPER_STRENGTH["bim"]
+    text = f"**In short** (BIM, {eps}): the paper's {published:.2f} in the first layer {holds} on its kind of images"
+    if len(unclipped) > 1:
+        text += f", where the training seed alone moves it from {low:.2f} to {high:.2f}"
+    text += f"; of images clipped to [0, 1] the same scan gives {min(clipped):.2f}"
+    text += f" to {max(clipped):.2f}. " if len(clipped) > 1 else ". "
+    auroc, of_noise = (np.mean([getattr(cell, key) for cell in chosen]) for key in ("auroc", "noise"))
+    text += f"The recommended preset gives {auroc:.3f} there, and {of_noise:.3f} for random noise of the same size"
+    return [text + (": what is seen is noise, more than the attack." if of_noise > auroc - 0.05 else ".")]
 
 
 def agreement(found: Cells, dataset: str) -> list[str]:
@@ -117,11 +141,11 @@ def agreement(found: Cells, dataset: str) -> list[str]:
         ]  # fmt: skip
         table_2[detector] = ", ".join(ours)
     return [
-        f"**{dataset}, table 1.** On the paper's own kind of images {_near(first)} cells of the first convolution and "
+        f"**Table 1.** On the paper's own kind of images {_near(first)} cells of the first convolution and "
         f"its pooling are within {NEAR} of the paper's with seed 0 (mean difference {first.mean():+.3f}), "
         f"{_near(np.array(nearest))} with the nearest seed, and {_near(others)} of the other layers' with seed 0 (mean "
         f"absolute difference {np.abs(others).mean():.3f}).",
-        f"**{dataset}, table 2** ({', '.join(PAPER_STRENGTH)}): "
+        f"**Table 2** ({', '.join(PAPER_STRENGTH)}): "
         + "; ".join(f"{detector} {text}" for detector, text in table_2.items())
         + ".",
     ]
@@ -149,7 +173,7 @@ def clipping(found: Cells, dataset: str) -> list[str]:
             f"{attack} {PAPER_STRENGTH[attack]}: {unclipped.auroc:.3f} unclipped, {upper:.3f} clipped; the lower tail "
             f"of the clipped images gives {lower:.3f}, with Higher Criticism {criticism:.3f}"
         )
-    return [f"**{dataset}, clipping**, in the first layer, upper tail: {'; '.join(text)}."] if text else []
+    return [f"**Clipping**, in the first layer, upper tail: {'; '.join(text)}."] if text else []
 
 
 def selection(found: Cells, dataset: str) -> list[str]:
@@ -173,7 +197,7 @@ def selection(found: Cells, dataset: str) -> list[str]:
         else "selection explains a part of them only"
     )
     return [
-        f"**{dataset}, below chance.** {len(below)} cells of `valid` images at the paper's budgets are below 0.45. The "
+        f"**Below chance.** {len(below)} cells of `valid` images at the paper's budgets are below 0.45. The "
         f"clean originals of the attacked images have a mean AUROC of {np.mean([cell.control for cell in below]):.3f} "
         f"there, the attacked ones {np.mean([cell.auroc for cell in below]):.3f} (against their own originals: "
         f"{paired.mean():.3f}): {meaning}."
@@ -194,7 +218,7 @@ def errors(found: Cells, dataset: str) -> list[str]:
             ]  # fmt: skip
             if pair[0] is not None and pair[1] is not None:
                 text.append(f"{attack}, {protocol}: {pair[0].auroc:.3f} against {pair[1].auroc:.3f}")
-    return [f"**{dataset}, absolute error against cross-entropy** (scan): {'; '.join(text)}."] if text else []
+    return [f"**Absolute error against cross-entropy** (scan): {'; '.join(text)}."] if text else []
 
 
 def seeds(found: Cells, dataset: str) -> list[str]:
@@ -209,7 +233,7 @@ def seeds(found: Cells, dataset: str) -> list[str]:
             if len(own) > 1:
                 values = [cell.auroc for cell in own]
                 text.append(f"{attack}, {protocol} ({statistic}, {tail}): {min(values):.3f} to {max(values):.3f}")
-    return [f"**{dataset}, training seeds** move the first layer's AUROC: {'; '.join(text)}."] if text else []
+    return [f"**Training seeds** move the first layer's AUROC: {'; '.join(text)}."] if text else []
 
 
 def shortcuts(found: Cells, dataset: str) -> list[str]:
@@ -226,7 +250,7 @@ def shortcuts(found: Cells, dataset: str) -> list[str]:
             ]
             if own:
                 text.append(f"{space}, {protocol}: " + ", ".join(f"{cell.attack} {cell.auroc:.3f}" for cell in own))
-    return [f"**{dataset}, detectors that hardly look at the image**: {'; '.join(text)}."] if text else []
+    return [f"**Detectors that hardly look at the image**: {'; '.join(text)}."] if text else []
 
 
 def preset(found: Cells, dataset: str) -> list[str]:
@@ -240,7 +264,8 @@ def preset(found: Cells, dataset: str) -> list[str]:
         tpr = float(np.mean([cell.tpr_5 for cell in own]))
         met = auroc >= least and tpr >= rate
         goal = f"AUROC >= {least}" + (f", TPR >= {rate:.0%}" if rate else "")
-        text.append(f"{attack} {eps:g} {auroc:.3f}, {tpr:.1%} ({goal}: {'met' if met else 'missed'})")
+        n = own[0].n
+        text.append(f"{attack} {eps:g} (n {n}) {auroc:.3f}, {tpr:.1%} ({goal}: {'met' if met else 'missed'})")
     masked = [
         f"{attack} {eps:g} {np.mean([cell.auroc for cell in own]):.3f}, paired "
         f"{np.mean([cell.paired for cell in own]):.3f}"
@@ -251,7 +276,7 @@ def preset(found: Cells, dataset: str) -> list[str]:
     if not text:
         return []
     return [
-        f"**{dataset}, the recommended preset** on `valid` images, AUROC and TPR at 5 % false positives, averaged over "
+        f"**The recommended preset** on `valid` images, AUROC and TPR at 5 % false positives, averaged over "
         f"the seeds: {'; '.join(text)}. Masked: {'; '.join(masked) or 'none'}."
     ]
 
@@ -275,10 +300,10 @@ def noise(found: Cells, dataset: str) -> list[str]:
                 f"{space} {' '.join(filter(None, (statistic, tail)))}".strip() + f" {attacked:.3f} for attacks, "
                 f"{of_noise:.3f} for noise of the same size: it sees {seen}"
             )
-    return [f"**{dataset}, attack or noise**, mean AUROC over all `valid` attacks: {'; '.join(text)}."] if text else []
+    return [f"**Attack or noise**, mean AUROC over all `valid` attacks: {'; '.join(text)}."] if text else []
 
 
-def groups(dataset: str, of_dataset: dict[str, Any]) -> list[str]:
+def groups(of_dataset: dict[str, Any]) -> list[str]:
     """Whether a higher share of attacked images gives higher group scores."""
     text = []
     shares = ""
@@ -290,6 +315,6 @@ def groups(dataset: str, of_dataset: dict[str, Any]) -> list[str]:
     if not text:
         return []
     return [
-        f"**{dataset}, a higher share of attacked images gives higher scores**, in groups of {of_dataset['size']} "
+        f"**A higher share of attacked images gives higher scores**, in groups of {of_dataset['size']} "
         f"({of_dataset['attack']}; shares {shares}): {'; '.join(text)}."
     ]
