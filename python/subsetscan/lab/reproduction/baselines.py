@@ -10,14 +10,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from ...spaces import ClassifierMargin, ReconstructionError
+from ...background import Background
+from ...spaces import ClassifierMargin, KerasLayers, ReconstructionError, join
 from ..kept import Arrays
 from .scores import NULL
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ONE_CLASS_SVMS", "TRIVIAL", "score_baselines"]
+__all__ = ["BASELINES", "ONE_CLASS_SVMS", "score_baselines"]
 
 # Over the cross-entropy error. The default is the paper's: scikit-learn's own parameters.
 ONE_CLASS_SVMS = {
@@ -40,7 +41,10 @@ _OF_IMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     f"share of pixels in (0, {_GREY})": _share_nearly_black,
     "any pixel outside [0, 1]": _outside,
 }
-TRIVIAL = (_MARGIN, *_OF_IMAGES)
+_MEAN_P = "mean p of "
+_FIRST = "conv2d_1"
+_ERROR = "binary-crossentropy error"
+BASELINES = (*ONE_CLASS_SVMS, _MARGIN, *_OF_IMAGES, _MEAN_P + _FIRST, _MEAN_P + _ERROR)
 
 
 def score_baselines(
@@ -58,18 +62,23 @@ def score_baselines(
         By set and baseline, as ``clean|classifier margin``; higher is more anomalous.
     """
     margin = ClassifierMargin(classifier)
-    error = ReconstructionError(autoencoder, "binary-crossentropy")
-    (error_values,) = error.transform(background).values()
-    svms = {name: make().fit(error_values) for name, make in ONE_CLASS_SVMS.items()}
+    errors = ReconstructionError(autoencoder, "binary-crossentropy", name=_ERROR)
+    (space,) = join([KerasLayers(autoencoder, [_FIRST]), errors])
+    values = space.transform(background)
+    svms = {name: make().fit(values[_ERROR]) for name, make in ONE_CLASS_SVMS.items()}
+    backgrounds = {name: Background(array) for name, array in values.items()}
     found = {}
     for kind, images in ({NULL: background} | dict(sets)).items():
         (margins,) = margin.transform(images).values()
-        (values,) = error.transform(images).values()
+        values = space.transform(images)
         found[f"{kind}|{_MARGIN}"] = margins[:, 0].astype(np.float64)
         for name, score in _OF_IMAGES.items():
             found[f"{kind}|{name}"] = score(images)
+        membership = "calibrating" if kind == NULL else "outside"
+        for name, fitted in backgrounds.items():
+            found[f"{kind}|{_MEAN_P}{name}"] = fitted.summarise(values[name], "mean-p", membership=membership)
         for name, svm in svms.items():
             if kind != NULL:  # it was fitted to the background, whose scores would be too low for a threshold
-                found[f"{kind}|{name}"] = -svm.decision_function(values) if len(images) else np.empty(0)
+                found[f"{kind}|{name}"] = -svm.decision_function(values[_ERROR]) if len(images) else np.empty(0)
         on_images(len(images))
     return found

@@ -22,7 +22,7 @@ from ..kept import Arrays, Kept, fingerprint
 from ..preset import COMBINE, PARTS, score_by_preset
 from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
-from .baselines import score_baselines
+from .baselines import BASELINES, score_baselines
 from .images import Images
 from .plan import Network, Size, jobs
 from .scores import Scores, scan_everything, spaces_of
@@ -236,7 +236,7 @@ class Dataset:
         with self.stages.stage(self._baselines, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/baselines",
-                self._made_from(self.sets, autoencoder, self.classifier),
+                self._made_from(self.sets, autoencoder, self.classifier) | {"baselines": BASELINES},
                 lambda: score_baselines(autoencoder, self.classifier, self.images.background, self.sets, done),
             )
 
