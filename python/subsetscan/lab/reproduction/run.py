@@ -109,6 +109,7 @@ def reproduce(
         summaries += part.summaries()
         pictures += draw(part, folder)
         groups[part.name] = grouped(part, folder)
+        pictures += [f"{part.name}-groups.png"] * bool(groups[part.name]["spaces"])
     write_csv(folder / "cells.csv", cells)
     write_csv(folder / "attacks.csv", attacks)
     results = {
