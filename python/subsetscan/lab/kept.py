@@ -50,7 +50,7 @@ class Kept:
                 about = file.metadata() or {}
                 if about.get("made_from") != _as_text(made_from):
                     return None
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+                arrays = {key: file.get_tensor(key) for key in sorted(file.keys())}
         except (SafetensorError, ValueError):
             return None
         return arrays if about.get("digest") == _digest(arrays) else None
@@ -70,7 +70,7 @@ class Kept:
         """Return a result, made and kept if there is none."""
         found = self.get(name, made_from)
         if found is None:
-            found = dict(make())
+            found = dict(sorted(make().items()))  # in the order in which it is read again
             self.put(name, made_from, found)
         return found
 
