@@ -13,6 +13,7 @@ from sklearn.svm import OneClassSVM
 from ...background import Background
 from ...spaces import ClassifierMargin, KerasLayers, ReconstructionError, join
 from ..kept import Arrays
+from .plan import ERROR, FIRST
 from .scores import NULL
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ _OF_IMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "any pixel outside [0, 1]": _outside,
 }
 _MEAN_P = "mean p of "
-_FIRST = "conv2d_1"
-_ERROR = "binary-crossentropy error"
-BASELINES = (*ONE_CLASS_SVMS, _MARGIN, *_OF_IMAGES, _MEAN_P + _FIRST, _MEAN_P + _ERROR)
+BASELINES = (*ONE_CLASS_SVMS, _MARGIN, *_OF_IMAGES, _MEAN_P + FIRST, _MEAN_P + ERROR)
 
 
 def score_baselines(
@@ -62,10 +61,10 @@ def score_baselines(
         By set and baseline, as ``clean|classifier margin``; higher is more anomalous.
     """
     margin = ClassifierMargin(classifier)
-    errors = ReconstructionError(autoencoder, "binary-crossentropy", name=_ERROR)
-    (space,) = join([KerasLayers(autoencoder, [_FIRST]), errors])
+    errors = ReconstructionError(autoencoder, "binary-crossentropy", name=ERROR)
+    (space,) = join([KerasLayers(autoencoder, [FIRST]), errors])
     values = space.transform(background)
-    svms = {name: make().fit(values[_ERROR]) for name, make in ONE_CLASS_SVMS.items()}
+    svms = {name: make().fit(values[ERROR]) for name, make in ONE_CLASS_SVMS.items()}
     backgrounds = {name: Background(array) for name, array in values.items()}
     found = {}
     for kind, images in ({NULL: background} | dict(sets)).items():
@@ -79,6 +78,6 @@ def score_baselines(
             found[f"{kind}|{_MEAN_P}{name}"] = fitted.summarise(values[name], "mean-p", membership=membership)
         for name, svm in svms.items():
             if kind != NULL:  # it was fitted to the background, whose scores would be too low for a threshold
-                found[f"{kind}|{name}"] = -svm.decision_function(values[_ERROR]) if len(images) else np.empty(0)
+                found[f"{kind}|{name}"] = -svm.decision_function(values[ERROR]) if len(images) else np.empty(0)
         on_images(len(images))
     return found

@@ -12,9 +12,9 @@ from ...spaces import KerasLayers, ReconstructionError
 from ..adversaries import Job
 from ..figures import Example, anomalous_nodes, proportions, save
 from . import figures
-from .plan import PAPER_STRENGTH, Network
-from .scores import PAPER, Scores, error_name
-from .stages import FIRST, Dataset
+from .plan import ERROR, FIRST, PAPER_STRENGTH, Network
+from .scores import PAPER, Scores
+from .stages import Dataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "draw_groups"]
 
-ERROR = error_name("binary-crossentropy")
 N_SHOWN = 6
 
 CLASSES = {

@@ -10,11 +10,9 @@ import numpy as np
 
 from ..._extras import import_extra
 from ..._files import whole
-from .drawing import ERROR
-from .plan import PAPER_STRENGTH
+from .plan import ERROR, FIRST, PAPER_STRENGTH
 from .published import ACCURACY, COLUMNS, TABLE_1, TABLE_2, TEST_LOSS
 from .scores import PAPER, error_name, mean_name
-from .stages import FIRST
 from .tables import Cell
 from .verdicts import Cells, verdicts
 

@@ -8,6 +8,8 @@ from ..adversaries import Job
 
 __all__ = [
     "DATASETS",
+    "ERROR",
+    "FIRST",
     "FULL",
     "METRICS",
     "PAPER_STRENGTH",
@@ -24,6 +26,8 @@ DATASETS = ("fashion-mnist", "mnist")
 STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
 TAILS = ("upper", "lower", "two-sided")
 METRICS = ("binary-crossentropy", "absolute", "squared", "signed")
+FIRST = "conv2d_1"  # the layer, and the error, that the paper looks at most
+ERROR = "binary-crossentropy error"
 
 # The paper, section 5.2, and larger budgets, at which more attacks succeed. DeepFool's is its overshoot.
 PAPER_STRENGTH = {"fgsm": 0.01, "bim": 0.01, "deepfool": 1e-6}

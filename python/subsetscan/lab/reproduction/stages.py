@@ -24,15 +24,14 @@ from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
 from .baselines import BASELINES, score_baselines
 from .images import Images
-from .plan import Network, Size, jobs
+from .plan import ERROR, FIRST, Network, Size, jobs
 from .scores import Scores, scan_everything, spaces_of
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["FIRST", "GROUP_SIZE", "Dataset", "Stages"]
+__all__ = ["GROUP_SIZE", "Dataset", "Stages"]
 
-FIRST = "conv2d_1"
 GROUP_SIZE = 100
 
 # What an image takes, on two cores, roughly, and what all groups take: for the estimate of the time that is left.
@@ -258,7 +257,7 @@ class Dataset:
         sets = {kind: self.sets[kind] for kind in ("clean", job.name)}
         spaces = {
             FIRST: KerasLayers(autoencoder, [FIRST]),
-            "binary-crossentropy error": ReconstructionError(autoencoder, "binary-crossentropy"),
+            ERROR: ReconstructionError(autoencoder, "binary-crossentropy"),
         }
         found = {}
         with self.stages.stage(self._groups, len(spaces)) as done:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .plan import PAPER_STRENGTH
+from .plan import FIRST, PAPER_STRENGTH
 from .published import TABLE_1, TABLE_2
 from .scores import PAPER, error_name, mean_name
-from .stages import FIRST
 from .tables import Cell
 
 __all__ = ["Cells", "verdicts"]
