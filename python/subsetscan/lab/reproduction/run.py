@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from ..adversaries import Job
 from ..evaluation import write_json
 from ..figures import save
 from ..kept import Kept
+from .baselines import BASELINES, ONE_CLASS_SVMS
 from .drawing import draw, draw_groups
 from .page import write_page
-from .plan import DATASETS, FULL, PAPER_STRENGTH, QUICK, Network
-from .scores import spaces_of
+from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network
+from .scores import mean_name, spaces_of
 from .stages import GROUP_SIZE, Dataset, Stages
-from .tables import Cell, attack_rows, baseline_cells, mean_cells, scan_cells, write_csv
+from .tables import Cell, attack_rows, named_cells, scan_cells, write_csv
 
 __all__ = ["reproduce"]
 
@@ -122,9 +123,8 @@ def reproduce(
         "attacks": attacks,
         "groups": groups,
         "figures": pictures,
-        "cells": [asdict(one) for one in cells],
     }
-    write_json(folder / "results.json", {key: results[key] for key in results if key != "cells"})
+    write_json(folder / "results.json", results)
     write_page(out / "results.md", results, cells)
     say(f"wrote results.md and results/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
@@ -158,8 +158,10 @@ def measure(part: Dataset) -> list[Cell]:
         asked = [job for job in everything if job.name in part.sets_of(variant)]
         spaces = spaces_of(part.autoencoder(variant)).names
         found += scan_cells(part.images, asked, variant, scores, spaces, intervals=variant.seed == 0)
-        found += mean_cells(part.images, asked, variant, scores, interval=variant.seed == 0)
+        means = [mean_name(metric) for metric in METRICS]
+        found += named_cells(part.images, asked, variant, scores.arrays, means, interval=variant.seed == 0)
         if not variant.poisoned:
-            found += baseline_cells(part.images, asked, variant, part.preset(variant), interval=True)
-    found += baseline_cells(part.images, everything, Network(part.name), part.baselines(), interval=True)
+            found += named_cells(part.images, asked, variant, part.preset(variant), ["preset"], interval=True)
+    names = sorted(BASELINES, key=lambda name: (name in ONE_CLASS_SVMS, name))  # those without a threshold last
+    found += named_cells(part.images, everything, Network(part.name), part.baselines(), names, interval=True)
     return found

@@ -16,13 +16,13 @@ from ...calibration import score_threshold
 from ..adversaries import Job
 from ..evaluation import area, auroc
 from .images import NOISE, Images
-from .plan import METRICS, PAPER_STRENGTH, STATISTICS, TAILS, Network
-from .scores import NULL, PAPER, Scores, mean_name
+from .plan import PAPER_STRENGTH, STATISTICS, TAILS, Network
+from .scores import NULL, PAPER, Scores
 
 if TYPE_CHECKING:
     from ..kept import Arrays
 
-__all__ = ["Cell", "attack_rows", "baseline_cells", "cell", "mean_cells", "scan_cells", "write_csv"]
+__all__ = ["Cell", "attack_rows", "cell", "named_cells", "scan_cells", "write_csv"]
 
 RATES = (0.01, 0.05)
 NAN = float("nan")
@@ -138,26 +138,13 @@ def scan_cells(
         )  # fmt: skip
 
 
-def mean_cells(
-    images: Images, jobs: Sequence[Job], network: Network, scores: Scores, **options: bool
+def named_cells(
+    images: Images, jobs: Sequence[Job], network: Network, scores: Arrays, names: Sequence[str], *, interval: bool
 ) -> Iterator[Cell]:
-    """Measure the mean reconstruction errors."""
-    for job, metric in product(jobs, METRICS):
-        name = mean_name(metric)
-        yield cell(
-            images, job, network, (name, "", ""),
-            lambda kind: scores.arrays.get(f"{kind}|{name}"), **options,  # noqa: B023
-        )  # fmt: skip
-
-
-def baseline_cells(
-    images: Images, jobs: Sequence[Job], network: Network, scores: Arrays, **options: bool
-) -> Iterator[Cell]:
-    """Measure all baselines."""
-    names = list(dict.fromkeys(name.split("|")[1] for name in scores))
+    """Measure detectors that are no scan, by the names under which their scores are kept."""
     for job, name in product(jobs, names):
         yield cell(
-            images, job, network, (name, "", ""), lambda kind: scores.get(f"{kind}|{name}"), **options  # noqa: B023
+            images, job, network, (name, "", ""), lambda kind: scores.get(f"{kind}|{name}"), interval=interval  # noqa: B023
         )  # fmt: skip
 
 
