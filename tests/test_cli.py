@@ -319,6 +319,7 @@ def test_attack(run, tmp_path):
     assert np.array_equal(truth, labels[sources])
     assert (predictions != truth).all()
     assert 0.09 < np.abs(attacked - images[sources]).max() <= 0.1 + 1e-6
+    assert "of 5 attacks" in run("attack", *options, "--n-images=5").out
     np.save(tmp_path / "labels.npy", labels[:-1])
     assert "must hold 30 integers, got int64 of shape (29,)" in run("attack", *options, code=2).err
     np.save(tmp_path / "labels.npy", labels)

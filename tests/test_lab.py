@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.lab import datasets, networks, training
+from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.evaluation import auroc, evaluate
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
@@ -229,7 +229,7 @@ def test_training_that_is_none(tmp_path):
         training.train("autoencoder", "mnist", tmp_path, epochs=0)
 
 
-@pytest.mark.parametrize(("name", "eps"), [("fgsm", 0.05), ("bim", 0.05), ("deepfool", None)])
+@pytest.mark.parametrize(("name", "eps"), [("fgsm", 0.05), ("bim", 0.05), ("gradient", 2), ("deepfool", None)])
 def test_attacks_under_both_protocols(name, eps):
     pytest.importorskip("art")
     images, labels = (array[:60] for array in datasets.load_sample())
@@ -248,7 +248,8 @@ def test_attacks_under_both_protocols(name, eps):
     assert np.array_equal(valid.labels, labels[valid.sources])
     assert np.array_equal(classifier.predict(valid.images, verbose=0).argmax(axis=1), valid.predictions)
     assert np.all(valid.predictions != valid.labels)
-    assert np.abs(valid.images - images[valid.sources]).max() <= (eps or 0.5) + 1e-6
+    changes = (valid.images - images[valid.sources]).reshape(len(valid.images), -1)
+    assert np.linalg.norm(changes, 2 if name == "gradient" else np.inf, axis=1).max() <= (eps or 0.5) + 1e-5
 
     paper = attack(classifier, images, labels, name, eps=eps, protocol="paper")
     assert paper.n_tried == 60
@@ -258,10 +259,54 @@ def test_attacks_under_both_protocols(name, eps):
     assert all(np.array_equal(a, b) for a, b in zip(classifier.get_weights(), weights, strict=True))
 
 
+def test_the_gradient_step_is_the_shortest_that_works():
+    pytest.importorskip("art")
+    images, labels = (array[:40] for array in datasets.load_sample())
+    classifier = networks.load_pretrained("classifier")
+    found = attack(classifier, images, labels, "gradient", eps=2, protocol="paper")
+    changes = found.images - images[found.sources]
+    lengths = np.linalg.norm(changes.reshape(len(changes), -1), axis=1)
+    steps = lengths / 0.02  # a hundredth of the longest
+    assert np.abs(steps - np.rint(steps)).max() < 1e-3
+    assert len(set(np.rint(steps))) > 5
+    longer = np.rint(steps) > 1.5
+    shorter = images[found.sources] + changes * ((np.rint(steps) - 1) / np.rint(steps))[:, None, None, None]
+    seen = classifier.predict(shorter, verbose=0).argmax(axis=1)
+    assert np.array_equal(seen[longer], found.labels[longer])
+
+
+@pytest.mark.parametrize("protocol", ["valid", "paper"])
+@pytest.mark.parametrize("name", ["boundary", "one-pixel"])
+def test_attacks_that_draw(name, protocol, monkeypatch):
+    """The same for each image, whatever is attacked beside it and whatever was drawn before."""
+    pytest.importorskip("art")
+    monkeypatch.setattr(attacks, "BOUNDARY_STEPS", 15)
+    images, labels = datasets.load_sample()
+    classifier = networks.load_pretrained("classifier")
+    probabilities = np.sort(classifier.predict(images[:300], verbose=0), axis=1)
+    near = np.argsort(probabilities[:, -1] - probabilities[:, -2])[:3]
+    images, labels = images[near], classifier.predict(images[near], verbose=0).argmax(axis=1)
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    found = attacks.Attacker(classifier).perturb(images, labels, name, protocol=protocol)
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    alone = attacks.Attacker(classifier).perturb(images[1:2], labels[1:2], name, protocol=protocol)
+    assert np.array_equal(found[1:2], alone)
+    assert (attacks.predicted(classifier, found) != labels).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+    changes = (found - images).reshape(3, -1)
+    if name == "one-pixel":
+        assert np.count_nonzero(changes, axis=1).tolist() == [1, 1, 1]
+    else:
+        assert np.linalg.norm(changes, axis=1).max() < 8  # noise, from which it starts, is at a distance of 12
+
+
 def test_attacks_that_are_none():
     images, labels = (array[:3] for array in datasets.load_sample())
     for options, message in (
-        ({"name": "magic"}, "unknown attack 'magic'; known are fgsm, bim, deepfool"),
+        ({"name": "magic"}, "unknown attack 'magic'; known are fgsm, bim, gradient, deepfool, boundary, one-pixel"),
+        ({"name": "one-pixel", "eps": 1.5}, "eps is a number of pixels for one-pixel, got 1.5"),
         ({"protocol": "both"}, "unknown protocol 'both'; known are valid, paper"),
         ({"eps": 0}, "eps must be positive, got 0"),
         ({"labels": labels[:2]}, "3 images but 2 labels"),

@@ -165,7 +165,7 @@ def test_the_split():
 def test_verdicts_say_what_the_numbers_say():
     def cell(**values):
         base = dict.fromkeys(
-            ("auroc", "low", "high", "control", "paired", "noise", "tpr_1", "tpr_5", "fpr_5"), math.nan
+            ("auroc", "low", "high", "control", "paired", "noise", "tpr_1", "tpr_5", "tpr_10", "fpr_5"), math.nan
         )
         about = {"dataset": "fashion-mnist", "seed": 0, "poisoned": 0.0, "protocol": "valid", "masked": False, "n": 50}
         return Cell(

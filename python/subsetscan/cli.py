@@ -262,9 +262,20 @@ def attack(
     input: Annotated[Path, typer.Option(help="Images in [0, 1], .npy of shape (n, H, W, C).")],  # noqa: A002
     labels: Annotated[Path, typer.Option(help="Their true labels, .npy of shape (n,).")],
     out: Out,
-    attack: Annotated[Literal["fgsm", "bim", "deepfool"], typer.Option(help="Which attack.")] = "fgsm",
+    attack: Annotated[
+        Literal["fgsm", "bim", "gradient", "deepfool", "boundary", "one-pixel"],
+        typer.Option(help="Which attack. The last two take seconds for an image."),
+    ] = "fgsm",
     eps: Annotated[
-        float | None, typer.Option(help="How far a pixel may move, 0.01 by default; DeepFool's overshoot, 1e-6.")
+        float | None,
+        typer.Option(
+            help="Strength. fgsm, bim: how far a pixel may move (0.01 by default); gradient: the longest step (3); "
+            "deepfool: overshoot (1e-6); boundary: its first step, a share of the distance (0.01); one-pixel: how "
+            "many pixels (1)."
+        ),
+    ] = None,
+    n_images: Annotated[
+        int | None, typer.Option(min=1, help="How many images to attack at most; all by default.")
     ] = None,
     protocol: Annotated[
         Literal["valid", "paper"],
@@ -290,6 +301,7 @@ def attack(
         eps=eps,
         protocol=protocol,
         masked=masked,
+        n_images=n_images,
         out=out,
         n_processes=processes,
         progress=not quiet,

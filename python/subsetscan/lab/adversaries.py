@@ -20,18 +20,18 @@ from .networks import load_model, start_keras
 
 __all__ = ["Adversaries", "Job", "attack_all"]
 
-CHUNK = 64  # images: what is lost at most, for each process, when it is stopped
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 @dataclass(frozen=True)
 class Job:
-    """An attack with its strength; see `subsetscan.lab.attacks.attack`."""
+    """An attack with its strength, see `subsetscan.lab.attacks.attack`, and how many images it is tried on: or all."""
 
     attack: str
     eps: float
     protocol: str = "valid"
     masked: bool = False
+    n_images: int | None = None
 
     @property
     def name(self) -> str:
@@ -109,11 +109,13 @@ def attack_all(
     tasks = []
     chunks = {}
     for job in jobs:
+        how = {key: value for key, value in asdict(job).items() if key != "n_images"}
         rows = np.flatnonzero(first_predictions == labels) if job.protocol == "valid" else np.arange(len(images))
-        chunks[job] = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        rows, chunk_size = rows[: job.n_images], ATTACKS[job.attack].chunk
+        chunks[job] = [rows[start : start + chunk_size] for start in range(0, len(rows), chunk_size)]
         on_images(len(images) - len(rows))
         for n, chunk in enumerate(chunks[job]):
-            made_from = asdict(job) | {"classifier": weights, "images": fingerprint(images[chunk], labels[chunk])}
+            made_from = how | {"classifier": weights, "images": fingerprint(images[chunk], labels[chunk])}
             name = f"{job.name}/{n:04d}"
             if (arrays := kept.get(name, made_from)) is not None:
                 found[job, n] = arrays

@@ -27,6 +27,7 @@ def attack(
     eps: float | None,
     protocol: str,
     masked: bool,
+    n_images: int | None = None,
     out: Path,
     n_processes: int = 2,
     progress: bool = True,
@@ -34,7 +35,7 @@ def attack(
 ) -> None:
     """Attack the images of a file, and write the successes.
 
-    Parameters are those of `subsetscan.lab.attacks.attack`, from files.
+    Parameters are those of `subsetscan.lab.attacks.attack`, from files, and how many images are attacked at most.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def attack(
         If a file cannot be read, or the folder not written.
     """
     check(name, eps, protocol, masked)
-    job = Job(name, ATTACKS[name].eps if eps is None else eps, protocol, masked)
+    job = Job(name, ATTACKS[name].eps if eps is None else eps, protocol, masked, n_images)
     pictures = np.asarray(load_images(images), dtype=np.float32)
     truth = np.load(labels, allow_pickle=False)
     if truth.shape != (len(pictures),) or truth.dtype.kind not in "iu":

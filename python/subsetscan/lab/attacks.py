@@ -53,44 +53,117 @@ class Attacked:
         return len(self.images) / self.n_tried if self.n_tried else float("nan")
 
 
+# Makes adversarial images of a batch: (images, labels) -> images; an attack that can leave pixels alone takes a mask.
+Generate = Callable[..., np.ndarray]
+
+
 @dataclass(frozen=True)
 class _Kind:
-    """How the toolbox makes an attack: (its classifier, eps, batch size) -> attack."""
+    """How the toolbox makes an attack: (its classifier, eps, batch size) -> what attacks a batch."""
 
-    make: Callable[[Any, float, int], Any]
+    make: Callable[[Any, float, int], Generate]
     eps: float
     batch_size: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PROTOCOLS, 128))
     on_logits: bool = False
+    always_clips: bool = False
     takes_mask: bool = True
+    chunk: int = 64  # images that are kept together
 
 
-def _fgsm(classifier: Any, eps: float, batch_size: int) -> Any:
+def _fgsm(classifier: Any, eps: float, batch_size: int) -> Generate:
     from art.attacks.evasion import FastGradientMethod
 
-    return FastGradientMethod(classifier, eps=eps, batch_size=batch_size)
+    return FastGradientMethod(classifier, eps=eps, batch_size=batch_size).generate
 
 
-def _bim(classifier: Any, eps: float, batch_size: int) -> Any:
+def _bim(classifier: Any, eps: float, batch_size: int) -> Generate:
     from art.attacks.evasion import BasicIterativeMethod
 
     # Steps as in the paper, section 5.2: 100 of a fifth of eps.
     return BasicIterativeMethod(
         classifier, eps=eps, eps_step=eps / 5, max_iter=100, batch_size=batch_size, verbose=False
-    )
+    ).generate
 
 
-def _deepfool(classifier: Any, eps: float, batch_size: int) -> Any:
+def _deepfool(classifier: Any, eps: float, batch_size: int) -> Generate:
     from art.attacks.evasion import DeepFool
 
-    return DeepFool(classifier, max_iter=100, epsilon=eps, batch_size=batch_size, verbose=False)
+    return DeepFool(classifier, max_iter=100, epsilon=eps, batch_size=batch_size, verbose=False).generate
 
 
-# The strengths are the paper's, section 5.2.
+def _gradient(classifier: Any, eps: float, batch_size: int) -> Generate:
+    from art.attacks.evasion import FastGradientMethod
+
+    # With `minimal` the toolbox takes the shortest of these steps that changes the label, or else the longest.
+    return FastGradientMethod(
+        classifier, norm=2, eps=eps, eps_step=eps / 100, minimal=True, batch_size=batch_size
+    ).generate
+
+
+def _one_pixel(classifier: Any, eps: float, batch_size: int) -> Generate:
+    from art.attacks.evasion import PixelAttack
+
+    del batch_size
+    pixels = PixelAttack(classifier, th=int(eps), es=1, max_iter=100)
+
+    def of_one(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+        found: np.ndarray = pixels.generate(image, label)
+        # It works on 0 to 255: what is left of rounding there is no attack, where a p-value looks for ties.
+        return np.where(np.abs(found - image) < 1e-4, image, found)
+
+    return _one_by_one(of_one)
+
+
+def _boundary(classifier: Any, eps: float, batch_size: int) -> Generate:
+    from art.attacks.evasion import BoundaryAttack
+
+    walk = BoundaryAttack(
+        classifier, batch_size=batch_size, targeted=False, epsilon=eps, max_iter=BOUNDARY_STEPS, verbose=False
+    )
+
+    def of_one(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+        # Without a start the toolbox draws one that no seed determines.
+        starts = np.concatenate([np.random.default_rng(0).random((100, *image.shape[1:]), np.float32), 1 - image])
+        (seen,) = classifier.predict(image).argmax(axis=1)
+        others = np.flatnonzero(classifier.predict(starts).argmax(axis=1) != seen)
+        if not len(others):
+            return image
+        found: np.ndarray = walk.generate(image, label, x_adv_init=starts[others[:1]])
+        return found
+
+    return _one_by_one(of_one)
+
+
+def _one_by_one(of_one: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Generate:
+    """Attack each image with the same random numbers, which the toolbox takes from numpy's global state."""
+
+    def generate(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        before = np.random.get_state()  # noqa: NPY002
+        try:
+            found = []
+            for n in range(len(images)):
+                np.random.seed(0)  # noqa: NPY002
+                found.append(of_one(images[n : n + 1], labels[n : n + 1]))
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+        return np.concatenate(found)
+
+    return generate
+
+
+# Of the boundary attack: the toolbox's 5,000 would take minutes for an image, to come a little closer to it.
+BOUNDARY_STEPS = 300
+
+# From the fastest to the slowest; the last two take seconds for an image. The strengths of FGSM, BIM and DeepFool are
+# the paper's, section 5.2.
 ATTACKS = {
     "fgsm": _Kind(_fgsm, 0.01),
     "bim": _Kind(_bim, 0.01),
+    "gradient": _Kind(_gradient, 3.0),
     # The toolbox goes on with a whole batch until its last image is done: seldom many steps, unless they are clipped.
     "deepfool": _Kind(_deepfool, 1e-6, {"paper": 1, "valid": 64}, on_logits=True, takes_mask=False),
+    "boundary": _Kind(_boundary, 0.01, dict.fromkeys(PROTOCOLS, 1), takes_mask=False, chunk=8),
+    "one-pixel": _Kind(_one_pixel, 1.0, dict.fromkeys(PROTOCOLS, 1), always_clips=True, takes_mask=False, chunk=8),
 }
 
 
@@ -114,15 +187,20 @@ def attack(
     images : ndarray of shape (N, H, W, C), in [0, 1]
     labels : ndarray of shape (N,), int
         True labels.
-    name : {"fgsm", "bim", "deepfool"}
-        Fast gradient sign method; basic iterative method, 100 steps of a fifth of `eps`; DeepFool, at most 100 steps.
+    name : {"fgsm", "bim", "gradient", "deepfool", "boundary", "one-pixel"}
+        Fast gradient sign method; basic iterative method, 100 steps of a fifth of `eps`; one step along the gradient,
+        the shortest of a hundred lengths that changes the label; DeepFool, at most 100 steps; boundary attack, from
+        random noise that has another label, 300 steps; one pixel, by differential evolution, at most 100 generations.
+        The last two draw the same random numbers for each image, and take seconds for each.
     eps : float, optional
-        How far a pixel may move; for DeepFool the share by which it goes beyond the boundary. By default as in the
-        paper: 0.01, for DeepFool 1e-6.
+        For FGSM and BIM how far a pixel may move, by default as in the paper 0.01; for the gradient attack the
+        Euclidean length of the longest step, 3; for DeepFool the share by which it goes beyond the boundary, 1e-6 as in
+        the paper; for the boundary attack the share of the distance that its first step goes towards the image, 0.01;
+        for the one-pixel attack the number of pixels, 1.
     protocol : {"valid", "paper"}, default "valid"
-        See the module.
+        See the module. The one-pixel attack stays in [0, 1] under both.
     masked : bool, default False
-        Whether to leave pixels alone that are zero; DeepFool cannot.
+        Whether to leave pixels alone that are zero; the last three cannot.
     on_batch : callable
         Called with the number of images that were just attacked, to show progress.
 
@@ -137,7 +215,8 @@ def attack(
     I. J. Goodfellow, J. Shlens, C. Szegedy, Explaining and harnessing adversarial examples, 2014;
     A. Kurakin, I. Goodfellow, S. Bengio, Adversarial examples in the physical world, 2016;
     S.-M. Moosavi-Dezfooli, A. Fawzi, P. Frossard, DeepFool: a simple and accurate method to fool deep neural networks,
-    2016.
+    2016; W. Brendel, J. Rauber, M. Bethge, Decision-based adversarial attacks, 2018; J. Su, D. Vargas, K. Sakurai, One
+    pixel attack for fooling deep neural networks, 2019.
     """
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
@@ -190,16 +269,16 @@ class Attacker:
         """
         check(name, eps, protocol, masked)
         kind = ATTACKS[name]
-        how = protocol == "valid", kind.on_logits
+        how = protocol == "valid" or kind.always_clips, kind.on_logits
         if how not in self._prepared:
             self._prepared[how] = _as_art(self.classifier, (0.0, 1.0) if how[0] else None, how[1])
         batch_size = kind.batch_size[protocol]
-        generator = kind.make(self._prepared[how], kind.eps if eps is None else eps, batch_size)
+        generate = kind.make(self._prepared[how], kind.eps if eps is None else eps, batch_size)
         attacked = [np.empty((0, *images.shape[1:]), np.float32)]
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             options = {"mask": (batch != 0).astype(np.float32)} if masked else {}
-            found = generator.generate(batch, labels[start : start + batch_size], **options)
+            found = generate(batch, labels[start : start + batch_size], **options)
             attacked.append(found.astype(np.float32, copy=False))
             on_batch(len(batch))
         return np.concatenate(attacked)
@@ -213,6 +292,8 @@ def check(name: str, eps: float | None, protocol: str, masked: bool) -> None:
         raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     if eps is not None and not eps > 0:
         raise ValueError(f"eps must be positive, got {eps}")
+    if eps is not None and name == "one-pixel" and eps != int(eps):
+        raise ValueError(f"eps is a number of pixels for {name}, got {eps}")
     if masked and not ATTACKS[name].takes_mask:
         raise ValueError(f"{name} cannot leave pixels alone")
 
@@ -255,10 +336,16 @@ def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None, on
         return tf.stack([tape.gradient(output, x) for output in outputs], axis=1)
 
     labels = tf.TensorSpec((None, model.output_shape[-1]), tf.float32)
+    # Of a concrete function: the attacks that draw call it a thousand times for an image.
+    forward = tf.function(lambda x: model(x, training=False), input_signature=[images]).get_concrete_function()
     gradient = tf.function(of_loss, input_signature=[images, labels])
     gradients = tf.function(of_classes, input_signature=[images])
 
     class Compiled(art_classifiers.KerasClassifier):  # type: ignore[name-defined]
+        def predict(self, x: np.ndarray, batch_size: int = 128, **_: Any) -> np.ndarray:
+            parts = [x[n : n + batch_size].astype(np.float32) for n in range(0, len(x), batch_size)]
+            return np.concatenate([forward(tf.constant(part)).numpy() for part in parts])
+
         def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
             result: np.ndarray = gradient(x.astype(np.float32), y.astype(np.float32)).numpy()
             return result

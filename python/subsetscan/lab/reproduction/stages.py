@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ...background import Background
-from ...spaces import KerasLayers, ReconstructionError
+from ...spaces import KerasLayers, ReconstructionError, join
 from .. import datasets, networks
 from ..adversaries import Job, attack_all
 from ..kept import Arrays, Kept, fingerprint
@@ -254,18 +254,16 @@ class Dataset:
     def proportions(self, job: Job, size: int, n_groups: int = 100) -> dict[str, list[Proportion]]:
         """Scan groups of a fixed size with more and more attacked images, in the first layer and over the error."""
         autoencoder = self.autoencoder(Network(self.name))
-        sets = {kind: self.sets[kind] for kind in ("clean", job.name)}
-        spaces = {
-            FIRST: KerasLayers(autoencoder, [FIRST]),
-            ERROR: ReconstructionError(autoencoder, "binary-crossentropy"),
-        }
+        errors = ReconstructionError(autoencoder, "binary-crossentropy", name=ERROR)
+        (space,) = join([KerasLayers(autoencoder, [FIRST]), errors])
+        background, clean, attacked = (
+            space.transform(images) for images in (self.images.background, self.sets["clean"], self.sets[job.name])
+        )
         found = {}
-        with self.stages.stage(self._groups, len(spaces)) as done:
-            for name, space in spaces.items():
-                (fitted,) = (Background(values) for values in space.transform(self.images.background).values())
-                values = {kind: next(iter(space.transform(images).values())) for kind, images in sets.items()}
+        with self.stages.stage(self._groups, len(space.names)) as done:
+            for name in space.names:
                 found[name] = scan_proportions(
-                    fitted, values["clean"], values[job.name], size=size, n_groups=n_groups, restarts=4
+                    Background(background[name]), clean[name], attacked[name], size=size, n_groups=n_groups, restarts=4
                 )
                 done(1)
         return found

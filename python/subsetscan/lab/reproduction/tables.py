@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "attack_rows", "cell", "named_cells", "scan_cells", "write_csv"]
 
-RATES = (0.01, 0.05)
+RATES = (0.01, 0.05, 0.1)
 NAN = float("nan")
 
 # The scores of a set of images, by its name; None for a set that was not scored.
@@ -53,10 +53,10 @@ class Cell:
         AUROC of the attacked images against their own originals.
     noise : float
         AUROC of noise of the same size against clean images; NaN where there is none.
-    tpr_1, tpr_5 : float
-        Share of the attacked images above the threshold for 1 and for 5 % false positives.
+    tpr_1, tpr_5, tpr_10 : float
+        Share of the attacked images above the threshold for 1, 5 and 10 % false positives.
     fpr_5 : float
-        Share of clean images above the latter.
+        Share of clean images above the second.
     """
 
     dataset: str
@@ -78,6 +78,7 @@ class Cell:
     noise: float
     tpr_1: float
     tpr_5: float
+    tpr_10: float
     fpr_5: float
 
     def __str__(self) -> str:
@@ -102,7 +103,7 @@ def cell(
         raise ValueError(f"{job.name} was not scored by {detector}")
     noise, null = scores_of(job.name + NOISE), scores_of(NULL)
     value = low = high = control = paired = of_noise = NAN
-    rates = [NAN, NAN, NAN]
+    rates = [NAN] * 4
     if len(rows):
         value, control = area(clean, attacked), area(clean, targets[rows])
         paired = area(targets[rows], attacked)
@@ -113,11 +114,8 @@ def cell(
             of_noise = area(clean, noise)
         if null is not None:
             thresholds = [score_threshold(null, rate) for rate in RATES]
-            rates = [
-                float(np.mean(attacked > thresholds[0])),
-                float(np.mean(attacked > thresholds[1])),
-                float(np.mean(clean > thresholds[1])),
-            ]
+            rates = [float(np.mean(attacked > threshold)) for threshold in thresholds]
+            rates.append(float(np.mean(clean > thresholds[1])))
     return Cell(
         network.dataset, network.seed, network.poisoned, job.protocol, job.attack, job.eps, job.masked, *detector,
         len(rows), value, low, high, control, paired, of_noise, *rates,
@@ -158,7 +156,7 @@ def attack_rows(dataset: str, images: Images) -> list[dict[str, str | int | floa
         rows.append(
             {
                 "dataset": dataset,
-                **asdict(job),
+                **{key: value for key, value in asdict(job).items() if key != "n_images"},
                 "given": made.n_given,
                 "misclassified_before": int(np.sum(made.first_predictions != images.labels)),
                 "tried": len(made.sources),
