@@ -17,7 +17,7 @@ from ..calibration import combined_scores
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 
-__all__ = ["Auroc", "Evaluation", "area", "auroc", "evaluate", "write_json"]
+__all__ = ["Auroc", "Evaluation", "area", "auroc", "evaluate", "mean_auroc", "write_json"]
 
 _T = TypeVar("_T")
 
@@ -54,15 +54,35 @@ def auroc(clean: np.ndarray, anomalous: np.ndarray, *, n_resamples: int = 1000, 
     ValueError
         If one of them is empty.
     """
-    if not len(clean) or not len(anomalous):
-        raise ValueError(f"an AUROC needs scores of both kinds, got {len(clean)} clean and {len(anomalous)} anomalous")
-    value = area(clean, anomalous)
-    if len(clean) == 1 or len(anomalous) == 1:
+    return mean_auroc(clean, [anomalous], n_resamples=n_resamples, seed=seed)
+
+
+def mean_auroc(clean: np.ndarray, anomalous: Sequence[np.ndarray], *, n_resamples: int = 1000, seed: int = 0) -> Auroc:
+    """Estimate the mean of the areas of several anomalous sets beside the same clean one.
+
+    Parameters
+    ----------
+    clean : ndarray of shape (n,)
+    anomalous : sequence of ndarray of shape (m,)
+    n_resamples, seed
+        As for `auroc`.
+
+    Raises
+    ------
+    ValueError
+        If one of them is empty, or there is no anomalous set.
+    """
+    n_anomalous = [len(scores) for scores in anomalous]
+    if not len(clean) or not n_anomalous or not all(n_anomalous):
+        counts = ", ".join(map(str, n_anomalous)) or "0"
+        raise ValueError(f"an AUROC needs scores of both kinds, got {len(clean)} clean and {counts} anomalous")
+    value = float(np.mean([area(clean, scores) for scores in anomalous]))
+    if min(len(clean), *n_anomalous) == 1:
         return Auroc(value, 0.0, 1.0)  # nothing to resample: such an estimate excludes nothing
-    ranks = np.unique(np.concatenate([clean, anomalous]), return_inverse=True)[1]
+    ranks = np.unique(np.concatenate([clean, *anomalous]), return_inverse=True)[1]
     interval = bootstrap(
-        (ranks[: len(clean)], ranks[len(clean) :]),
-        _areas_of_ranks,
+        np.split(ranks, np.cumsum([len(clean), *n_anomalous])[:-1]),
+        _mean_area_of_ranks,
         n_resamples=n_resamples,
         vectorized=True,
         method="percentile",
@@ -76,6 +96,10 @@ def area(clean: np.ndarray, anomalous: np.ndarray) -> float:
     ordered = np.sort(clean)
     below = np.searchsorted(ordered, anomalous, side="left") + np.searchsorted(ordered, anomalous, side="right")
     return float(below.sum()) / (2 * len(clean) * len(anomalous))
+
+
+def _mean_area_of_ranks(clean: np.ndarray, *anomalous: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean([_areas_of_ranks(clean, scores, axis) for scores in anomalous], axis=0)
 
 
 def _areas_of_ranks(clean: np.ndarray, anomalous: np.ndarray, axis: int) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..._extras import import_extra
-from ..._files import whole
+from ..markdown import number, percent, render, table
 from .plan import ERROR, FIRST, PAPER_STRENGTH
 from .published import ACCURACY, COLUMNS, TABLE_1, TABLE_2, TEST_LOSS
 from .scores import PAPER, error_name, mean_name
@@ -24,18 +23,11 @@ _SVMS = ("one-class SVM", "one-class SVM, tuned")
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Write the page, whole or not at all."""
-    jinja2 = import_extra("jinja2", "all")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
     found = Cells(cells)
-    text = environment.get_template("results.md.jinja").render(
-        results,
+    render(
+        Path(__file__).with_name("results.md.jinja"),
+        path,
+        **results,
         verdicts=verdicts(found, results),
         networks_table=networks_table(results["networks"]),
         attacks_table=attacks_table(results["attacks"]),
@@ -50,14 +42,6 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> No
         groups_table=groups_table(results["groups"]),
         preset_table=lambda dataset: preset_table(found, dataset),
     )
-    with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table in Markdown, the first column to the left."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def networks_table(summaries: Sequence[dict[str, Any]]) -> str:
@@ -233,13 +217,3 @@ def short(statistic: str) -> str:
 def value(one: Cell | None) -> str:
     """Write an AUROC with its interval; a dash where there is none."""
     return "—" if one is None or np.isnan(one.auroc) else str(one)
-
-
-def number(value: float) -> str:
-    """Write a value with three digits; nothing where there is none."""
-    return "" if np.isnan(value) else f"{value:.3f}"
-
-
-def percent(value: float) -> str:
-    """Write a share; nothing where there is none."""
-    return "" if np.isnan(value) else f"{value:.1%}"

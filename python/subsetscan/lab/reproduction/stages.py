@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError, join
@@ -20,6 +16,7 @@ from .. import datasets, networks
 from ..adversaries import Job, attack_all
 from ..kept import Arrays, Kept, fingerprint
 from ..preset import COMBINE, PARTS, score_by_preset
+from ..progress import Progress
 from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
 from .baselines import BASELINES, score_baselines
@@ -40,9 +37,9 @@ SECONDS = {
 }  # fmt: skip
 
 
-@dataclass
-class Stages:
-    """Where things are kept, and how progress is told.
+@dataclass(kw_only=True)
+class Stages(Progress):
+    """What is to be done, where things are kept, and how progress is told.
 
     Parameters
     ----------
@@ -55,8 +52,8 @@ class Stages:
     protocols : tuple of str
     n_processes : int
         For attacks.
-    progress : bool
-    say : callable
+    progress, say
+        As in `Progress`.
     """
 
     kept: Kept
@@ -65,29 +62,6 @@ class Stages:
     size: Size
     protocols: tuple[str, ...]
     n_processes: int
-    progress: bool
-    say: Callable[[str], object]
-    seconds: dict[str, float] = field(default_factory=dict)
-    _expected: dict[str, float] = field(default_factory=dict)  # seconds of the stages that are still to come
-    _pace: tuple[float, float] = (0.0, 0.0)  # seconds taken and expected, of stages that were not kept already
-
-    def expect(self, name: str, seconds: float) -> None:
-        """Announce a stage, and how long it takes on two cores, roughly."""
-        self._expected[name] = seconds
-
-    @contextmanager
-    def stage(self, name: str, n_images: int) -> Iterator[Callable[[int], object]]:
-        """Show a bar for a stage, and say afterwards how long those that are still to come may take."""
-        started = time.monotonic()
-        with tqdm(total=n_images, desc=name, unit="image", disable=not self.progress) as bar:
-            yield bar.update
-        self.seconds[name] = taken = time.monotonic() - started
-        expected = self._expected.pop(name, 0.0)
-        if taken > expected / 5:
-            self._pace = self._pace[0] + taken, self._pace[1] + expected
-        pace = self._pace[0] / self._pace[1] if self._pace[1] else 1.0
-        left = pace * sum(self._expected.values())
-        self.say(f"{name}: {taken:.0f} s" + (f", about {left / 60:.0f} min left" if left > 30 else ""))
 
 
 class Dataset:
