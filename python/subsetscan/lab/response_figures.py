@@ -52,33 +52,33 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
     if not drawn:
         raise ValueError("there is no image to be drawn")
     n_columns = max(len(examples) for examples in drawn.values())
-    highest = max(float(example.entropy.max()) for examples in drawn.values() for example in examples)
+    highest = max(float(example.entropy.max()) for examples in drawn.values() for example in examples) or 1.0
     height, width = next(iter(drawn.values()))[0].entropy.shape
-    panel_height = 1.35 * float(np.clip(height / width, 0.4, 2.5))
-    figure = new_figure(1.4 * n_columns + 1.6, len(drawn) * (3 * panel_height + 0.55))
-    parts = figure.subfigures(len(drawn), 1, squeeze=False)[:, 0]
-    panels = []
-    for part, (kind, examples) in zip(parts, drawn.items(), strict=True):
-        rows = part.subplots(3, n_columns, squeeze=False)
+    figure = new_figure(1.3 * n_columns + 1.1, len(drawn) * (3 * 1.3 * float(np.clip(height / width, 0.3, 3)) + 0.7))
+    for part, (kind, examples) in zip(
+        figure.subfigures(len(drawn), 1, squeeze=False)[:, 0], drawn.items(), strict=True
+    ):
         part.suptitle(display_name(kind), fontsize=11, fontweight="bold")
-        for panel, label in zip(rows[:, 0], _LABELS, strict=True):
+        *columns, bars = part.subplots(3, n_columns + 1, squeeze=False, width_ratios=[*[1] * n_columns, 0.06]).T
+        for panel, label in zip(columns[0], _LABELS, strict=True):
             panel.set_ylabel(label, fontsize=9)
-        for column, example in zip(rows.T, examples, strict=False):
-            column[0].imshow(_picture(example.image), cmap="gray", vmin=0, vmax=1)
-            column[0].set_title(example.caption, fontsize=8)
-            column[1].imshow(_size(example.response), cmap="inferno", vmin=0, vmax=1)
-            shown = column[2].imshow(example.entropy, cmap="viridis", vmin=0, vmax=highest or 1)
-        for column in rows.T[len(examples) :]:
-            for panel in column:
-                panel.set_visible(False)
-        for panel in rows.flat:
+        for (above, middle, below), example in zip(columns, examples, strict=False):
+            above.imshow(_picture(example.image), cmap="gray", vmin=0, vmax=1)
+            above.set_title(example.caption, fontsize=8)
+            response = middle.imshow(_size(example.response), cmap="inferno", vmin=0, vmax=1)
+            entropy = below.imshow(example.entropy, cmap="viridis", vmin=0, vmax=highest)
+        for panel in np.ravel(columns):
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set_visible(False)
-        panels.append(rows)
-        bar = part.colorbar(shown, ax=rows[2], shrink=0.9, pad=0.01, aspect=12)
-        bar.ax.tick_params(labelsize=7)
-        bar.set_label("bits", fontsize=8)
-        bar.outline.set_visible(False)
+        for panel in np.ravel(columns[len(examples) :]):
+            panel.set_visible(False)
+        bars[0].set_visible(False)
+        part.colorbar(response, cax=bars[1], ticks=[0, 1], format=lambda value, _: "max" if value else "0")
+        part.colorbar(entropy, cax=bars[2], label="bits")
+        for bar in bars[1:]:
+            bar.tick_params(labelsize=7, length=2)
+            bar.yaxis.label.set_size(8)
+            bar.spines[:].set_visible(False)
     return figure
 
 

@@ -97,7 +97,9 @@ def responses(
         If a file cannot be read or written, or does not fit, or an option is none of those listed.
     """
     _check_options(target, labels, clean, shown, batch_size)
-    space = FeatureResponse(with_preprocessing(load_model(model), preprocessing), method, target, layer)
+    network = load_model(model)
+    FeatureResponse(network, "gradient", target, layer)  # what does not fit is told of the user's own layers
+    space = FeatureResponse(with_preprocessing(network, preprocessing), method, target, layer)
     space.forward_batch = min(space.forward_batch, batch_size)
     (shape,) = space.node_shapes.values()
     detector = LocalSpatialEntropy(shape, patch=patch, reading=reading, levels=levels, normalise=normalise)
