@@ -69,6 +69,8 @@ def with_preprocessing(model: keras.Model, mode: str) -> keras.Model:
         layer.build(images.shape)
         layer.set_weights([255 * np.eye(3)[::-1], -_MEAN_255[::-1]])
     else:
-        scale, offset = {"0-255": (255, 0), "tf": (2, -1), "torch": (list(1 / _STD), list(-_MEAN / _STD))}[mode]
+        scale, offset = {"0-255": (255, 0), "tf": (2, -1), "torch": ((1 / _STD).tolist(), (-_MEAN / _STD).tolist())}[
+            mode
+        ]
         layer = keras.layers.Rescaling(scale, offset, dtype=source.dtype, name=name)
     return keras.Model(images, model(layer(images)), name=model.name)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Response", "responses"]
 
-_LABELS = ("image", "feature\nresponse", "local spatial\nentropy")
+_LABELS = ("image", "feature\nresponse", "local\nspatial\nentropy")
 
 
 class Response(NamedTuple):
@@ -51,17 +51,17 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
     drawn = {kind: [Response(*example) for example in examples] for kind, examples in sets.items() if len(examples)}
     if not drawn:
         raise ValueError("there is no image to be drawn")
-    n_columns = max(len(examples) for examples in drawn.values())
+    n_columns = max(2, *map(len, drawn.values()))  # beside a single one the labels would be cut off
     highest = max(float(example.entropy.max()) for examples in drawn.values() for example in examples) or 1.0
     height, width = next(iter(drawn.values()))[0].entropy.shape
-    figure = new_figure(1.3 * n_columns + 1.1, len(drawn) * (3 * 1.3 * float(np.clip(height / width, 0.3, 3)) + 0.7))
+    figure = new_figure(1.3 * n_columns + 1.5, len(drawn) * (3 * 1.3 * float(np.clip(height / width, 0.4, 3)) + 0.7))
     for part, (kind, examples) in zip(
         figure.subfigures(len(drawn), 1, squeeze=False)[:, 0], drawn.items(), strict=True
     ):
         part.suptitle(display_name(kind), fontsize=11, fontweight="bold")
         *columns, bars = part.subplots(3, n_columns + 1, squeeze=False, width_ratios=[*[1] * n_columns, 0.06]).T
         for panel, label in zip(columns[0], _LABELS, strict=True):
-            panel.set_ylabel(label, fontsize=9)
+            panel.set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
         for (above, middle, below), example in zip(columns, examples, strict=False):
             above.imshow(_picture(example.image), cmap="gray", vmin=0, vmax=1)
             above.set_title(example.caption, fontsize=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +109,7 @@ def responses(
     paths = ({} if clean is None else {"clean": clean}) | {"images": images}
     sets = {kind: _open(path, shape) for kind, path in paths.items()}
     if "clean" in sets:
-        plan(len(sets["clean"]), "leave-one-out")  # refuses too few
+        _check_calibration(len(sets["clean"]))
     n_images = len(sets["images"])
     truth = None if labels is None else load_labels(labels, n_images, space.model.output_shape[1])
     out = Path(out)
@@ -176,6 +178,16 @@ def _open(path: Path | str, shape: tuple[int, ...]) -> np.ndarray | PictureFolde
     if pictures.shape[1:] != shape:
         raise ValueError(f"each image of {path} must have shape {shape}, got {pictures.shape[1:]}")
     return pictures
+
+
+def _check_calibration(n_clean: int) -> None:
+    plan(n_clean, "leave-one-out")  # refuses too few
+    if 1 / (n_clean + 1) > _RATE:
+        warnings.warn(
+            f"{n_clean} clean images cannot give a p-value of at most {_RATE}: the smallest is 1 / ({n_clean} + 1) = "
+            f"{1 / (n_clean + 1):.3g}; give at least {math.ceil(1 / _RATE) - 1}",
+            stacklevel=3,
+        )
 
 
 def _batches(sets: Mapping[str, np.ndarray | PictureFolder], batch_size: int) -> Iterator[tuple[str, int, np.ndarray]]:
