@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -43,3 +44,20 @@ def autoencoder():
 @pytest.fixture(scope="session")
 def images():
     return np.random.default_rng(0).random((90, 8, 8, 1), dtype=np.float32)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Call the command in this process, which has Keras already."""
+    pytest.importorskip("typer")
+    from subsetscan.cli import main
+
+    def call(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["subsetscan", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capfd.readouterr()
+        assert (ended.value.code or 0) == code, output.err + output.out
+        return output
+
+    return call

@@ -15,7 +15,7 @@ from subsetscan.spaces import KerasLayers, ReconstructionError
 from subsetscan.spaces.reconstruction import METRICS
 
 pytest.importorskip("typer")
-from subsetscan.cli import Error, main
+from subsetscan.cli import Error
 
 
 @pytest.fixture(autouse=True)
@@ -23,21 +23,6 @@ def plain_terminal(monkeypatch):
     """Help is laid out for the terminal that happens to be there."""
     for name, value in {"NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"}.items():
         monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Call the command in this process, which has Keras already."""
-
-    def call(*arguments, code=0):
-        monkeypatch.setattr(sys, "argv", ["subsetscan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capfd.readouterr()
-        assert (ended.value.code or 0) == code, output.err + output.out
-        return output
-
-    return call
 
 
 @pytest.fixture

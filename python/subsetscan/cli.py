@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .detector import SubsetScanDetector
+from .detectors.entropy import DEFAULT_READING
 from .lab.networks import start_keras
 
 __all__ = ["app", "main"]
@@ -304,6 +305,77 @@ def attack(
         n_images=n_images,
         out=out,
         n_processes=processes,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def responses(
+    model: Model,
+    images: Annotated[Path, typer.Option(help="Images, .npy, or a folder of PNG and JPEG files.")],
+    out: Out,
+    clean: Annotated[
+        Path | None, typer.Option(help="Clean images, likewise: they calibrate, and are drawn above the others.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The images' classes, .npy of shape (n,), for --target true-logit.")
+    ] = None,
+    preprocessing: Annotated[
+        Literal["none", "0-255", "tf", "torch", "caffe"],
+        typer.Option(
+            help="What the model expects of its pixels, made of those in [0, 1], as keras.applications names it."
+        ),
+    ] = "none",
+    method: Annotated[
+        Literal["guided", "deconvnet", "gradient"], typer.Option(help="What the backward pass does at a ReLU.")
+    ] = "guided",
+    target: Annotated[
+        Literal["activations", "top-logit", "true-logit", "max-output"], typer.Option(help="What is propagated back.")
+    ] = "activations",
+    layer: Annotated[
+        str | None, typer.Option(help="Whose activations, by name: the last convolutional layer, if none is named.")
+    ] = None,
+    reading: Annotated[
+        Literal["mass", "histogram", "cooccurrence"], typer.Option(help="Of what in a patch the entropy is taken.")
+    ] = DEFAULT_READING,  # type: ignore[assignment]  # one of them
+    patch: Annotated[int, typer.Option(min=3, help="Side of a patch in pixels, an odd number.")] = 3,
+    levels: Annotated[
+        int, typer.Option(min=2, help="Number of grey levels, for the readings histogram and cooccurrence.")
+    ] = 16,
+    normalise: Annotated[
+        Literal["max", "range"], typer.Option(help="How a map is brought into [0, 1] for those readings.")
+    ] = "max",
+    shown: Annotated[int, typer.Option(min=1, help="Images of each set to be drawn.")] = 6,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images worked on at once; fewer than 64 make the network's passes smaller.")
+    ] = 256,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a network responds to in images, and score how widely the response is spread.
+
+    Writes maps.npy (feature responses), entropy.npy (local spatial entropy), scores.csv (set, index, score, p_value),
+    summary.json and responses.png. With --clean there are p-values, and the AUROC with a 95 % interval.
+    """
+    from .lab import response_files
+
+    start_keras()
+    response_files.responses(
+        model=model,
+        images=images,
+        out=out,
+        clean=clean,
+        labels=labels,
+        method=method,
+        target=target,
+        layer=layer,
+        reading=reading,
+        patch=patch,
+        levels=levels,
+        normalise=normalise,
+        preprocessing=preprocessing,
+        shown=shown,
+        batch_size=batch_size,
         progress=not quiet,
         say=typer.echo,
     )

@@ -13,7 +13,7 @@ from .adversaries import Job, attack_all
 from .attacks import ATTACKS, check
 from .evaluation import write_json
 from .kept import Kept
-from .scan_files import load_images
+from .scan_files import load_images, load_labels
 
 __all__ = ["attack"]
 
@@ -47,9 +47,7 @@ def attack(
     check(name, eps, protocol, masked)
     job = Job(name, ATTACKS[name].eps if eps is None else eps, protocol, masked, n_images)
     pictures = np.asarray(load_images(images), dtype=np.float32)
-    truth = np.load(labels, allow_pickle=False)
-    if truth.shape != (len(pictures),) or truth.dtype.kind not in "iu":
-        raise ValueError(f"{labels} must hold {len(pictures)} integers, got {truth.dtype} of shape {truth.shape}")
+    truth = load_labels(labels, len(pictures))
     if pictures.size and not (pictures.min() >= 0 and pictures.max() <= 1):
         raise ValueError(f"pixels must be in [0, 1], {images} has {pictures.min():g} to {pictures.max():g}")
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +55,7 @@ def attack(
         made = attack_all(
             model,
             pictures,
-            truth.astype(np.int64),
+            truth,
             [job],
             Kept(out / "kept"),
             n_processes=n_processes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from .networks import load_model
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["explain", "fit", "load_images", "scan", "score"]
+__all__ = ["explain", "fit", "load_images", "load_labels", "scan", "score"]
 
 _SPACES = "spaces.json"
 
@@ -174,17 +175,46 @@ def load_images(path: Path | str) -> np.ndarray:
     ValueError
         If it is no complete ``.npy`` file, or holds no array of images.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of images at {path}")
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
+    images = _load_array(path, "images")
     if not isinstance(images, np.ndarray) or images.ndim < 2 or images.dtype.kind not in "biuf":
         received = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else "an archive"
         raise ValueError(f"{path} should hold one array of images, numbers of shape (n, ...), but holds {received}")
     return images
+
+
+def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) -> np.ndarray:
+    """Load the labels of images from an ``.npy`` file, int64 of shape (n_images,).
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no complete ``.npy`` file, does not hold a whole number for each image, or one of them is none of the
+        classes, which are counted from 0.
+    """
+    labels = _load_array(path, "labels")
+    if not isinstance(labels, np.ndarray) or labels.shape != (n_images,) or labels.dtype.kind not in "iu":
+        received = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else "an archive"
+        raise ValueError(f"{path} must hold {n_images} integers, got {received}")
+    strangers = (labels < 0) | (labels >= n_classes)
+    if strangers.any():
+        first = int(strangers.argmax())
+        raise ValueError(
+            f"{path}: label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1:g}"
+        )
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _load_array(path: Path | str, what: str) -> Any:
+    """Map what an ``.npy`` file holds, and nothing else."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of {what} at {path}")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
 
 
 def _load_sets(images: Path | str, clean: Path | str | None) -> dict[str, np.ndarray]:

@@ -1,0 +1,132 @@
+"""Images from a folder of PNG and JPEG files, at the size and in the channels that a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._extras import import_extra
+from .scan_files import load_images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["PictureFolder", "load_pictures", "open_images"]
+
+_EXTENSIONS = (".png", ".jpg", ".jpeg")
+_COLOURS = {1: "L", 3: "RGB"}  # what Pillow calls grey and red, green, blue
+
+
+class PictureFolder:
+    """Pictures of a folder, in the order of their paths: read and resized when they are asked for, never all at once.
+
+    Each is stretched to the model's size, by bilinear interpolation, and made grey or RGB. Transparency is left out.
+    Files whose names start with a dot, and files of other kinds, are passed over.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, whose sub-folders count, or one picture.
+    image_shape : tuple of int
+        (H, W), (H, W, 1) or (H, W, 3).
+
+    Attributes
+    ----------
+    files : list of Path
+    shape : tuple of int
+        Their number, and the shape of an image.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder, or a file cannot be read.
+    ValueError
+        If it holds no picture, or a file is none in spite of its name, or has more than 8 bits for each channel; if
+        images of that shape are neither grey nor RGB.
+    ModuleNotFoundError
+        If Pillow is not installed.
+    """
+
+    def __init__(self, path: Path | str, image_shape: Sequence[int]) -> None:
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no folder of pictures at {path}")
+        self.image_shape = tuple(image_shape)
+        n_channels = self.image_shape[2] if len(self.image_shape) == 3 else 1
+        if len(self.image_shape) not in (2, 3) or n_channels not in _COLOURS:
+            raise ValueError(
+                f"the pictures of {path} are grey or RGB, so the model should take images of shape (H, W, 1) or "
+                f"(H, W, 3), but it takes {self.image_shape}; give it an .npy file of such images"
+            )
+        self._colours = _COLOURS[n_channels]
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        self.files = [file for file in found if file.suffix.lower() in _EXTENSIONS]
+        if not self.files:
+            others = f"{len(found)} other files, the first is {found[0].relative_to(path)}" if found else "no files"
+            raise ValueError(f"{path} holds no picture ({', '.join(_EXTENSIONS)}), but {others}")
+        for file in self.files:  # which reads the first bytes only: better now than after hours of work
+            self._open(file).close()
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # noqa: D102 (the class says it)
+        return len(self.files), *self.image_shape
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Read some of the pictures, float32 of shape (n, H, W, C) or (n, H, W), in [0, 1]."""
+        files = self.files[rows]
+        images = np.empty((len(files), *self.image_shape), np.float32)
+        for image, file in zip(images, files, strict=True):
+            image[...] = self._read(file).reshape(self.image_shape)
+        return images / np.float32(255)
+
+    def _read(self, file: Path) -> np.ndarray:
+        height, width = self.image_shape[:2]
+        with self._open(file) as picture:
+            try:
+                picture = picture.convert(self._colours)
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of them for damaged files
+                raise ValueError(f"{file} is damaged: {error}") from error
+            return np.asarray(picture.resize((width, height), import_extra("PIL.Image", "responses").BILINEAR))
+
+    @staticmethod
+    def _open(file: Path) -> Image:
+        pillow = import_extra("PIL.Image", "responses")
+        try:
+            picture: Image = pillow.open(file, formats=("PNG", "JPEG"))
+        except (pillow.UnidentifiedImageError, pillow.DecompressionBombError) as error:
+            raise ValueError(f"{file} is no PNG or JPEG picture that can be read") from error
+        if picture.mode.startswith(("I", "F")):
+            picture.close()
+            raise ValueError(f"{file} has more than 8 bits for each channel: save it with 8")
+        return picture
+
+
+def load_pictures(path: Path | str, image_shape: Sequence[int]) -> np.ndarray:
+    """Load all pictures of a folder. Parameters, and what is raised, as for `PictureFolder`.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W, C), or (N, H, W) where the image shape is (H, W), float32 in [0, 1]
+    """
+    return PictureFolder(path, image_shape)[:]
+
+
+def open_images(path: Path | str, image_shape: Sequence[int]) -> np.ndarray | PictureFolder:
+    """Open images of an ``.npy`` file, which is mapped, or of a folder, which is read piece by piece.
+
+    Raises
+    ------
+    OSError, ValueError, ModuleNotFoundError
+        As for `subsetscan.lab.scan_files.load_images`, or `PictureFolder`.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() in _EXTENSIONS:
+        return PictureFolder(path, image_shape)
+    return load_images(path)
