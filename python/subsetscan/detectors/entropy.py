@@ -253,7 +253,9 @@ class _PatchEntropy:
         return np.concatenate([*map(self._some, self._at_once(X)), np.empty((0, *self.shape[:2]))])
 
     def _at_once(self, X: np.ndarray) -> list[np.ndarray]:
-        n = max(1, _PIXELS_AT_ONCE // math.prod(self.shape[:2]))
+        # All pairs of a patch are in memory at once; the other readings take no more than a few maps.
+        for_each_pixel = self.patch**2 if self.reading == "cooccurrence" else 1
+        n = max(1, _PIXELS_AT_ONCE // (math.prod(self.shape[:2]) * for_each_pixel))
         return [X[start : start + n] for start in range(0, len(X), n)]
 
     def _some(self, X: np.ndarray) -> np.ndarray:
@@ -316,12 +318,16 @@ def _cooccurrence_entropy(levels: np.ndarray, patch: int, n_levels: int) -> np.n
         codes = np.pad(codes, ((0, 0), (reach, reach), (reach, reach)), constant_values=missing)
         pairs.append(sliding_window_view(codes, window, axis=(1, 2)).reshape(*levels.shape, -1))
     codes = np.concatenate(pairs, axis=3)  # of all pairs in each patch, whatever their order
+    codes.sort(axis=3)
     present = codes != missing
     n_pairs = present.sum(axis=3)
-    logarithms = np.zeros(levels.shape)
-    for k in range(codes.shape[3]):
-        equal = (codes == codes[..., k : k + 1]).sum(axis=3)
-        logarithms += np.where(present[..., k], np.log2(equal), 0)
+    # Equal pairs now lie side by side. A patch's last code ends a run, so that none reaches into the next patch.
+    ends_run = np.ones(codes.shape, bool)
+    np.not_equal(codes[..., 1:], codes[..., :-1], out=ends_run[..., :-1])
+    ends = np.flatnonzero(ends_run)
+    n_equal = np.diff(ends, prepend=-1)
+    logarithms = np.where(present.ravel()[ends], n_equal * np.log2(n_equal), 0)
+    logarithms = np.bincount(ends // codes.shape[3], logarithms).reshape(levels.shape)
     # In both orders a pair of two levels is two cells, each of half the share: one bit more.
     unequal = present & (codes // n_levels != codes % n_levels)
     return np.maximum(np.log2(n_pairs) - logarithms / n_pairs, 0) + unequal.sum(axis=3) / n_pairs
