@@ -23,13 +23,13 @@ from subsetscan.lab.evaluation import Auroc, area, auroc
 from subsetscan.lab.kept import Kept, fingerprint
 from subsetscan.lab.reproduction.images import Images
 from subsetscan.lab.reproduction.plan import DATASETS, FULL
-from subsetscan.spaces import FeatureResponse
+from subsetscan.spaces import ClassifierMargin, FeatureResponse
 from subsetscan.spaces.responses import METHODS, TARGETS
 
 LEVELS = (8, 16, 64, 256)
 PATCHES = (3, 5, 9)
 JOBS = (Job("fgsm", 0.1), Job("bim", 0.03), Job("deepfool", 0.02))
-PER_SET = 600  # of the clean images, and of each attack's successes
+PER_SET = 500  # of the clean images, and of each attack's successes
 AT_ONCE = 100
 NETWORKS = Path(__file__).parents[2] / "networks"
 METHOD, TARGET = "guided", "activations"  # the space's defaults
@@ -133,6 +133,8 @@ def choose(kept, models, tests):
         plain = of_images(kept, f"{dataset}/plain", images, CANDIDATES)
         scales[dataset] = float(found["99th percentile"][0])
         scores = np.array([found[str(one)] for one in CANDIDATES])
+        (margins,) = ClassifierMargin(model).transform(images).values()
+        doubts = standing(margins[:, 0], labels, wrong)
         standings = np.array([standing(row, labels, wrong) for row in scores])
         values.append([area(row[~wrong], row[wrong]) for row in standings])
         samples.append(
@@ -146,10 +148,11 @@ def choose(kept, models, tests):
             [
                 [
                     f"{area(row[~wrong], row[wrong]):.3f}",
+                    f"{spearmanr(own, doubts).statistic:.2f}",
                     f"{spearmanr(row, plain[str(one)]).statistic:.2f}",
                     f"{row[~wrong].std() / row[~wrong].mean():.2f}",
                 ]
-                for one, row in zip(CANDIDATES, scores, strict=True)
+                for one, row, own in zip(CANDIDATES, scores, standings, strict=True)
             ]
         )
     for dataset, value, sample, own in zip(models, values, samples, beside, strict=True):
@@ -157,11 +160,15 @@ def choose(kept, models, tests):
             [str(one), str(interval(value[n], sample[:, n])), *own[n]] for n, one in enumerate(CANDIDATES)
         ]  # fmt: skip
         print(f"\n{dataset}, clean images: wrongly against correctly classified ones\n")
-        print(text_table(["setting", "AUROC within class", "plain AUROC", "rank correlation", "spread"], rows))
+        print(text_table(["setting", "AUROC within class", "plain AUROC", "with doubt", "with image", "spread"], rows))
     value, sample = np.mean(values, axis=0), np.mean(samples, axis=0)
     print("\nboth datasets: mean of AUROC within class, and what the setting has more than the first\n")
     rows = [
-        [str(one), str(interval(value[n], sample[:, n])), str(interval(value[n] - value[0], sample[:, n] - sample[:, 0]))]
+        [
+            str(one),
+            str(interval(value[n], sample[:, n])),
+            str(interval(value[n] - value[0], sample[:, n] - sample[:, 0])),
+        ]
         for n, one in enumerate(CANDIDATES)
     ]
     print(text_table(["setting", "mean", "difference"], rows))
@@ -263,7 +270,7 @@ def compare_settings(kept, models, sets, scales):
             for reading in ("histogram", "cooccurrence")
             for normalise in ("max", "range", scales[dataset])
             for patch in PATCHES
-            for levels in (LEVELS if patch == 3 or reading == "histogram" else (16,))
+            for levels in LEVELS
         ]
         found = of_responses(kept, f"{dataset}/settings", model, own.images, own.labels, METHOD, TARGET, settings)
         rows = [[str(one), *cells(found[str(one)], own.rows)] for one in settings]
