@@ -16,12 +16,13 @@ from tqdm.auto import tqdm
 
 from subsetscan._tables import text_table
 from subsetscan.detectors import LocalSpatialEntropy
+from subsetscan.detectors.entropy import DEFAULT_READING, READINGS
 from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.attacks import predicted
 from subsetscan.lab.evaluation import Auroc, area, auroc
 from subsetscan.lab.kept import Kept, fingerprint
-from subsetscan.lab.reproduction.images import Images
+from subsetscan.lab.reproduction.images import Images, noisy
 from subsetscan.lab.reproduction.plan import DATASETS, FULL
 from subsetscan.spaces import ClassifierMargin, FeatureResponse
 from subsetscan.spaces.responses import METHODS, TARGETS
@@ -123,7 +124,7 @@ def interval(value, samples):
 
 
 def choose(kept, models, tests):
-    """Print what clean validation images tell; return the setting that the rule takes, and a fixed scale for each dataset."""
+    """Print what clean validation images tell; return a fixed scale for each dataset."""
     values, samples, beside, scales = [], [], [], {}
     for dataset, model in models.items():
         images, labels = (array[: FULL.n_background] for array in tests[dataset])
@@ -172,14 +173,20 @@ def choose(kept, models, tests):
         for n, one in enumerate(CANDIDATES)
     ]
     print(text_table(["setting", "mean", "difference"], rows))
-    best = int(np.argmax(value))
-    # The first that is not clearly worse than the best.
-    taken = next(
-        n for n in range(len(CANDIDATES))
-        if n == best or interval(value[best] - value[n], sample[:, best] - sample[:, n]).low <= 0
-    )  # fmt: skip
-    print(f"\nbest: {CANDIDATES[best]}; taken: {CANDIDATES[taken]}")
-    return CANDIDATES[taken], scales
+
+    def first_not_worse(among):
+        """Return the best, and the first whose difference from it may be none."""
+        best = max(among, key=lambda n: value[n])
+        return best, next(
+            n for n in among if n == best or interval(value[best] - value[n], sample[:, best] - sample[:, n]).low <= 0
+        )
+
+    print()
+    for which in ("all", *READINGS):
+        among = [n for n, one in enumerate(CANDIDATES) if which in ("all", one.reading)]
+        best, taken = first_not_worse(among)
+        print(f"of {which}: best {CANDIDATES[best]}; taken {CANDIDATES[taken]}")
+    return scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +196,10 @@ class Sets:
     images: np.ndarray
     labels: np.ndarray
     rows: dict[str, np.ndarray]
+
+    def noise(self, job):
+        """Give the originals of an attack its changes at random places."""
+        return noisy(self.images[self.rows[f"{job.name}, originals"]], self.images[self.rows[job.name]])
 
 
 def attacked_sets(kept, dataset, test):
@@ -229,20 +240,34 @@ def cells(scores, rows):
     return found
 
 
-def print_spread(what, tables):
-    """Print the lowest, the median and the highest AUROC over all rows, for each dataset and attack."""
+def print_spread(what, tables, default):
+    """Print the lowest, the median and the highest AUROC over all rows, and the rows that are the best on the whole."""
+    values = {
+        dataset: np.array([[float(cell.split()[0]) for cell in row[1:]] for row in table])
+        for dataset, table in tables.items()
+    }
     rows = [
         [f"{dataset}, {header}", *(f"{value:.3f}" for value in np.quantile(column, [0, 0.5, 1]))]
-        for dataset, table in tables.items()
-        for header, column in zip(HEADER, np.array([[float(cell.split()[0]) for cell in row] for row in table]).T, strict=True)
-    ]  # fmt: skip
+        for dataset, own in values.items()
+        for header, column in zip(HEADER, own.T, strict=True)
+    ]
     print(f"\n{what}: spread over all rows\n")
     print(text_table(["", "lowest", "median", "highest"], rows))
+    names = [row[0] for row in next(iter(tables.values()))]
+    means = np.mean([own[:, ::2].mean(axis=1) for own in values.values()], axis=0)
+    order = np.argsort(-means, kind="stable")
+    rows = [
+        [names[n], f"{means[n]:.3f}", f"{place} of {len(names)}"]
+        for place, n in enumerate(order, start=1)
+        if place <= 5 or names[n] == default
+    ]
+    print(f"\n{what}: mean AUROC over datasets and attacks, the best five and the default\n")
+    print(text_table(["", "mean", "place"], rows))
 
 
 def compare_maps(kept, models, sets):
     """Print method x target x reading."""
-    settings = [Setting(reading) for reading in ("mass", "histogram", "cooccurrence")]
+    settings = [Setting(reading) for reading in READINGS]
     tables = {}
     for dataset, model in models.items():
         own = sets[dataset]
@@ -254,10 +279,10 @@ def compare_maps(kept, models, sets):
             rows += [
                 [f"{method}, {target}, {one.reading}", *cells(found[str(one)], own.rows)] for one in settings
             ]  # fmt: skip
-        tables[dataset] = [row[1:] for row in rows]
+        tables[dataset] = rows
         print(f"\n{dataset}, by method, target and reading (true-logit is an oracle: it is told the label)\n")
         print(text_table(["response, reading", *HEADER], rows))
-    print_spread("method, target, reading", tables)
+    print_spread("method, target, reading", tables, f"{METHOD}, {TARGET}, {DEFAULT_READING}")
 
 
 def compare_settings(kept, models, sets, scales):
@@ -267,27 +292,41 @@ def compare_settings(kept, models, sets, scales):
         own = sets[dataset]
         settings = [Setting("mass", patch=patch) for patch in PATCHES] + [
             Setting(reading, normalise, levels, patch)
-            for reading in ("histogram", "cooccurrence")
+            for reading in READINGS[1:]
             for normalise in ("max", "range", scales[dataset])
             for patch in PATCHES
             for levels in LEVELS
         ]
         found = of_responses(kept, f"{dataset}/settings", model, own.images, own.labels, METHOD, TARGET, settings)
         rows = [[str(one), *cells(found[str(one)], own.rows)] for one in settings]
-        tables[dataset] = [row[1:] for row in rows]
+        tables[dataset] = rows
         print(f"\n{dataset}, by setting; fixed is {scales[dataset]:.3g}, the 99th percentile of clean responses\n")
         print(text_table(["setting", *HEADER], rows))
-        means = [
-            [
-                str(one),
-                *(f"{found[str(one)][own.rows[kind]].mean():.3f}" for kind in own.rows),
-            ]
-            for one in settings
-            if (one.normalise, one.levels, one.patch) == ("max", 16, 3)
-        ]
-        print(f"\n{dataset}, mean score of each set, in bits\n")
-        print(text_table(["setting", *own.rows], means))
-    print_spread("setting", tables)
+    print_spread("setting", tables, str(Setting(DEFAULT_READING)))
+
+
+def explain(kept, models, sets):
+    """Print what moves the entropy, for the default method and target: the attack, or any change of its size."""
+    settings = [Setting(reading) for reading in READINGS]
+    for dataset, model in models.items():
+        own = sets[dataset]
+        name = f"{dataset}/{METHOD}-{TARGET}"
+        found = of_responses(kept, name, model, own.images, own.labels, METHOD, TARGET, settings)
+        rows = []
+        for job in JOBS:
+            labels = own.labels[own.rows[job.name]]
+            noise = of_responses(kept, f"{name}-{job.name}", model, own.noise(job), labels, METHOD, TARGET, settings)
+            for one in settings:
+                clean, originals, attacked = (
+                    found[str(one)][own.rows[kind]] for kind in ("clean", f"{job.name}, originals", job.name)
+                )
+                noisy_ones = noise[str(one)]
+                bits = [f"{scores.mean():.3f}" for scores in (clean, originals, attacked, noisy_ones)]
+                areas = [str(auroc(clean, scores)) for scores in (originals, attacked, noisy_ones)]
+                rows.append([f"{job.attack} {job.eps:g}, {one.reading}", *bits, *areas])
+        header = ["", "clean", "originals", "attacked", "noise", "AUROC, originals", "AUROC, attacked", "AUROC, noise"]
+        print(f"\n{dataset}, mean score in bits, and AUROC against clean; noise is as large as the attack\n")
+        print(text_table(header, rows))
 
 
 def main(folder, mnist):
@@ -299,11 +338,12 @@ def main(folder, mnist):
         for dataset in DATASETS
     }
     tests = {dataset: datasets.load(dataset, "test", mnist if dataset == "mnist" else None) for dataset in DATASETS}
-    _, scales = choose(kept, models, tests)
+    scales = choose(kept, models, tests)
     print("\nfrom here on attacked images\n")
     sets = {dataset: attacked_sets(kept, dataset, tests[dataset]) for dataset in models}
     compare_maps(kept, models, sets)
     compare_settings(kept, models, sets, scales)
+    explain(kept, models, sets)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from .persistence import State
 __all__ = ["DEFAULT_READING", "NORMALISATIONS", "READINGS", "LocalSpatialEntropy"]
 
 READINGS = ("mass", "histogram", "cooccurrence")
-DEFAULT_READING = "mass"  # provisional: to be chosen by measurement, on clean validation images only
+DEFAULT_READING = "mass"  # by measurement on clean validation images: docs/decisions/0003-reading-of-entropy.md
 NORMALISATIONS = ("max", "range")
 _MOST_LEVELS = 1024  # with more scikit-image warns that it is slow
 _PIXELS_AT_ONCE = 2**20
@@ -31,9 +31,10 @@ _PIXELS_AT_ONCE = 2**20
 class LocalSpatialEntropy(CalibratedDetector):
     """Detect images by the average local spatial entropy of their feature response maps: higher is more anomalous.
 
-    An attack makes a network respond to a broader part of the image, so that its response is spread out. The score is
-    the mean over all pixels of the entropy, in bits, of the patch around each: S = -sum h log2 h. Patches end at the
-    map's border, so those around border pixels have fewer pixels. A map with channels is first made grey: their mean.
+    The idea is that an attack makes a network respond to a broader part of the image, so that its response is spread
+    out. The score is the mean over all pixels of the entropy, in bits, of the patch around each: S = -sum h log2 h.
+    Patches end at the map's border, so those around border pixels have fewer pixels. A map with channels is first made
+    grey: their mean.
 
     The paper leaves open what h is. Three readings of it:
 
@@ -44,7 +45,10 @@ class LocalSpatialEntropy(CalibratedDetector):
     * "cooccurrence": one h for each ordered pair of grey levels: its share of the pairs of pixels that lie side by side
       or one above the other in the patch, each counted in both orders. A constant patch has entropy 0.
 
-    Which one is the default is provisional: it is to be chosen by measurement, on clean validation images only.
+    The default was chosen on clean validation images only. There "mass" tells images that a classifier gets wrong from
+    others of their class no worse than the best, within the error, as all do: none is better than chance. It has no
+    parameter but the patch, and needs no extra. On attacked images the choice matters much, and "mass" is not the best:
+    see docs/decisions/0003-reading-of-entropy.md.
 
     The score of a map does not depend on other maps. So the whole of the fit is calibration, and "leave-one-out", the
     default here, takes the scores of all clean images as null scores with the same guarantee as "holdout".
