@@ -329,6 +329,25 @@ def explain(kept, models, sets):
         print(text_table(header, rows))
 
 
+def where_noise_counts(kept, models, sets):
+    """Print what noise in the black ground alone, or off it alone, does to the default's score of clean images."""
+    rows = []
+    for dataset, model in models.items():
+        own = sets[dataset]
+        clean, labels = own.images[own.rows["clean"]], own.labels[own.rows["clean"]]
+        signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), clean.shape)
+
+        def score(images, model=model, labels=labels, dataset=dataset):
+            name = f"{dataset}/noise-{fingerprint(images)[:12]}"
+            return of_responses(kept, name, model, images, labels, METHOD, TARGET, [MASS])[str(MASS)]
+
+        for eps in (0.01, 0.1):
+            moved = [np.where(where, np.clip(clean + eps * signs, 0, 1), clean) for where in (clean == 0, clean > 0)]
+            rows.append([f"{dataset}, {eps:g}", *(str(auroc(score(clean), score(images))) for images in moved)])
+    print(f"\n{MASS}: AUROC of clean images with noise against those without\n")
+    print(text_table(["noise", "at black pixels", "at others"], rows))
+
+
 def main(folder, mnist):
     """Print the tables."""
     kept = Kept(folder)
@@ -344,6 +363,7 @@ def main(folder, mnist):
     compare_maps(kept, models, sets)
     compare_settings(kept, models, sets, scales)
     explain(kept, models, sets)
+    where_noise_counts(kept, models, sets)
 
 
 if __name__ == "__main__":
