@@ -22,7 +22,7 @@ from .persistence import State
 __all__ = ["DEFAULT_READING", "NORMALISATIONS", "READINGS", "LocalSpatialEntropy"]
 
 READINGS = ("mass", "histogram", "cooccurrence")
-DEFAULT_READING = "mass"  # provisional: to be chosen by measurement, on clean validation images only
+DEFAULT_READING = "mass"  # by measurement on clean validation images: docs/decisions/0003-reading-of-entropy.md
 NORMALISATIONS = ("max", "range")
 _MOST_LEVELS = 1024  # with more scikit-image warns that it is slow
 _PIXELS_AT_ONCE = 2**20
@@ -31,9 +31,10 @@ _PIXELS_AT_ONCE = 2**20
 class LocalSpatialEntropy(CalibratedDetector):
     """Detect images by the average local spatial entropy of their feature response maps: higher is more anomalous.
 
-    An attack makes a network respond to a broader part of the image, so that its response is spread out. The score is
-    the mean over all pixels of the entropy, in bits, of the patch around each: S = -sum h log2 h. Patches end at the
-    map's border, so those around border pixels have fewer pixels. A map with channels is first made grey: their mean.
+    The idea is that an attack makes a network respond to a broader part of the image, so that its response is spread
+    out. The score is the mean over all pixels of the entropy, in bits, of the patch around each: S = -sum h log2 h.
+    Patches end at the map's border, so those around border pixels have fewer pixels. A map with channels is first made
+    grey: their mean.
 
     The paper leaves open what h is. Three readings of it:
 
@@ -44,7 +45,10 @@ class LocalSpatialEntropy(CalibratedDetector):
     * "cooccurrence": one h for each ordered pair of grey levels: its share of the pairs of pixels that lie side by side
       or one above the other in the patch, each counted in both orders. A constant patch has entropy 0.
 
-    Which one is the default is provisional: it is to be chosen by measurement, on clean validation images only.
+    The default was chosen on clean validation images only. There "mass" tells images that a classifier gets wrong from
+    others of their class no worse than the best, within the error, as all do: none is better than chance. It has no
+    parameter but the patch, and needs no extra. On attacked images the choice matters much, and "mass" is not the best:
+    see docs/decisions/0003-reading-of-entropy.md.
 
     The score of a map does not depend on other maps. So the whole of the fit is calibration, and "leave-one-out", the
     default here, takes the scores of all clean images as null scores with the same guarantee as "holdout".
@@ -253,7 +257,9 @@ class _PatchEntropy:
         return np.concatenate([*map(self._some, self._at_once(X)), np.empty((0, *self.shape[:2]))])
 
     def _at_once(self, X: np.ndarray) -> list[np.ndarray]:
-        n = max(1, _PIXELS_AT_ONCE // math.prod(self.shape[:2]))
+        # All pairs of a patch are in memory at once; the other readings take no more than a few maps.
+        for_each_pixel = self.patch**2 if self.reading == "cooccurrence" else 1
+        n = max(1, _PIXELS_AT_ONCE // (math.prod(self.shape[:2]) * for_each_pixel))
         return [X[start : start + n] for start in range(0, len(X), n)]
 
     def _some(self, X: np.ndarray) -> np.ndarray:
@@ -316,12 +322,16 @@ def _cooccurrence_entropy(levels: np.ndarray, patch: int, n_levels: int) -> np.n
         codes = np.pad(codes, ((0, 0), (reach, reach), (reach, reach)), constant_values=missing)
         pairs.append(sliding_window_view(codes, window, axis=(1, 2)).reshape(*levels.shape, -1))
     codes = np.concatenate(pairs, axis=3)  # of all pairs in each patch, whatever their order
+    codes.sort(axis=3)
     present = codes != missing
     n_pairs = present.sum(axis=3)
-    logarithms = np.zeros(levels.shape)
-    for k in range(codes.shape[3]):
-        equal = (codes == codes[..., k : k + 1]).sum(axis=3)
-        logarithms += np.where(present[..., k], np.log2(equal), 0)
+    # Equal pairs now lie side by side. A patch's last code ends a run, so that none reaches into the next patch.
+    ends_run = np.ones(codes.shape, bool)
+    np.not_equal(codes[..., 1:], codes[..., :-1], out=ends_run[..., :-1])
+    ends = np.flatnonzero(ends_run)
+    n_equal = np.diff(ends, prepend=-1)
+    logarithms = np.where(present.ravel()[ends], n_equal * np.log2(n_equal), 0)
+    logarithms = np.bincount(ends // codes.shape[3], logarithms).reshape(levels.shape)
     # In both orders a pair of two levels is two cells, each of half the share: one bit more.
     unequal = present & (codes // n_levels != codes % n_levels)
     return np.maximum(np.log2(n_pairs) - logarithms / n_pairs, 0) + unequal.sum(axis=3) / n_pairs
