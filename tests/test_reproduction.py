@@ -181,3 +181,12 @@ def test_verdicts_say_what_the_numbers_say():
     assert "not from the attack" in selection
     (attack,) = verdicts(Cells([cell(**scan, control=0.5, paired=0.3)]), {"groups": {}})["fashion-mnist"]
     assert "a part of them only" in attack
+
+    scan |= {"protocol": "paper", "attack": "bim", "space": "conv2d_1"}
+    for auroc, expected in ((0.9, "The seed alone moves it further"), (0.6, "That is more than the seed alone does")):
+        own = [cell(**scan | {"auroc": value, "seed": n}) for n, value in enumerate((0.7, 0.98))]
+        said = verdicts(Cells([*own, cell(**scan | {"auroc": auroc, "poisoned": 0.01})]), {"groups": {}})
+        (poisoned,) = (line for line in said["fashion-mnist"] if line.startswith("**Poisoned"))
+        assert (
+            f"1% {auroc:.3f} (paper 0.909); without, 0.700 to 0.980 by the seed (paper 0.964). {expected}" in poisoned
+        )

@@ -62,6 +62,10 @@ Calibration = Annotated[
     Literal["holdout", "leave-one-out", "none"],
     typer.Option(help="Where null scores come from: a quarter of the background held out, each of it, or nowhere."),
 ]
+Preprocessing = Annotated[
+    Literal["none", "0-255", "tf", "torch", "caffe"],
+    typer.Option(help="What the model expects of its pixels, made of those in [0, 1], as keras.applications names it."),
+]
 Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
 
@@ -321,12 +325,7 @@ def responses(
     labels: Annotated[
         Path | None, typer.Option(help="The images' classes, .npy of shape (n,), for --target true-logit.")
     ] = None,
-    preprocessing: Annotated[
-        Literal["none", "0-255", "tf", "torch", "caffe"],
-        typer.Option(
-            help="What the model expects of its pixels, made of those in [0, 1], as keras.applications names it."
-        ),
-    ] = "none",
+    preprocessing: Preprocessing = "none",
     method: Annotated[
         Literal["guided", "deconvnet", "gradient"], typer.Option(help="What the backward pass does at a ReLU.")
     ] = "guided",
@@ -420,6 +419,72 @@ def reproduce(
         kept=kept,
         data=data,
         poisoned=poisoned,
+        quick=quick,
+        n_processes=processes,
+        progress=not quiet,
+        say=typer.echo,
+    )
+
+
+@app.command()
+def trace(
+    out: Out,
+    dataset: Annotated[
+        str, typer.Option(help="fashion-mnist, mnist, or both, comma-separated: whose classifier, without --model.")
+    ] = "fashion-mnist,mnist",
+    model: Annotated[Path | None, typer.Option(help="Keras classifier, .keras or .h5, instead of a dataset's.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Its images: .npy in [0, 1], or a folder of PNG and JPEG files.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Their classes, .npy of shape (n,); what the model sees by default.")
+    ] = None,
+    preprocessing: Preprocessing = "none",
+    protocol: Annotated[
+        str, typer.Option(help="valid (clipped), paper (unclipped), or both, comma-separated.")
+    ] = "valid,paper",
+    attacks: Annotated[
+        str, typer.Option(help="Comma-separated, each with its strength or without: see `attack --help`.")
+    ] = "fgsm=0.1,gradient=3,one-pixel=1,deepfool=0.02,boundary=0.01",
+    n_images: Annotated[
+        int | None, typer.Option(min=1, help="How many images each attack is tried on at most; all by default.")
+    ] = None,
+    n_slow: Annotated[
+        int, typer.Option(min=1, help="The same for one-pixel and boundary, which take seconds for an image.")
+    ] = 100,
+    networks: Annotated[Path, typer.Option(help="Folder with trained networks.")] = Path("networks"),
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder for what is kept between runs; OUT/kept by default.", file_okay=False)
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with a folder of IDX files for each dataset.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")] = False,
+    processes: Processes = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Attack a classifier in five ways, and trace it by feature responses, beside other detectors and controls.
+
+    Writes tracing.md, with the slides' numbers beside ours, and in tracing/ the figures and every number as CSV and
+    JSON. What takes long is kept as it finishes: the same command continues where it was stopped.
+    """
+    from .lab.tracing.plan import strengths_of
+    from .lab.tracing.run import trace as run
+
+    strengths = strengths_of(attacks)
+    start_keras()
+    run(
+        out,
+        dataset=dataset.split(","),
+        model=model,
+        images=images,
+        labels=labels,
+        preprocessing=preprocessing,
+        protocol=protocol.split(","),
+        attacks=strengths,
+        n_images=n_images,
+        n_slow=n_slow,
+        networks_folder=networks,
+        kept=kept,
+        data=data,
         quick=quick,
         n_processes=processes,
         progress=not quiet,

@@ -107,7 +107,8 @@ def _one_pixel(classifier: Any, eps: float, batch_size: int) -> Generate:
     pixels = PixelAttack(classifier, th=int(eps), es=1, max_iter=100)
 
     def of_one(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-        found: np.ndarray = pixels.generate(image, label)
+        with np.errstate(divide="ignore"):  # where all candidates are equally good
+            found: np.ndarray = pixels.generate(image, label)
         # It works on 0 to 255: what is left of rounding there is no attack, where a p-value looks for ties.
         return np.where(np.abs(found - image) < 1e-4, image, found)
 

@@ -219,6 +219,10 @@ class HiddenDensity:
             scores[own] = -self.densities_[label].score_samples(hidden[own])
         return scores
 
+    def hidden(self, images: Any) -> np.ndarray:
+        """Read the hidden layer, array-like of shape (n, H, W, C) to float64 of shape (n, J). No fit is needed."""
+        return self._read(images)[0]
+
     def _read(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
         read = self._reader.transform(images)
         return read["hidden"], read["logits"].argmax(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,14 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
 
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that people can read, whole or not at all."""
+    """Write a JSON file that people can read, whole or not at all. JSON has no NaN: null stands for it."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

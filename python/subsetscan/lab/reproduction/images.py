@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...spaces.base import as_rows
 from ..adversaries import Adversaries, Job
 from .plan import Size
 
@@ -70,6 +71,6 @@ def noisy(originals: np.ndarray, attacked: np.ndarray, seed: int = 0) -> np.ndar
     seed : int
     """
     rng = np.random.default_rng(seed)
-    changes = np.abs(attacked - originals).reshape(len(originals), -1)
+    changes = as_rows(np.abs(attacked - originals))
     changes = rng.permuted(changes, axis=1) * rng.choice(np.array([-1, 1], np.float32), changes.shape)
     return np.clip(originals + changes.reshape(originals.shape), 0, 1)

@@ -17,7 +17,7 @@ from ..kept import Kept
 from .baselines import BASELINES, ONE_CLASS_SVMS
 from .drawing import draw, draw_groups
 from .page import write_page
-from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network
+from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network, check_known
 from .scores import mean_name, spaces_of
 from .stages import GROUP_SIZE, Dataset, Stages
 from .tables import Cell, attack_rows, named_cells, scan_cells, write_csv
@@ -81,9 +81,8 @@ def reproduce(
     FileNotFoundError
         If a dataset is nowhere.
     """
-    for asked, known in ((dataset, DATASETS), (images, PROTOCOLS)):
-        if not asked or (strangers := [name for name in asked if name not in known]):
-            raise ValueError(f"expected some of {', '.join(known)}, got {', '.join(strangers) if asked else 'none'}")
+    check_known(dataset, DATASETS)
+    check_known(images, PROTOCOLS)
     started = time.monotonic()
     out = Path(out)
     folder = out / "results"

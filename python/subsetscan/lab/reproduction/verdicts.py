@@ -73,6 +73,7 @@ def verdicts(found: Cells, results: dict[str, Any]) -> dict[str, list[str]]:
             *selection(found, dataset),
             *errors(found, dataset),
             *seeds(found, dataset),
+            *poisoned(found, dataset),
             *shortcuts(found, dataset),
             *preset(found, dataset),
             *noise(found, dataset),
@@ -233,6 +234,26 @@ def seeds(found: Cells, dataset: str) -> list[str]:
                 values = [cell.auroc for cell in own]
                 text.append(f"{attack}, {protocol} ({statistic}, {tail}): {min(values):.3f} to {max(values):.3f}")
     return [f"**Training seeds** move the first layer's AUROC: {'; '.join(text)}."] if text else []
+
+
+def poisoned(found: Cells, dataset: str) -> list[str]:
+    """How much it matters that the autoencoder was trained on attacked images as well."""
+    where = {"dataset": dataset, "protocol": "paper", "masked": False, "attack": "bim", "eps": PAPER_STRENGTH["bim"]}
+    own = found.all(**where, space=FIRST, statistic=PAPER[0], tail=PAPER[1])
+    clean = [cell.auroc for cell in own if not cell.poisoned]
+    others = [cell for cell in own if cell.poisoned]
+    if not clean or not others:
+        return []
+    values = ", ".join(
+        f"{cell.poisoned:.0%} {cell.auroc:.3f} (paper {TABLE_1[FIRST, dataset, cell.poisoned, 'bim']:.3f})"
+        for cell in others
+    )
+    within = all(min(clean) <= cell.auroc <= max(clean) for cell in others)
+    return [
+        f"**Poisoned training** in the first layer (bim): {values}; without, {min(clean):.3f} to {max(clean):.3f} by "
+        f"the seed (paper {TABLE_1[FIRST, dataset, 0.0, 'bim']:.3f}). "
+        + ("The seed alone moves it further than the poison." if within else "That is more than the seed alone does.")
+    ]
 
 
 def shortcuts(found: Cells, dataset: str) -> list[str]:

@@ -1,0 +1,370 @@
+"""`subsetscan trace`: the slides' attacks, detected by feature responses and by other means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...calibration import score_threshold
+from ...detectors import LocalSpatialEntropy
+from ...spaces import FeatureResponse
+from .. import networks
+from ..adversaries import Job, attack_all
+from ..attacks import PROTOCOLS
+from ..comparators import HiddenDensity
+from ..evaluation import Auroc, area, mean_auroc, write_json
+from ..figures import save
+from ..kept import Arrays, Kept, fingerprint
+from ..mmd import mmd_power
+from ..preset import COMBINE, PARTS, score_by_preset
+from ..progress import Progress
+from ..reproduction.figures import roc_and_densities
+from ..reproduction.images import NOISE
+from ..reproduction.plan import DATASETS, Network, check_known
+from ..reproduction.scores import NULL
+from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
+from ..response_figures import Response, responses
+from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
+from .page import write_page
+from .plan import SIZES, STRENGTHS, jobs
+from .subject import Subject, of_dataset, of_model
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Overall", "trace"]
+
+_RATE = 0.05
+_N_SHOWN = 6
+_N_TESTS = 100  # of two sets each
+# What an image takes, on two cores, roughly: for the estimate of the time that is left.
+_SECONDS = {"fgsm": 0.001, "bim": 0.035, "gradient": 0.01, "one-pixel": 1.5, "deepfool": 0.06, "boundary": 2.5}
+_SECONDS_SCORED = 0.004
+
+
+@dataclass(frozen=True)
+class Overall:
+    """How one detector does on all attacks of a protocol, each of which counts alike.
+
+    Attributes
+    ----------
+    dataset, protocol, detector : str
+    recall : float
+        Mean share of the attacked images above the threshold for 5 % false positives.
+    precision : float
+        Share of attacked images among those above it, were there as many clean ones.
+    auroc, low, high : float
+        Mean AUROC, and its 95 % interval.
+    paired, noise : float
+        Mean AUROC of attacked images against their own originals, and of noise of the same size against clean images.
+    """
+
+    dataset: str
+    protocol: str
+    detector: str
+    recall: float
+    precision: float
+    auroc: float
+    low: float
+    high: float
+    paired: float
+    noise: float
+
+
+def trace(
+    out: Path | str,
+    *,
+    dataset: Sequence[str] = DATASETS,
+    model: Path | str | None = None,
+    images: Path | str | None = None,
+    labels: Path | str | None = None,
+    preprocessing: str = "none",
+    protocol: Sequence[str] = PROTOCOLS,
+    attacks: Mapping[str, float] | None = None,
+    n_images: int | None = None,
+    n_slow: int | None = 100,
+    networks_folder: Path | str = "networks",
+    kept: Path | str | None = None,
+    data: Path | str | None = None,
+    quick: bool = False,
+    n_processes: int = 2,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Attack a classifier in the slides' five ways, and detect that by feature responses and by other means.
+
+    Attacks and scores are kept as they finish, and made again where what they came from changed.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder for ``tracing.md`` and ``tracing/``: the figures, and every number as CSV and JSON.
+    dataset : sequence of {"fashion-mnist", "mnist"}
+        Whose classifiers, where no model is given.
+    model, images : path-like, optional
+        A Keras classifier, and an ``.npy`` file or a folder of its images: instead of the datasets.
+    labels : path-like, optional
+        ``.npy`` file of the images' classes; what the model sees by default.
+    preprocessing : str
+        What the model expects of its pixels; see `with_preprocessing`.
+    protocol : sequence of {"valid", "paper"}
+        See `subsetscan.lab.attacks`.
+    attacks : mapping of str to float, optional
+        The strength of each attack; the slides' five by default. See `subsetscan.lab.attacks.attack`.
+    n_images, n_slow : int, optional
+        On how many images the attacks are tried at most, and the slow ones (one pixel, boundary); all where None.
+    networks_folder : path-like
+        Folder with trained networks.
+    kept : path-like, optional
+        Folder for what is kept between runs; ``kept`` in `out` by default.
+    data : path-like, optional
+        Folder with a folder of IDX files for each dataset; see `subsetscan.lab.datasets.load`.
+    quick : bool
+        A small version: few images, and fewer for the slow attacks.
+    n_processes : int
+        For attacks.
+    progress : bool
+    say : callable
+        Takes lines of the report.
+
+    Returns
+    -------
+    dict
+        The content of ``tracing/results.json``.
+
+    Raises
+    ------
+    ValueError
+        If a dataset, a protocol or an attack is unknown or none is asked for, a model comes without images or images
+        without a model, or what they hold does not fit.
+    OSError
+        If a file is not there, or cannot be read or written.
+    """
+    check_known(dataset, DATASETS)
+    check_known(protocol, PROTOCOLS)
+    if (model is None) != (images is None):
+        raise ValueError(
+            f"a model needs images, and images a model: got {'no model' if model is None else 'no images'}"
+        )
+    started = time.monotonic()
+    out = Path(out)
+    store = Kept(out / "kept" if kept is None else kept)
+    if model is not None and images is not None:
+        subjects = [of_model(Path(model), Path(images), None if labels is None else Path(labels), preprocessing, store)]
+    else:
+        folder = None if data is None else Path(data)
+        subjects = [of_dataset(name, Path(networks_folder), folder, quick=quick) for name in dict.fromkeys(dataset)]
+    if quick:
+        n_slow = min(4, n_slow or 4)
+    (out / "tracing").mkdir(parents=True, exist_ok=True)
+    stages = Progress(progress=progress, say=say)
+    tracers = [
+        _Tracer(
+            subject,
+            one,
+            jobs(one, attacks or STRENGTHS, n_images, n_slow),
+            store,
+            stages,
+            Path(networks_folder),
+            n_processes,
+        )
+        for subject in subjects
+        for one in dict.fromkeys(protocol)
+    ]
+    cells: list[Cell] = []
+    overall: list[Overall] = []
+    results: dict[str, Any] = {"subjects": {}, "protocols": list(dict.fromkeys(protocol)), "quick": quick}
+    for tracer in tracers:
+        found = tracer.run(out / "tracing")
+        cells += found.pop("cells")
+        overall += found.pop("overall")
+        of_subject = results["subjects"].setdefault(tracer.subject.name, {"protocols": {}})
+        of_subject["seconds_per_1000"] = found.pop("seconds_per_1000")
+        of_subject["protocols"][tracer.protocol] = found
+    results["seconds"] = {**stages.seconds, "all": time.monotonic() - started}
+    write_csv(out / "tracing" / "cells.csv", cells)
+    write_csv(out / "tracing" / "overall.csv", [asdict(one) for one in overall])
+    write_json(out / "tracing" / "results.json", results)
+    write_page(out / "tracing.md", results, cells, overall)
+    say(f"wrote tracing.md and tracing/ to {out}/ in {time.monotonic() - started:.0f} s")
+    return results
+
+
+class _Tracer:
+    """One subject under one protocol."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        protocol: str,
+        asked: list[Job],
+        kept: Kept,
+        stages: Progress,
+        networks_folder: Path,
+        n_processes: int,
+    ) -> None:
+        self.subject = subject
+        self.protocol = protocol
+        self.images = subject.images  # to which those that are attacked are added
+        self.asked = asked
+        self.kept = kept
+        self.stages = stages
+        self.n_processes = n_processes
+        autoencoder = networks.find(networks.file_name("autoencoder", subject.name), networks_folder)
+        self.autoencoder = autoencoder if subject.name in DATASETS else None
+        self._attacks, self._scores = (f"{subject.name}: {what}, {protocol}" for what in ("attacks", "scores"))
+        n_targets = len(subject.images.targets)
+        counts = {job.attack: min(n_targets, job.n_images or n_targets) for job in asked}
+        stages.expect(self._attacks, sum(n * _SECONDS[attack] for attack, n in counts.items()))
+        n_scored = len(subject.images.background) + 2 * sum(counts.values())
+        stages.expect(self._scores, n_scored * _SECONDS_SCORED)
+
+    def run(self, folder: Path) -> dict[str, Any]:
+        """Attack, score, measure and draw."""
+        subject = self.subject
+        with self.stages.stage(self._attacks, len(self.asked) * len(subject.images.targets)) as done:
+            attacked = attack_all(
+                subject.classifier,
+                subject.images.targets,
+                subject.images.labels,
+                self.asked,
+                Kept(self.kept.folder / subject.name / "attacks"),
+                n_processes=self.n_processes,
+                on_images=done,
+            )
+        images = self.images = replace(subject.images, attacked=attacked)
+        classifier = networks.load_model(subject.classifier)
+        sets = images.sets()
+        with self.stages.stage(self._scores, len(images.background) + sum(map(len, sets.values()))) as done:
+            scores = self._scored(classifier, sets, done)
+        names = [*DETECTORS, *[PRESET] * (self.autoencoder is not None)]
+        network = Network(subject.name)
+        self._draw(classifier, scores, folder)
+        return {
+            "cells": list(named_cells(images, self.asked, network, scores, names, interval=True)),
+            "overall": [self._overall(scores, name) for name in names],
+            "attacks": [
+                row | self._confidence(classifier, job)
+                for job, row in zip(self.asked, attack_rows(subject.name, images), strict=True)
+            ],
+            "mmd": self._mmd(classifier),
+            "seconds_per_1000": seconds_per_thousand(classifier, images.background[:1000]),
+        }
+
+    def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Arrays:
+        background = self.images.background
+        made_from: dict[str, Any] = {
+            "classifier": fingerprint(*classifier.get_weights()),
+            "background": fingerprint(background),
+            "sets": {kind: fingerprint(images) for kind, images in sets.items()},
+            "detectors": DETECTORS,
+        }
+        scores = self.kept.get_or_make(
+            f"{self.subject.name}/tracing-{self.protocol}",
+            made_from,
+            lambda: score_everything(classifier, background, sets, done),
+        )
+        if self.autoencoder is None:
+            return scores
+        autoencoder = networks.load_model(self.autoencoder)
+        made_from |= {"autoencoder": fingerprint(*autoencoder.get_weights()), "preset": [PARTS, COMBINE]}
+        return scores | self.kept.get_or_make(
+            f"{self.subject.name}/tracing-preset-{self.protocol}",
+            made_from,
+            lambda: score_by_preset(autoencoder, classifier, background, sets),
+        )
+
+    def _overall(self, scores: Arrays, name: str) -> Overall:
+        images = self.images
+        of = {job: scores[f"{job.name}|{name}"] for job in self.asked if len(images.sources(job))}
+        clean, targets = scores[f"clean|{name}"], scores[f"targets|{name}"]
+        threshold = score_threshold(scores[f"{NULL}|{name}"], _RATE)
+        recall = float(np.mean([np.mean(own > threshold) for own in of.values()])) if of else float("nan")
+        false = float(np.mean(clean > threshold))
+        nothing = Auroc(*[float("nan")] * 3)
+        mean = mean_auroc(clean, list(of.values())) if of else nothing
+        originals = [area(targets[images.sources(job)], own) for job, own in of.items()]
+        noise = [scores[f"{job.name}{NOISE}|{name}"] for job in of if f"{job.name}{NOISE}|{name}" in scores]
+        return Overall(
+            self.subject.name,
+            self.protocol,
+            name,
+            recall,
+            recall / (recall + false) if recall + false else float("nan"),
+            mean.value,
+            mean.low,
+            mean.high,
+            float(np.mean(originals)) if originals else float("nan"),
+            float(np.mean([area(clean, own) for own in noise])) if noise else float("nan"),
+        )
+
+    def _confidence(self, classifier: keras.Model, job: Job) -> dict[str, float]:
+        """Average the probabilities of the true class and of the one that is seen after successful attacks."""
+        made = self.images.attacked[job]
+        good = made.successful
+        if not good.any():
+            return {"true_confidence": float("nan"), "target_confidence": float("nan")}
+        probabilities = np.asarray(classifier.predict(made.images[good], verbose=0))
+        rows = np.arange(len(probabilities))
+        return {
+            "true_confidence": float(probabilities[rows, made.labels[good]].mean()),
+            "target_confidence": float(probabilities[rows, made.predictions[good]].mean()),
+        }
+
+    def _mmd(self, classifier: keras.Model) -> list[dict[str, Any]]:
+        """Measure how often a test of whole sets tells attacked images from clean ones, and clean from clean ones."""
+        images = self.images
+        hidden = HiddenDensity(classifier)
+        half = len(images.clean) // 2
+        sets = {"clean": images.clean[half:]} | {job.name: images.successes(job) for job in self.asked}
+        clean = images.clean[:half]
+        found = []
+        for space, read in (("pixels", lambda own: own), ("last hidden layer", hidden.hidden)):
+            values = read(clean)
+            for kind, own in sets.items():
+                powers = {
+                    str(size): mmd_power(values, read(own), size, n_repeats=_N_TESTS)
+                    if size <= min(len(own), half)
+                    else float("nan")
+                    for size in SIZES
+                }
+                found.append({"space": space, "set": kind, **powers})
+        return found
+
+    def _draw(self, classifier: keras.Model, scores: Arrays, folder: Path) -> None:
+        images = self.images
+        space = FeatureResponse(classifier)
+        (shape,) = space.node_shapes.values()
+        detector = LocalSpatialEntropy(shape)
+
+        def examples(pictures: np.ndarray, labels: np.ndarray) -> list[Response]:
+            maps = space.responses(pictures)
+            entropy = detector.entropy_map(maps)
+            captions = [f"seen as {label}\n{own.mean():.3f} bits" for label, own in zip(labels, entropy, strict=True)]
+            return [Response(*parts) for parts in zip(pictures, maps, entropy, captions, strict=True)]
+
+        def stem(what: str) -> Path:
+            return folder / f"{self.subject.name}-{self.protocol}-{what}.png"
+
+        for job in self.asked:
+            made = images.attacked[job]
+            shown = np.flatnonzero(made.successful)[:_N_SHOWN]
+            if len(shown):
+                originals = made.sources[shown]
+                rows = {
+                    "clean": examples(images.targets[originals], made.first_predictions[originals]),
+                    job.attack: examples(made.images[shown], made.predictions[shown]),
+                }
+                save(responses(rows), stem(job.attack))
+        curves = {
+            job.attack: (scores[f"clean|{ENTROPY}"], scores[f"{job.name}|{ENTROPY}"])
+            for job in self.asked
+            if len(images.sources(job)) > 1
+        }
+        if curves:
+            save(roc_and_densities(curves, "entropy of the response, bits"), stem("entropy"))

@@ -1,0 +1,216 @@
+"""`subsetscan trace`: the slides' attacks and tables, on a few images; and on a user's own model and pictures."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from subsetscan.detectors import LocalSpatialEntropy
+from subsetscan.lab import attacks, datasets, networks
+from subsetscan.lab.attacks import ATTACKS
+from subsetscan.lab.datasets import DATA, load_sample
+from subsetscan.lab.evaluation import area, auroc, mean_auroc
+from subsetscan.lab.tracing import run as tracing
+from subsetscan.lab.tracing.detectors import DETECTORS, ENTROPY, score_everything, with_random_weights
+from subsetscan.lab.tracing.plan import METHODS, STRENGTHS, TABLE_1, jobs, strengths_of
+from subsetscan.spaces import FeatureResponse, Pixels
+
+CLASSIFIER = DATA / "fashion-mnist-classifier.keras"
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setattr(attacks, "BOUNDARY_STEPS", 5)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_the_slides_report():
+    assert list(TABLE_1) == list(STRENGTHS)
+    assert set(STRENGTHS) <= set(ATTACKS)
+    # Rates rise with the false positives; the slides' own method has the highest AUROC.
+    assert all(row.tpr_1 < row.tpr_5 < row.tpr_10 for row in TABLE_1.values())
+    assert max(METHODS, key=lambda one: one.auroc or 0).method == "Feature response"
+    found = {job.attack: job.n_images for job in jobs("valid", STRENGTHS, None, 7)}
+    assert found == {"fgsm": None, "gradient": None, "one-pixel": 7, "deepfool": None, "boundary": 7}
+
+
+def test_attacks_with_their_strengths():
+    assert strengths_of("fgsm=0.03, boundary,bim") == {"fgsm": 0.03, "boundary": 0.01, "bim": 0.01}
+    assert strengths_of("fgsm") == {"fgsm": STRENGTHS["fgsm"]}
+    for text, message in (
+        ("magic", "unknown attack 'magic'"),
+        ("fgsm=much", "the strength of fgsm must be a number, got 'much'"),
+        ("fgsm=-1", "eps must be positive, got -1.0"),
+        ("", "unknown attack ''"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            strengths_of(text)
+
+
+def test_scores_are_those_of_spaces_and_detectors():
+    pytest.importorskip("art")
+    images, _ = load_sample()
+    classifier = networks.load_pretrained("classifier")
+    background, sets = images[:300], {"clean": images[300:340], "none": images[:0]}
+    done = []
+    scores = score_everything(classifier, background, sets, done.append)
+    assert sum(done) == 340
+    assert set(scores) == {f"{kind}|{name}" for kind in ("background", "clean", "none") for name in DETECTORS}
+    assert all(len(own) == 40 for key, own in scores.items() if key.startswith("clean|"))
+    assert all(len(own) == 0 for key, own in scores.items() if key.startswith("none|"))
+    # Thresholds come from images that no detector was fitted to, or each among the others.
+    counts = {key.split("|")[1]: len(own) for key, own in scores.items() if key.startswith("background|")}
+    assert counts["density of the last hidden layer"] == counts["entropy and upper scan of the response"] == 75
+    assert counts[ENTROPY] == counts["feature squeezing"] == 300
+    entropy = LocalSpatialEntropy((28, 28, 1))
+    for space, name in (
+        (FeatureResponse(classifier), ENTROPY),
+        (Pixels((28, 28, 1)), "entropy of the image"),
+        (FeatureResponse(with_random_weights(classifier)), "entropy of a random network's response"),
+    ):
+        (values,) = space.transform(sets["clean"]).values()
+        assert np.allclose(scores[f"clean|{name}"], entropy.entropy_map(values).mean(axis=(1, 2)), atol=1e-12)
+
+
+def test_random_weights_are_the_same_ones_in_another_order():
+    classifier = networks.load_pretrained("classifier")
+    other = with_random_weights(classifier)
+    for ours, theirs in zip(classifier.get_weights(), other.get_weights(), strict=True):
+        assert np.array_equal(np.sort(ours, axis=None), np.sort(theirs, axis=None))
+        assert not np.array_equal(ours, theirs)
+    again = with_random_weights(classifier).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(other.get_weights(), again, strict=True))
+
+
+def test_the_mean_of_several_areas(rng):
+    clean, sets = rng.normal(size=50), [rng.normal(mean, size=30) for mean in (0, 1, 3)]
+    found = mean_auroc(clean, sets)
+    assert found.value == pytest.approx(np.mean([area(clean, own) for own in sets]))
+    assert found.low < found.value < found.high
+    assert mean_auroc(clean, sets[1:2]) == auroc(clean, sets[1])
+    assert mean_auroc(clean, [sets[1]] * 2).value == pytest.approx(auroc(clean, sets[1]).value)
+    with pytest.raises(ValueError, match="got 50 clean and 30, 0 anomalous"):
+        mean_auroc(clean, [sets[0], np.empty(0)])
+    with pytest.raises(ValueError, match="got 50 clean and 0 anomalous"):
+        mean_auroc(clean, [])
+
+
+def test_trace_of_a_users_model(few_steps, tmp_path, monkeypatch):
+    """What is written is what the scores say, nothing is done twice, and sources keep their labels."""
+    pytest.importorskip("art")
+    pytest.importorskip("skimage")
+    images, labels = (array[:200] for array in load_sample())
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    asked = {
+        "model": CLASSIFIER, "images": tmp_path / "images.npy", "labels": tmp_path / "labels.npy", "n_images": 30,
+        "n_slow": 2, "n_processes": 1, "progress": False, "say": lambda line: None,
+    }  # fmt: skip
+    results = tracing.trace(tmp_path / "out", **asked)
+    folder = tmp_path / "out" / "tracing"
+    (name,) = results["subjects"]
+    assert name == CLASSIFIER.stem
+    assert json.loads((folder / "results.json").read_text())["protocols"] == ["valid", "paper"]
+    for protocol, of in results["subjects"][name]["protocols"].items():
+        rows = {row["attack"]: row for row in of["attacks"]}
+        assert list(rows) == list(STRENGTHS)
+        assert {attack: row["tried"] for attack, row in rows.items()} == {
+            "fgsm": 30, "gradient": 30, "deepfool": 30, "one-pixel": 2, "boundary": 2,
+        }  # fmt: skip
+        for row in rows.values():
+            assert row["protocol"] == protocol
+            assert row["n"] == round(row["tried"] * row["success_rate"])
+            if row["n"]:
+                assert 0 <= row["true_confidence"] < row["target_confidence"] <= 1
+        assert rows["boundary"]["n"] == 2
+        drawn = {path.name for path in folder.glob(f"*-{protocol}-*.png")}
+        assert drawn == {f"{name}-{protocol}-{what}.png" for what in ["entropy", *(a for a in rows if rows[a]["n"])]}
+
+    cells, overall = rows_of(folder / "cells.csv"), rows_of(folder / "overall.csv")
+    assert len(cells) == 2 * len(STRENGTHS) * len(DETECTORS)
+    assert [(one["protocol"], one["detector"]) for one in overall] == [
+        (protocol, detector) for protocol in ("valid", "paper") for detector in DETECTORS
+    ]
+    for one in overall:
+        own = [c for c in cells if (c["protocol"], c["space"]) == (one["protocol"], one["detector"]) and int(c["n"])]
+        for mine, theirs in (("auroc", "auroc"), ("recall", "tpr_5"), ("paired", "paired"), ("noise", "noise")):
+            values = [float(c[theirs]) for c in own]
+            assert float(one[mine]) == pytest.approx(np.mean(values), abs=2e-6, nan_ok=True)
+        recall, false = float(one["recall"]), float(own[0]["fpr_5"])
+        expected = recall / (recall + false) if recall + false else math.nan
+        assert float(one["precision"]) == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    page = (tmp_path / "out" / "tracing.md").read_text()
+    assert "slides 95.4%" in page
+    assert all(detector in page for detector in DETECTORS)
+    assert all((tmp_path / "out" / link).is_file() for link in _links(page))
+
+    monkeypatch.setattr(tracing, "score_everything", None)  # all is kept: neither attacked nor scored again
+    monkeypatch.setattr(attacks.Attacker, "perturb", None)
+    again = tracing.trace(tmp_path / "out", **asked | {"protocol": ["valid"]})
+    before, after = (repr(one["subjects"][name]["protocols"]["valid"]) for one in (results, again))  # NaN included
+    assert before == after
+
+
+def _links(page):
+    return [part.split(")")[0] for part in page.split("](")[1:]]
+
+
+def test_pictures_with_what_the_model_expects(few_steps, tmp_path):
+    """A folder of PNGs, no labels, pixels that are prepared before the network."""
+    pytest.importorskip("art")
+    from PIL import Image
+
+    images, _ = load_sample()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n, image in enumerate(images[:170]):
+        Image.fromarray(np.rint(255 * image[..., 0]).astype(np.uint8)).save(folder / f"{n:03}.png")
+    import keras
+
+    inner = networks.load_pretrained("classifier")
+    pixels = keras.Input((28, 28, 1))
+    model = keras.Model(pixels, inner(keras.layers.Rescaling(1 / 255)(pixels)))
+    model.save(tmp_path / "own.keras")
+    lines = []
+    results = tracing.trace(
+        tmp_path / "out", model=tmp_path / "own.keras", images=folder, preprocessing="0-255", protocol=["valid"],
+        n_images=6, n_slow=1, n_processes=1, progress=False, say=lines.append,
+    )  # fmt: skip
+    (found,) = results["subjects"]["own"]["protocols"]["valid"]["attacks"][:1]
+    assert (found["given"], found["tried"], found["misclassified_before"]) == (43, 6, 0)
+    assert lines[-1].startswith("wrote tracing.md and tracing/ to ")
+
+
+def test_wrong_calls(run, tmp_path):
+    images, labels = load_sample()
+    np.save(tmp_path / "images.npy", images[:50])
+    np.save(tmp_path / "few.npy", images[:39])
+    np.save(tmp_path / "bytes.npy", 255 * images[:50])
+    np.save(tmp_path / "labels.npy", labels[:49])
+    out, model, of = f"--out={tmp_path / 'out'}", f"--model={CLASSIFIER}", f"--images={tmp_path / 'images.npy'}"
+    for options, message in (
+        (["--dataset=cifar"], "expected some of fashion-mnist, mnist, got cifar"),
+        (["--attacks=magic"], "unknown attack 'magic'"),
+        (["--protocol=clipped"], "expected some of valid, paper, got clipped"),
+        ([model], "a model needs images, and images a model: got no images"),
+        ([of], "a model needs images, and images a model: got no model"),
+        ([model, f"--images={tmp_path / 'few.npy'}"], "at least 40 images are needed"),
+        ([model, f"--images={tmp_path / 'bytes.npy'}"], "pixels must be in [0, 1]"),
+        ([model, of, f"--labels={tmp_path / 'labels.npy'}"], "must hold 50 integers, got int64 of shape (49,)"),
+        ([model, of, "--preprocessing=caffe"], 'preprocessing "caffe" is for images of shape (H, W, 3)'),
+        ([model, of, "--n-slow=0"], "Invalid value for '--n-slow'"),
+    ):
+        assert message in run("trace", *options, out, code=2).err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_that_is_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda *_: load_sample())
+    with pytest.raises(FileNotFoundError, match=r"there is no mnist-classifier\.keras in .*subsetscan train"):
+        tracing.trace(tmp_path, dataset=["mnist"], networks_folder=tmp_path)
