@@ -10,12 +10,14 @@ from ..markdown import number, percent, render, table
 from ..reproduction.page import name as attack_name
 from ..reproduction.tables import Cell
 from .detectors import ENTROPY
-from .plan import METHODS, SIZES, TABLE_1
+from .plan import FEWEST, METHODS, SIZES, TABLE_1
 
 if TYPE_CHECKING:
     from .run import Overall
 
 __all__ = ["write_page"]
+
+_SPECIFIC = 0.15
 
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], overall: Sequence[Overall]) -> None:
@@ -26,6 +28,7 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], overa
         path,
         **results,
         page=page,
+        fewest=FEWEST,
         sentences={subject: _sentences(subject, overall) for subject in results["subjects"]},
     )
 
@@ -132,27 +135,39 @@ def _sentences(subject: str, overall: Sequence[Overall]) -> list[str]:
         of = {one.detector: one for one in overall if (one.dataset, one.protocol) == (subject, protocol)}
         response = of[ENTROPY]
         if not number(response.auroc):
-            found.append(f"`{protocol}`: no attack succeeded.")
+            found.append(f"`{protocol}`: too few attacks succeeded.")
             continue
         best = max(of.values(), key=lambda one: one.auroc)
         controls = [one for name, one in of.items() if name.startswith("entropy of") and name != ENTROPY]
         as_good = [one for one in controls if one.high >= response.auroc]
+        worse = [one for one in controls if one not in as_good]
         scans = [one for name, one in of.items() if "scan of the response" in name]
         strongest = max(scans, key=lambda one: one.auroc)
-        noise = f", noise of the same size {number(response.noise)}" if number(response.noise) else ""
+        if response.low > 0.5:
+            meaning = "it rises under attack, as in the slides"
+        else:
+            meaning = "it falls under attack" if response.high < 0.5 else "it hardly moves under attack"
+        noise = f"; noise of the same size has {number(response.noise)}" if number(response.noise) else ""
+        if response.low > 0.5 and response.noise > response.auroc - 0.05:
+            noise += ", so that what it sees is noise, more than the attack"
         found.append(
             f"`{protocol}`: the entropy of the response has a mean AUROC of {_of(response)} over the attacks (the "
-            f"slides: {METHODS[-1].auroc:.3f}, VGG19 on ImageNet); against the images' own originals "
+            f"slides: {METHODS[-1].auroc:.3f}, VGG19 on ImageNet): {meaning}. Against the images' own originals "
             f"{number(response.paired)}{noise}. "
-            + (
-                f"As good or better, within the error: {_listed(as_good)}. So it is not the trace of an attack in a "
-                "trained network that tells here. "
-                if as_good
-                else f"The controls have less: {_listed(controls)}. "
-            )
+            + (f"Controls that are as good, within the error, or better: {_listed(as_good)}. " if as_good else "")
+            + (f"Controls that have less: {_listed(worse)}. " if worse else "")
             + f"The best scan of the response, alone or with the entropy: {strongest.detector}, {_of(strongest)}. "
             f"The best of all: {best.detector}, {_of(best)}."
         )
+        attacks_alone = [
+            one for one in of.values() if one.auroc - one.noise >= _SPECIFIC and one.auroc > response.auroc
+        ]
+        if attacks_alone:
+            found[-1] += (
+                f" What sees attacks rather than noise (AUROC higher by {_SPECIFIC} or more): "
+                + ", ".join(f"{one.detector} {one.auroc:.3f}, noise {one.noise:.3f}" for one in attacks_alone)
+                + "."
+            )
     return found
 
 

@@ -31,7 +31,7 @@ from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
 from ..response_figures import Response, responses
 from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
 from .page import write_page
-from .plan import SIZES, STRENGTHS, jobs
+from .plan import FEWEST, SIZES, STRENGTHS, jobs
 from .subject import Subject, of_dataset, of_model
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _SECONDS_SCORED = 0.004
 
 @dataclass(frozen=True)
 class Overall:
-    """How one detector does on all attacks of a protocol, each of which counts alike.
+    """How one detector does on all attacks of a protocol that succeed often enough; each of them counts alike.
 
     Attributes
     ----------
@@ -281,7 +281,7 @@ class _Tracer:
 
     def _overall(self, scores: Arrays, name: str) -> Overall:
         images = self.images
-        of = {job: scores[f"{job.name}|{name}"] for job in self.asked if len(images.sources(job))}
+        of = {job: scores[f"{job.name}|{name}"] for job in self.asked if len(images.sources(job)) >= FEWEST}
         clean, targets = scores[f"clean|{name}"], scores[f"targets|{name}"]
         threshold = score_threshold(scores[f"{NULL}|{name}"], _RATE)
         recall = float(np.mean([np.mean(own > threshold) for own in of.values()])) if of else float("nan")
