@@ -284,6 +284,8 @@ def test_forked_processes_scan_too():
 
 # An hour of work in little memory: every image is the same one.
 LONG_WORK = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 import numpy as np
 from subsetscan import Background
 rng = np.random.default_rng(0)

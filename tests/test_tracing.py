@@ -122,6 +122,9 @@ def test_trace_of_a_users_model(tmp_path, monkeypatch):
             if row["n"]:
                 assert 0 <= row["true_confidence"] < row["target_confidence"] <= 1
         assert rows["fgsm"]["n"] >= FEWEST
+        power = {(one["space"], one["set"]): one["10"] for one in of["mmd"]}
+        assert power["pixels", "clean"] <= 0.2  # 5 % of 100 tests, more or less
+        assert math.isnan(power["pixels", f"{protocol}-one-pixel-1"])  # too few for a set
         drawn = {path.name for path in folder.glob(f"*-{protocol}-*.png")}
         assert drawn == {f"{name}-{protocol}-{what}.png" for what in ["entropy", *(a for a in rows if rows[a]["n"])]}
 

@@ -320,16 +320,18 @@ class _Tracer:
         """Measure how often a test of whole sets tells attacked images from clean ones, and clean from clean ones."""
         images = self.images
         hidden = HiddenDensity(classifier)
-        half = len(images.clean) // 2
-        sets = {"clean": images.clean[half:]} | {job.name: images.successes(job) for job in self.asked}
-        clean = images.clean[:half]
+        # Sources are shared out at random: test sets lie in an order, of who wrote a digit, say.
+        attacked = np.random.default_rng(0).permutation(len(images.targets)) % 2 == 1
+        clean = images.targets[~attacked]
+        sets = {"clean": images.targets[attacked]}
+        sets |= {job.name: images.successes(job)[attacked[images.sources(job)]] for job in self.asked}
         found = []
         for space, read in (("pixels", lambda own: own), ("last hidden layer", hidden.hidden)):
             values = read(clean)
             for kind, own in sets.items():
                 powers = {
                     str(size): mmd_power(values, read(own), size, n_repeats=_N_TESTS)
-                    if size <= min(len(own), half)
+                    if size <= min(len(own), len(clean))
                     else float("nan")
                     for size in SIZES
                 }
