@@ -189,10 +189,10 @@ def test_pictures_with_what_the_model_expects(tmp_path):
 
 def test_wrong_calls(run, tmp_path):
     images, labels = load_sample()
-    np.save(tmp_path / "images.npy", images[:50])
-    np.save(tmp_path / "few.npy", images[:39])
-    np.save(tmp_path / "bytes.npy", 255 * images[:50])
-    np.save(tmp_path / "labels.npy", labels[:49])
+    np.save(tmp_path / "images.npy", images[:160])
+    np.save(tmp_path / "few.npy", images[:159])
+    np.save(tmp_path / "bytes.npy", 255 * images[:160])
+    np.save(tmp_path / "labels.npy", labels[:159])
     out, model, of = f"--out={tmp_path / 'out'}", f"--model={CLASSIFIER}", f"--images={tmp_path / 'images.npy'}"
     for options, message in (
         (["--dataset=cifar"], "expected some of fashion-mnist, mnist, got cifar"),
@@ -200,9 +200,9 @@ def test_wrong_calls(run, tmp_path):
         (["--protocol=clipped"], "expected some of valid, paper, got clipped"),
         ([model], "a model needs images, and images a model: got no images"),
         ([of], "a model needs images, and images a model: got no model"),
-        ([model, f"--images={tmp_path / 'few.npy'}"], "at least 40 images are needed"),
+        ([model, f"--images={tmp_path / 'few.npy'}"], "at least 160 images are needed"),
         ([model, f"--images={tmp_path / 'bytes.npy'}"], "pixels must be in [0, 1]"),
-        ([model, of, f"--labels={tmp_path / 'labels.npy'}"], "must hold 50 integers, got int64 of shape (49,)"),
+        ([model, of, f"--labels={tmp_path / 'labels.npy'}"], "must hold 160 integers, got int64 of shape (159,)"),
         ([model, of, "--preprocessing=caffe"], 'preprocessing "caffe" is for images of shape (H, W, 3)'),
         ([model, of, "--n-slow=0"], "Invalid value for '--n-slow'"),
     ):

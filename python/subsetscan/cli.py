@@ -434,7 +434,7 @@ def trace(
     ] = "fashion-mnist,mnist",
     model: Annotated[Path | None, typer.Option(help="Keras classifier, .keras or .h5, instead of a dataset's.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Its images: .npy in [0, 1], or a folder of PNG and JPEG files.")
+        Path | None, typer.Option(help="Its images, 160 or more: .npy in [0, 1], or a folder of PNG and JPEG files.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Their classes, .npy of shape (n,); what the model sees by default.")

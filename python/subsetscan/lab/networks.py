@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
 def start_keras() -> None:
     """Import Keras and start its backend, which greets with notes on the machine that are not ours to show."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model that is compiled anew
     sys.stderr.flush()
     kept = os.dup(2)
     try:
