@@ -11,14 +11,15 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from subsetscan import Background
-from subsetscan.lab.adversaries import Job
+from subsetscan.lab.adversaries import Adversaries, Job
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.networks import load_pretrained
 from subsetscan.lab.reproduction import run
+from subsetscan.lab.reproduction.baselines import BASELINES, score_baselines
 from subsetscan.lab.reproduction.images import Images, noisy
-from subsetscan.lab.reproduction.plan import FULL, QUICK, jobs
+from subsetscan.lab.reproduction.plan import FULL, QUICK, Network, jobs
 from subsetscan.lab.reproduction.published import TABLE_1, TABLE_2
-from subsetscan.lab.reproduction.tables import Cell
+from subsetscan.lab.reproduction.tables import Cell, attack_rows, named_cells
 from subsetscan.lab.reproduction.verdicts import Cells, verdicts
 from subsetscan.spaces import KerasLayers
 
@@ -160,6 +161,24 @@ def test_the_split():
         "paper-deepfool-1e-06",
     ]
     assert len(jobs("valid", FULL)) == 12
+
+
+def test_an_attack_that_never_succeeds():
+    """Sets without images, as MNIST has at small budgets."""
+    images, labels = load_sample()
+    job = Job("fgsm", 0.01)
+    failed = Adversaries(4, np.arange(4), images[60:64], labels[60:64], labels[60:64], labels[60:64])
+    found = Images(images[:40], images[40:60], images[60:64], labels[60:64], {job: failed})
+    sets = found.sets()
+    assert [len(sets[kind]) for kind in sets] == [20, 4, 0, 0]
+    scores = score_baselines(load_pretrained("autoencoder"), load_pretrained("classifier"), images[:40], sets)
+    assert all(len(scores[f"{job.name}{kind}|{name}"]) == 0 for kind in ("", " noise") for name in BASELINES)
+    (row,) = attack_rows("fashion-mnist", found)
+    assert (row["n"], row["success_rate"], row["unchanged"]) == (0, 0, 4)
+    assert math.isnan(row["outside"])
+    for one in named_cells(found, [job], Network("fashion-mnist"), scores, BASELINES, interval=True):
+        assert one.n == 0
+        assert math.isnan(one.auroc)
 
 
 def test_verdicts_say_what_the_numbers_say():

@@ -12,6 +12,7 @@ from sklearn.svm import OneClassSVM
 
 from ...background import Background
 from ...spaces import ClassifierMargin, KerasLayers, ReconstructionError, join
+from ...spaces.base import as_rows
 from ..kept import Arrays
 from .plan import ERROR, FIRST
 from .scores import NULL
@@ -31,11 +32,11 @@ _MARGIN = "classifier margin"
 
 
 def _share_nearly_black(images: np.ndarray) -> np.ndarray:
-    return ((images > 0) & (images < _GREY)).reshape(len(images), -1).mean(axis=1)
+    return as_rows((images > 0) & (images < _GREY)).mean(axis=1)
 
 
 def _outside(images: np.ndarray) -> np.ndarray:
-    return ((images < 0) | (images > 1)).reshape(len(images), -1).any(axis=1).astype(float)
+    return as_rows((images < 0) | (images > 1)).any(axis=1).astype(float)
 
 
 _OF_IMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

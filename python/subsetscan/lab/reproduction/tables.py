@@ -13,6 +13,7 @@ import numpy as np
 
 from ..._files import whole
 from ...calibration import score_threshold
+from ...spaces.base import as_rows
 from ..adversaries import Job
 from ..evaluation import area, auroc
 from .images import NOISE, Images
@@ -151,7 +152,7 @@ def attack_rows(dataset: str, images: Images) -> list[dict[str, str | int | floa
     rows: list[dict[str, str | int | float | bool]] = []
     for job, made in images.attacked.items():
         successes = images.successes(job)
-        unchanged = (made.images == images.targets[made.sources]).reshape(len(made.images), -1).all(axis=1)
+        unchanged = as_rows(made.images == images.targets[made.sources]).all(axis=1)
         outside = ((successes < 0) | (successes > 1)).mean() if len(successes) else NAN
         rows.append(
             {
