@@ -13,7 +13,7 @@ from .adversaries import Job, attack_all
 from .attacks import ATTACKS, check
 from .evaluation import write_json
 from .kept import Kept
-from .scan_files import load_images, load_labels
+from .scan_files import check_in_unit, load_images, load_labels
 
 __all__ = ["attack"]
 
@@ -48,8 +48,7 @@ def attack(
     job = Job(name, ATTACKS[name].eps if eps is None else eps, protocol, masked, n_images)
     pictures = np.asarray(load_images(images), dtype=np.float32)
     truth = load_labels(labels, len(pictures))
-    if pictures.size and not (pictures.min() >= 0 and pictures.max() <= 1):
-        raise ValueError(f"pixels must be in [0, 1], {images} has {pictures.min():g} to {pictures.max():g}")
+    check_in_unit(pictures, images)
     out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(pictures), desc=job.name, unit="image", disable=not progress) as bar:
         made = attack_all(

@@ -124,9 +124,12 @@ def open_images(path: Path | str, image_shape: Sequence[int]) -> np.ndarray | Pi
     Raises
     ------
     OSError, ValueError, ModuleNotFoundError
-        As for `subsetscan.lab.scan_files.load_images`, or `PictureFolder`.
+        As for `subsetscan.lab.scan_files.load_images`, or `PictureFolder`; if the images have another shape.
     """
     path = Path(path)
     if path.is_dir() or path.suffix.lower() in _EXTENSIONS:
         return PictureFolder(path, image_shape)
-    return load_images(path)
+    images = load_images(path)
+    if images.shape[1:] != tuple(image_shape):
+        raise ValueError(f"each image of {path} must have shape {tuple(image_shape)}, got {images.shape[1:]}")
+    return images

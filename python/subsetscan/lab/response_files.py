@@ -175,8 +175,6 @@ def _open(path: Path | str, shape: tuple[int, ...]) -> np.ndarray | PictureFolde
     pictures = open_images(path, shape)
     if not len(pictures):
         raise ValueError(f"{path} holds no images")
-    if pictures.shape[1:] != shape:
-        raise ValueError(f"each image of {path} must have shape {shape}, got {pictures.shape[1:]}")
     return pictures
 
 

@@ -22,7 +22,7 @@ from .networks import load_model
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["explain", "fit", "load_images", "load_labels", "scan", "score"]
+__all__ = ["check_in_unit", "explain", "fit", "load_images", "load_labels", "scan", "score"]
 
 _SPACES = "spaces.json"
 
@@ -180,6 +180,12 @@ def load_images(path: Path | str) -> np.ndarray:
         received = f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else "an archive"
         raise ValueError(f"{path} should hold one array of images, numbers of shape (n, ...), but holds {received}")
     return images
+
+
+def check_in_unit(images: np.ndarray, path: Path | str) -> None:
+    """Refuse the images of a file if a pixel is not in [0, 1]. Raises ValueError."""
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"pixels must be in [0, 1], {path} has {images.min():g} to {images.max():g}")
 
 
 def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) -> np.ndarray:

@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...calibration import score_threshold
 from ...detectors import LocalSpatialEntropy
 from ...spaces import FeatureResponse
 from .. import networks
 from ..adversaries import Job, attack_all
 from ..attacks import PROTOCOLS
 from ..comparators import HiddenDensity
-from ..evaluation import Auroc, area, mean_auroc, write_json
+from ..evaluation import mean_auroc, write_json
 from ..figures import save
 from ..kept import Arrays, Kept, fingerprint
 from ..mmd import mmd_power
 from ..preset import COMBINE, PARTS, score_by_preset
 from ..progress import Progress
 from ..reproduction.figures import roc_and_densities
-from ..reproduction.images import NOISE
 from ..reproduction.plan import DATASETS, Network, check_known
-from ..reproduction.scores import NULL
 from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
 from ..response_figures import Response, responses
 from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Overall", "trace"]
 
-_RATE = 0.05
 _N_SHOWN = 6
 _N_TESTS = 100  # of two sets each
 # What an image takes, on two cores, roughly: for the estimate of the time that is left.
@@ -183,9 +179,11 @@ def trace(
         found = tracer.run(out / "tracing")
         cells += found.pop("cells")
         overall += found.pop("overall")
-        of_subject = results["subjects"].setdefault(tracer.subject.name, {"protocols": {}})
-        of_subject["seconds_per_1000"] = found.pop("seconds_per_1000")
-        of_subject["protocols"][tracer.protocol] = found
+        results["subjects"].setdefault(tracer.subject.name, {"protocols": {}})["protocols"][tracer.protocol] = found
+    for subject in subjects:
+        results["subjects"][subject.name]["seconds_per_1000"] = seconds_per_thousand(
+            networks.load_model(subject.classifier), subject.images.background[:1000]
+        )
     results["seconds"] = {**stages.seconds, "all": time.monotonic() - started}
     write_csv(out / "tracing" / "cells.csv", cells)
     write_csv(out / "tracing" / "overall.csv", [asdict(one) for one in overall])
@@ -245,15 +243,15 @@ class _Tracer:
         names = [*DETECTORS, *[PRESET] * (self.autoencoder is not None)]
         network = Network(subject.name)
         self._draw(classifier, scores, folder)
+        cells = list(named_cells(images, self.asked, network, scores, names, interval=True))
         return {
-            "cells": list(named_cells(images, self.asked, network, scores, names, interval=True)),
-            "overall": [self._overall(scores, name) for name in names],
+            "cells": cells,
+            "overall": [self._overall(scores, name, cells) for name in names],
             "attacks": [
                 row | self._confidence(classifier, job)
                 for job, row in zip(self.asked, attack_rows(subject.name, images), strict=True)
             ],
             "mmd": self._mmd(classifier),
-            "seconds_per_1000": seconds_per_thousand(classifier, images.background[:1000]),
         }
 
     def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Arrays:
@@ -279,29 +277,20 @@ class _Tracer:
             lambda: score_by_preset(autoencoder, classifier, background, sets),
         )
 
-    def _overall(self, scores: Arrays, name: str) -> Overall:
-        images = self.images
-        of = {job: scores[f"{job.name}|{name}"] for job in self.asked if len(images.sources(job)) >= FEWEST}
-        clean, targets = scores[f"clean|{name}"], scores[f"targets|{name}"]
-        threshold = score_threshold(scores[f"{NULL}|{name}"], _RATE)
-        recall = float(np.mean([np.mean(own > threshold) for own in of.values()])) if of else float("nan")
-        false = float(np.mean(clean > threshold))
-        nothing = Auroc(*[float("nan")] * 3)
-        mean = mean_auroc(clean, list(of.values())) if of else nothing
-        originals = [area(targets[images.sources(job)], own) for job, own in of.items()]
-        noise = [scores[f"{job.name}{NOISE}|{name}"] for job in of if f"{job.name}{NOISE}|{name}" in scores]
-        return Overall(
-            self.subject.name,
-            self.protocol,
-            name,
-            recall,
-            recall / (recall + false) if recall + false else float("nan"),
-            mean.value,
-            mean.low,
-            mean.high,
-            float(np.mean(originals)) if originals else float("nan"),
-            float(np.mean([area(clean, own) for own in noise])) if noise else float("nan"),
+    def _overall(self, scores: Arrays, name: str, cells: Sequence[Cell]) -> Overall:
+        """Average the cells of a detector."""
+        own = [cell for cell in cells if cell.space == name and cell.n >= FEWEST]
+        about = self.subject.name, self.protocol, name
+        if not own:
+            return Overall(*about, *[float("nan")] * 7)
+        recall, paired, noise = (
+            float(np.mean([getattr(cell, key) for cell in own])) for key in ("tpr_5", "paired", "noise")
         )
+        false = own[0].fpr_5  # of clean images, the same for all attacks
+        jobs_of = [job for job in self.asked if any(cell.attack == job.attack for cell in own)]
+        mean = mean_auroc(scores[f"clean|{name}"], [scores[f"{job.name}|{name}"] for job in jobs_of])
+        precision = recall / (recall + false) if recall + false else float("nan")
+        return Overall(*about, recall, precision, mean.value, mean.low, mean.high, paired, noise)
 
     def _confidence(self, classifier: keras.Model, job: Job) -> dict[str, float]:
         """Average the probabilities of the true class and of the one that is seen after successful attacks."""

@@ -14,7 +14,7 @@ from ..pictures import open_images
 from ..preprocessing import with_preprocessing
 from ..reproduction.images import Images
 from ..reproduction.plan import FULL, QUICK, Size
-from ..scan_files import load_labels
+from ..scan_files import check_in_unit, load_labels
 
 __all__ = ["Subject", "of_dataset", "of_model"]
 
@@ -83,11 +83,8 @@ def of_model(model: Path, pictures: Path, labels: Path | None, preprocessing: st
     opened = open_images(pictures, shape)
     if len(opened) < _FEWEST:
         raise ValueError(f"at least {_FEWEST} images are needed, {pictures} has {len(opened)}")
-    if opened.shape[1:] != shape:
-        raise ValueError(f"each image of {pictures} must have shape {shape}, got {opened.shape[1:]}")
     images = np.asarray(opened[:], dtype=np.float32)
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(f"pixels must be in [0, 1], {pictures} has {images.min():g} to {images.max():g}")
+    check_in_unit(images, pictures)
     if labels is None:
         truth = np.asarray(network.predict(images, verbose=0)).argmax(axis=1).astype(np.int64)
     else:
