@@ -36,13 +36,11 @@ def node_values(dtype):
 
 @st.composite
 def cases(draw, max_samples=9, max_nodes=8, max_images=4, dtypes=DTYPES):
-    """Draw a background (M, J) and images (N, J), with constant nodes at times."""
+    """Draw a background (M, J) and images (N, J) of one type, with constant nodes at times."""
     m, j = draw(st.integers(1, max_samples)), draw(st.integers(1, max_nodes))
     n = draw(st.integers(0, max_images))
-    tables = []
-    for rows in (m, n):
-        dtype = draw(st.sampled_from(dtypes))
-        tables.append(draw(arrays(dtype, (rows, j), elements=node_values(dtype))))
+    dtype = draw(st.sampled_from(dtypes))
+    tables = [draw(arrays(dtype, (rows, j), elements=node_values(dtype))) for rows in (m, n)]
     if draw(st.booleans()):
         tables[0][:, draw(st.integers(0, j - 1))] = tables[0][0, 0]
     return tables[0], tables[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["node_values", "probabilities"]
+__all__ = ["node_values", "probabilities", "rounded"]
 
 _BORROWED = (np.float16, np.float32, np.float64)
 
@@ -44,3 +44,9 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
 def probabilities(values: Any) -> np.ndarray:
     """Take p-values as a two-dimensional array of float64."""
     return node_values(values, "p-values").astype(np.float64, copy=False)
+
+
+def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round floats to a coarser type, which keeps their order: what is beyond its range becomes infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(dtype, copy=False)

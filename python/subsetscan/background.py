@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._validation import node_values
+from ._validation import node_values, rounded
 from .scanning import ScanResult
 
 __all__ = ["Background", "BackgroundBuilder"]
@@ -17,6 +17,10 @@ class Background:
     """Node values of clean images, validated and sorted once: the reference that test images are ranked in.
 
     Immutable, and safe to use from several threads. Sorting is the costly part; scanning then only searches.
+
+    Ties decide p-values, so values are compared in one type. Where images and background differ in type, the finer of
+    the two is rounded to the coarser: 0.3 in single precision ties with 0.3 in double precision. Images that are
+    coarser than the background cost a copy of it in their type, which is made once and kept.
 
     Parameters
     ----------
@@ -61,10 +65,10 @@ class Background:
     array([1.386])
     """
 
-    __slots__ = ("_core",)
+    __slots__ = ("_coarser", "_core")
 
     def __init__(self, activations: Any, tail: str | None = None, alpha_max: float | None = None) -> None:
-        self._core = _core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max))
+        self._take(_core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max)))
 
     @property
     def n_samples(self) -> int:  # noqa: D102 (as for the others: the class says it)
@@ -99,7 +103,7 @@ class Background:
         Parameters
         ----------
         x : array-like of shape (N, J)
-            Node values of test images. A type other than the background's is compared exactly, without rounding.
+            Node values of test images; of two types the coarser is compared in (see the class).
         tail : {"upper", "lower", "two-sided"}
         ties : {"upper", "midrank", "random"}
             Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the image's:
@@ -121,7 +125,8 @@ class Background:
         ----------
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3.1.
         """
-        return self._core.p_values(node_values(x), tail, ties, random_state)
+        core, values = self._in_one_type(x)
+        return core.p_values(values, tail, ties, random_state)
 
     def p_value_ranges(self, x: Any, tail: str = "upper") -> np.ndarray:
         """Compute the range of every p-value: every tie counted as less extreme, and as more extreme.
@@ -146,7 +151,8 @@ class Background:
         E. McFowland III, S. Speakman, D. B. Neill, Fast generalized subset scan for anomalous pattern detection,
         JMLR 14, 2013.
         """
-        return self._core.p_value_ranges(node_values(x), tail)
+        core, values = self._in_one_type(x)
+        return core.p_value_ranges(values, tail)
 
     def scan(
         self,
@@ -196,9 +202,8 @@ class Background:
         ----------
         Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 3 and algorithm 1.
         """
-        found = self._core.scan(
-            node_values(x), "outside", statistic, tail, alpha_max, scope, ties, random_state, return_nodes
-        )
+        core, values = self._in_one_type(x)
+        found = core.scan(values, "outside", statistic, tail, alpha_max, scope, ties, random_state, return_nodes)
         return ScanResult._from_core(found, self.n_nodes)
 
     def leave_one_out(
@@ -235,9 +240,9 @@ class Background:
         ValueError
             As for `scan`, and if an image cannot be in the background.
         """
-        found = self._core.scan(
-            node_values(x), _membership(same_grid), statistic, tail, alpha_max, scope, ties, random_state, return_nodes
-        )
+        core, values = self._in_one_type(x)
+        membership = "calibrating" if same_grid else "inside"
+        found = core.scan(values, membership, statistic, tail, alpha_max, scope, ties, random_state, return_nodes)
         return ScanResult._from_core(found, self.n_nodes)
 
     def rank_histogram(
@@ -275,7 +280,8 @@ class Background:
         ValueError
             As for `scan`.
         """
-        return self._core.rank_histogram(node_values(x), membership, tail, alpha_max, ties, random_state)
+        core, values = self._in_one_type(x)
+        return core.rank_histogram(values, membership, tail, alpha_max, ties, random_state)
 
     def summarise(
         self,
@@ -313,7 +319,8 @@ class Background:
         ----------
         R. A. Fisher, Statistical Methods for Research Workers, 1925, section 21.1.
         """
-        return self._core.summarise(node_values(x), membership, summary, tail, ties, random_state)
+        core, values = self._in_one_type(x)
+        return core.summarise(values, membership, summary, tail, ties, random_state)
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
@@ -321,6 +328,18 @@ class Background:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max)
+
+    def _in_one_type(self, x: Any) -> tuple[_core.Background, np.ndarray]:
+        """Take images in the coarser of both types, and the sorted values in the same one."""
+        values = node_values(x)
+        if values.dtype.itemsize >= self.dtype.itemsize:
+            return self._core, rounded(values, self.dtype)
+        if values.dtype not in self._coarser:
+            # Rounding keeps the order, so that nothing has to be sorted again.
+            self._coarser[values.dtype] = _core.Background.from_columns(
+                rounded(self._columns(), values.dtype), self.n_samples, self.tail, self.alpha_max
+            )
+        return self._coarser[values.dtype], values
 
     def _columns(self) -> np.ndarray:
         """Return what is kept, one row for each node, ascending."""
@@ -336,8 +355,12 @@ class Background:
     @classmethod
     def _wrap(cls, core: _core.Background) -> Background:
         background = cls.__new__(cls)
-        background._core = core
+        background._take(core)
         return background
+
+    def _take(self, core: _core.Background) -> None:
+        self._core = core
+        self._coarser: dict[np.dtype, _core.Background] = {}
 
 
 class BackgroundBuilder:
@@ -401,7 +424,3 @@ def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float 
     if tail is None and alpha_max is not None:
         raise ValueError(f"alpha_max={alpha_max} says what a compact background is for and needs a tail beside it")
     return tail, alpha_max
-
-
-def _membership(same_grid: bool) -> str:
-    return "calibrating" if same_grid else "inside"

@@ -184,7 +184,7 @@ class GroupScanner:
         self.random_state = random_state
         self._clean: np.ndarray | None = None
         self._n_groups = 0
-        self._null_scores: dict[int, np.ndarray] = {}
+        self._null_scores: dict[tuple[Any, ...], np.ndarray] = {}
 
     def scan(self, X: Any, constraint: Any = None) -> GroupScanResult:
         """Find the block of images and nodes that scores highest, as `scan_group` does from their p-values.
@@ -208,7 +208,7 @@ class GroupScanner:
         TypeError
             If `X` does not hold numbers.
         """
-        return self._scan(node_values(X), np.random.default_rng(self.random_state), constraint)
+        return self._scan(X, np.random.default_rng(self.random_state), constraint)
 
     def calibrate(self, clean: Any, n_groups: int = 199) -> GroupScanner:
         """Keep the node values of clean images to draw groups from.
@@ -241,7 +241,7 @@ class GroupScanner:
         return self
 
     def null_scores(self, size: int) -> np.ndarray:
-        """Return the scores of random clean groups of this size, increasing; drawn once for each size.
+        """Return the scores of random clean groups of this size, increasing; drawn once for each size and options.
 
         Images are drawn without replacement within a group. Groups overlap unless they are few.
 
@@ -256,14 +256,20 @@ class GroupScanner:
         if 2 * size > len(self._clean):
             n = len(self._clean)
             raise ValueError(f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {n}")
-        if size not in self._null_scores:
+        key = size, *self._options()
+        if key not in self._null_scores:
             rng = np.random.default_rng(self.random_state)
             scores = [
                 self._scan(self._clean[rng.choice(len(self._clean), size, replace=False)], rng, with_bound=False).score
                 for _ in range(self._n_groups)
             ]
-            self._null_scores[size] = np.sort(scores)
-        return self._null_scores[size]
+            self._null_scores[key] = np.sort(scores)
+        return self._null_scores[key]
+
+    def _options(self) -> tuple[Any, ...]:
+        """Return what a score depends on besides the images: null scores serve for the same alone."""
+        scan = self.background, self.statistic, self.tail, self.alpha_max, self.ties
+        return *scan, self.restarts, _limits(self.sizes), self.random_state
 
     def p_value(self, X: Any) -> float:
         """Compute the share of clean groups of the same size, this one counted among them, that score at least as high.
@@ -287,16 +293,17 @@ class GroupScanner:
         return float(conformal_p_values(np.array([score]), self.null_scores(len(X)))[0])
 
     def _scan(
-        self, X: np.ndarray, rng: np.random.Generator, constraint: Any = None, with_bound: bool = True
+        self, X: Any, rng: np.random.Generator, constraint: Any = None, with_bound: bool = True
     ) -> GroupScanResult:
         limits = _limits(self.sizes)
+        core, values = self.background._in_one_type(X)
 
         def scan(rows: np.ndarray | None, starts: np.ndarray, from_all_nodes: bool) -> _Found:
-            group = X if rows is None else X[rows]
+            group = values if rows is None else values[rows]
             options = self.statistic, self.tail, self.alpha_max, self.ties, 0
-            return self.background._core.scan_group(group, starts, from_all_nodes, *options, *limits, with_bound)
+            return core.scan_group(group, starts, from_all_nodes, *options, *limits, with_bound)
 
-        return _scan_classes(scan, len(X), self.restarts, rng, constraint, limits[0])
+        return _scan_classes(scan, len(values), self.restarts, rng, constraint, limits[0])
 
 
 def _scan_classes(
