@@ -77,11 +77,10 @@ def test_predictions_are_p_values_at_the_rate(clean, rng, calibration, rate):
         detector.fit(clean)
     images = np.concatenate([clean[:50], rng.normal(0.3, 1.2, size=(200, 20))])
     if np.isinf(detector.offset_):
-        for decide in (detector.predict, detector.decision_function):
-            with pytest.raises(
-                ValueError, match=r"the smallest is 1 / \(75 \+ 1\) = 0.0132; calibrate with at least 99"
-            ):
-                decide(images)
+        with pytest.warns(UserWarning, match=r"the smallest is 1 / \(75 \+ 1\) = 0.0132; calibrate with at least 99"):
+            assert (detector.predict(images) == 1).all()
+        with pytest.warns(UserWarning, match="predict will flag nothing"):
+            assert (detector.decision_function(images) > 0).all()
         return
     p_values = detector.p_values(images)
     assert p_values.tolist() == [
@@ -152,6 +151,46 @@ def test_a_change_after_the_fit_changes_nothing(clean):
     before = detector.p_values(clean)
     detector.set_params(statistic="higher-criticism", alpha_max=1.0)
     assert np.array_equal(detector.p_values(clean), before)
+
+
+def test_the_rate_of_the_moment_decides(clean, rng, tmp_path):
+    detector = SubsetScanDetector(random_state=0).fit(clean)
+    images = rng.normal(size=(300, 20))
+    p_values = detector.p_values(images)
+    for rate in (0.2, 0.5, 0.0500001, 0.05):
+        detector.set_params(false_positive_rate=rate)
+        detector.save(tmp_path / "detector.safetensors")
+        for one in (detector, SubsetScanDetector.load(tmp_path / "detector.safetensors")):
+            assert np.array_equal(one.predict(images) == -1, p_values <= rate)
+            assert one.offset_ == detector.offset_
+    detector.set_params(false_positive_rate=2)
+    with pytest.raises(ValueError, match=r"false_positive_rate must be in \(0, 1\), got 2"):
+        detector.predict(images)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.0499, 0.01])
+def test_too_few_null_scores_are_warned_of_at_every_rate(rate, rng):
+    detector = SubsetScanDetector(false_positive_rate=rate, random_state=0)
+    with pytest.warns(UserWarning, match="5 null scores cannot give a p-value of at most") as warned:
+        detector.fit(rng.normal(size=(20, 3)))
+    assert len(warned) == 1
+    with pytest.warns(UserWarning, match="5 null scores cannot give a p-value of at most") as warned:
+        assert (detector.predict(rng.normal(9, size=(4, 3))) == 1).all()
+    assert len(warned) == 1
+
+
+def test_a_call_that_fails_changes_nothing(clean, rng):
+    detector = SubsetScanDetector(random_state=0).fit(clean)
+    before = dict(vars(detector))
+    for change in (
+        lambda: detector.fit(rng.normal(size=(30, 7)) * np.nan),
+        lambda: detector.set_params(alpha_max=0.5).fit(rng.normal(size=(1, 7))),
+        lambda: detector.calibrate(clean[:, :7]),
+        lambda: detector.calibrate(clean[:0]),
+    ):
+        with pytest.raises(ValueError, match="NaN|at least|features|clean image"):
+            change()
+        assert vars(detector) == before
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

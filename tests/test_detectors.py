@@ -4,12 +4,21 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
 from subsetscan import Background, SubsetScanDetector, select
-from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
-from subsetscan.detectors import ClassConditionalDetector, CombinedDetector, SummaryDetector, load_detector
+from subsetscan.calibration import COMBINATIONS, combined_scores, conformal_p_values, null_p_values, plan
+from subsetscan.detectors import (
+    CalibratedDetector,
+    ClassConditionalDetector,
+    CombinedDetector,
+    SummaryDetector,
+    load_detector,
+)
 
 SUMMARIES = ("mean-p", "minimum-p", "fisher")
 TAILS = [SubsetScanDetector(tail="upper"), SubsetScanDetector(tail="lower")]
@@ -76,9 +85,122 @@ def test_combined_scores_by_hand():
     assert combined_scores(p, "min").tolist() == [0.75, 0.9]
     assert combined_scores(p, "fisher") == pytest.approx([2 * np.log(8), 2 * np.log(10)])
     assert combined_scores(p[:1], "cauchy") == pytest.approx([(0 + 1) / 2])
-    assert combined_scores(p, "cauchy")[1] == -np.inf
+    assert combined_scores(p, "cauchy")[1] == pytest.approx(
+        np.tan(0.4 * np.pi) / 2
+    )  # the p-value of 1 takes nothing off
     with pytest.raises(ValueError, match="unknown combination 'max'; known are 'min', 'fisher', 'cauchy' and None"):
         combined_scores(p, "max")
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+@given(p=arrays(np.float64, 4, elements=st.floats(0.001, 1)), large=st.floats(0, 1))
+def test_a_large_p_value_never_hides_a_small_one(combine, p, large):
+    """What a combination makes of several p-values is at least what it makes of the smallest among ordinary ones."""
+    smallest = np.array([[p.min(), *np.full(3, max(0.5, p.min()))]])
+    score = combined_scores(p[np.newaxis], combine)[0]
+    worst = combined_scores(np.array([[p.min(), 1, 1, 1]]), combine)[0]
+    assert score >= worst - 1e-12
+    if combine != "fisher":
+        assert worst == pytest.approx(combined_scores(smallest, combine)[0], abs=1e-12)
+    larger = np.maximum(p, large)  # scores fall as p-values grow
+    assert combined_scores(larger[np.newaxis], combine)[0] <= score + 1e-12
+
+
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_opposite_tails_do_not_cancel(combine, rng):
+    """Under a shift down the upper tail's p-value is 1 and the lower one's small."""
+    clean = rng.normal(size=(800, 30))
+    detector = CombinedDetector(TAILS, combine=combine, random_state=0).fit(clean)
+    p_values = [part.p_values(clean[:50] - 2) for part in detector.detectors_]
+    assert p_values[0].min() > 0.9
+    assert p_values[1].max() < 0.01
+    assert detector.p_values(clean[:50] - 2).max() < 0.02
+
+
+def test_scores_that_are_no_numbers_have_no_p_value():
+    with pytest.raises(ValueError, match="scores must be numbers, got NaN at 1"):
+        conformal_p_values([1.0, np.nan], [1.0, 2.0])
+    with pytest.raises(ValueError, match="null scores must be numbers, got NaN at 0"):
+        conformal_p_values([1.0], [np.nan])
+    with pytest.raises(ValueError, match=r"p-values must be in \[0, 1\], got nan"):
+        combined_scores(np.array([[0.5, np.nan]]), "min")
+
+
+def frames(clean):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(clean * np.arange(1, 21), columns=[f"node {n}" for n in range(20)])
+
+
+def test_columns_of_another_order_are_refused(clean, tmp_path):
+    frame, labels = frames(clean), np.arange(len(clean)) % 2
+    for detector, given_labels in (
+        (CombinedDetector(TAILS, random_state=0), ()),
+        (ClassConditionalDetector(SubsetScanDetector(random_state=0), min_class_size=2), (labels,)),
+    ):
+        detector.fit(frame, *given_labels)
+        assert np.mean(detector.predict(frame, *given_labels) == -1) < 0.1  # no warning: they are errors here
+        detector.save(tmp_path / "detector.safetensors")
+        for one in (detector, type(detector).load(tmp_path / "detector.safetensors")):
+            for ask in (one.predict, one.p_values, one.anomaly_score, one.calibrate):
+                with pytest.raises(ValueError, match="feature names should match"):
+                    ask(frame[frame.columns[::-1]], *given_labels)
+
+
+def test_an_own_detector_is_saved_only_if_it_can_be_loaded(clean, tmp_path):
+    class Mean(CalibratedDetector):
+        calibration, calibration_fraction, false_positive_rate, random_state = "holdout", 0.25, 0.05, 0
+
+        def start_fit(self, n_background):
+            return StreamedMean(self)
+
+        def anomaly_score(self, X):
+            return self._check_values(X).mean(axis=1)
+
+    class StreamedMean:
+        def __init__(self, detector):
+            self.detector, self.scores = detector, []
+
+        def add_background(self, X):
+            pass
+
+        def add_calibration(self, X):
+            self.scores.append(X.mean(axis=1))
+
+        def finish(self):
+            self.detector._take_null_scores(np.concatenate(self.scores))
+            return self.detector
+
+    detector = Mean().fit(clean)
+    assert (detector.predict(clean + 2) == -1).all()
+    with pytest.raises(TypeError, match="Mean cannot be saved: it must define _state, .* and _new"):
+        detector.save(tmp_path / "detector.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_combination_that_fails_to_calibrate_is_as_it_was(clean):
+    class Picky(SubsetScanDetector):
+        def anomaly_score(self, X):
+            if np.max(X) > 100:
+                raise ValueError("too large for me")
+            return super().anomaly_score(X)
+
+    detector = CombinedDetector([SubsetScanDetector(), Picky(tail="lower")], random_state=0).fit(clean)
+    before = detector.p_values(clean)
+    with pytest.raises(ValueError, match="too large for me"):
+        detector.calibrate(clean[:50] + 200)
+    assert np.array_equal(detector.p_values(clean), before)
+
+
+def test_no_image_has_no_score(clean):
+    labels = np.arange(len(clean)) % 2
+    detector = ClassConditionalDetector(SubsetScanDetector(random_state=0), min_class_size=2).fit(clean, labels)
+    found = detector.scan(clean[:0], labels[:0], return_nodes=True)
+    assert len(found) == 0
+    assert found.nodes.shape == (0, 20)
+    for ask in (detector.predict, detector.p_values, detector.anomaly_score):
+        assert len(ask(clean[:0], labels[:0])) == 0
+    with pytest.raises(ValueError, match="that of image 1 is NaN"):
+        detector.fit(clean[:4], [0, np.nan, 1, 1])
 
 
 def test_null_p_values_are_never_too_large(rng):

@@ -89,11 +89,17 @@ def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarra
     ndarray of shape (N,), float64
         (1 + number of null scores >= score) / (n + 1)
 
+    Raises
+    ------
+    ValueError
+        If a score is NaN, which has no place among the others.
+
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005.
     """
     n = len(null_scores)
+    scores, null_scores = _numbers(scores, "scores"), _numbers(null_scores, "null scores")
     return (1 + n - np.searchsorted(np.sort(null_scores), scores, side="left")) / (n + 1)
 
 
@@ -113,6 +119,7 @@ def null_p_values(null_scores: np.ndarray) -> np.ndarray:
         (number of null scores >= its own) / (n + 1)
     """
     n = len(null_scores)
+    null_scores = _numbers(null_scores, "null scores")
     return (n - np.searchsorted(np.sort(null_scores), null_scores, side="left")) / (n + 1)
 
 
@@ -124,7 +131,8 @@ def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
     p_values : ndarray of shape (N, S)
         S p-values of each image, in (0, 1). They may depend on each other.
     combine : {"min", "fisher", "cauchy"}
-        1 - min p (Tippett), -2 sum log p (Fisher), or mean tan((0.5 - p) pi) (Cauchy).
+        1 - min p (Tippett), -2 sum log p (Fisher), or mean max(0, tan((0.5 - p) pi)) (truncated Cauchy: without the
+        truncation one p-value near 1 would outweigh any small one).
 
     Returns
     -------
@@ -133,18 +141,20 @@ def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is no such combination.
+        If there is no such combination, or a p-value is not in [0, 1].
 
     References
     ----------
-    Y. Liu, J. Xie, Cauchy combination test, JASA 115, 2020, doi:10.1080/01621459.2018.1554485.
+    Y. Liu, J. Xie, Cauchy combination test, JASA 115, 2020, doi:10.1080/01621459.2018.1554485; B. Chen, W. Xu, X. Gao,
+    Truncated Cauchy combination test, 2025, arXiv:2506.12489.
     """
+    p_values = _probabilities(p_values)
     if combine == "min":
         return 1 - p_values.min(axis=1)
     if combine == "fisher":
         return -2 * np.log(p_values).sum(axis=1)
     if combine == "cauchy":
-        return stats.cauchy.isf(p_values).mean(axis=1)
+        return np.maximum(stats.cauchy.isf(p_values), 0).mean(axis=1)
     raise ValueError(f"unknown combination {combine!r}; known are {', '.join(map(repr, COMBINATIONS))} and None")
 
 
@@ -183,11 +193,9 @@ def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:
     """
     if not 0 < fdr < 1:
         raise ValueError(f"fdr must be in (0, 1), got {fdr}")
-    p_values = np.asarray(p_values, dtype=np.float64)
+    p_values = _probabilities(p_values)
     if p_values.ndim != 1:
         raise ValueError(f"p-values must have 1 dimension, got shape {p_values.shape}")
-    if not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError(f"p-values must be in [0, 1], got {p_values[~((p_values >= 0) & (p_values <= 1))][0]}")
     return stats.false_discovery_control(p_values) <= fdr if len(p_values) else np.empty(0, bool)
 
 
@@ -208,7 +216,22 @@ def score_threshold(null_scores: np.ndarray, false_positive_rate: float) -> floa
     """
     if not 0 < false_positive_rate < 1:
         raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
-    n = len(null_scores)
+    n, null_scores = len(null_scores), _numbers(null_scores, "null scores")
     attainable = np.arange(1, n + 1) / (n + 1)
     n_allowed = int(np.searchsorted(attainable, false_positive_rate, side="right"))
     return float(np.sort(null_scores)[n - n_allowed]) if n_allowed else np.inf
+
+
+def _numbers(scores: Any, what: str) -> np.ndarray:
+    scores = np.asarray(scores, dtype=np.float64)
+    if np.isnan(scores).any():
+        raise ValueError(f"{what} must be numbers, got NaN at {int(np.isnan(scores).argmax())}")
+    return scores
+
+
+def _probabilities(p_values: Any) -> np.ndarray:
+    p_values = np.asarray(p_values, dtype=np.float64)
+    inside = (p_values >= 0) & (p_values <= 1)
+    if not inside.all():
+        raise ValueError(f"p-values must be in [0, 1], got {p_values[~inside][0]}")
+    return p_values

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -17,11 +18,20 @@ from ..background import Background, BackgroundBuilder
 from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
 from .persistence import Persistent, State
 
-__all__ = ["BackgroundDetector", "CalibratedDetector", "Fit", "StreamedFit", "some_at_once"]
+__all__ = [
+    "DTYPES",
+    "BackgroundDetector",
+    "CalibratedDetector",
+    "Calibration",
+    "Fit",
+    "StreamedFit",
+    "check_rows",
+    "some_at_once",
+    "unchanged_on_error",
+]
 
-_DTYPES = (np.float64, np.float32, np.float16)
+DTYPES = (np.float64, np.float32, np.float16)
 _ROWS_AT_ONCE = 1024
-_DEFAULT_RATE = 0.05
 
 
 class Fit(Protocol):
@@ -40,6 +50,16 @@ class Fit(Protocol):
         """Complete the fit and return the detector."""
 
 
+class Calibration(Protocol):
+    """A calibration whose clean images come in batches; the detector changes in `finish` only."""
+
+    def add(self, X: Any) -> None:
+        """Score clean images that are not in the background."""
+
+    def finish(self) -> None:
+        """Take the scores as null scores. Raises ValueError if there are none."""
+
+
 class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
     """A detector whose decisions come from the scores of clean images.
 
@@ -48,11 +68,12 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
     null_scores_ : ndarray of shape (n,), float64
         Scores of the clean images that calibrate, in their order; empty without calibration.
     offset_ : float
-        `decision_function` is `score_samples` minus this.
+        `decision_function` is `score_samples` minus this: it follows `false_positive_rate`.
     n_features_in_ : int
         Number of nodes.
     """
 
+    null_scores_: np.ndarray
     calibration: str | None
     calibration_fraction: float
     false_positive_rate: float
@@ -96,14 +117,16 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         ValueError
             If a value is NaN or infinite, there are too few images, or a parameter is none of those listed.
         """
-        X = validate_data(self, X, dtype=_DTYPES)
-        shares = self.plan(len(X))
-        fit = self.start_fit(len(shares.background))
-        for rows in some_at_once(shares.background):
-            fit.add_background(X[rows])
-        for rows in some_at_once(shares.calibration):
-            fit.add_calibration(X[rows])
-        fit.finish()
+        with unchanged_on_error(self):
+            X = validate_data(self, X, dtype=DTYPES)
+            shares = self.plan(len(X))
+            fit = self.start_fit(len(shares.background))
+            for rows in some_at_once(shares.background):
+                fit.add_background(X[rows])
+            for rows in some_at_once(shares.calibration):
+                fit.add_calibration(X[rows])
+            fit.finish()
+            self.warn_of_few_null_scores()
         return self
 
     def calibrate(self, X: Any) -> Self:
@@ -121,12 +144,20 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is NaN or infinite, or the number of nodes is not that of the background.
+            If a value is NaN or infinite, the number of nodes is not that of the background, or there is no image.
         sklearn.exceptions.NotFittedError
             Before `fit`; ``calibration=None`` leaves all clean images of the fit to the background.
         """
-        self._take_null_scores(self.anomaly_score(X))
+        with unchanged_on_error(self):
+            calibration = self.start_calibration()
+            calibration.add(X)
+            calibration.finish()
+            self.warn_of_few_null_scores()
         return self
+
+    def start_calibration(self) -> Calibration:
+        """Begin to `calibrate` with images that come in batches."""
+        return _StreamedCalibration(self)
 
     def p_values(self, X: Any) -> np.ndarray:
         """Compute the calibrated p-value of each image, float64 of shape (N,): the share of clean images like it.
@@ -178,7 +209,7 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         """
         scores = self.score_samples(X)
         self._check_calibrated()
-        self._check_rate()
+        self.warn_of_few_null_scores()
         return scores - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
@@ -192,18 +223,47 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            As for `p_values`, and if a rate was asked for that is below 1 / (n + 1), the smallest p-value that n null
-            scores can give. The default rate does not raise: `fit` has warned, and nothing is flagged.
+            As for `p_values`.
+
+        Warns
+        -----
+        UserWarning
+            If the rate is below 1 / (n + 1), the smallest p-value that n null scores can give: nothing is flagged.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    @property
+    def offset_(self) -> float:  # noqa: D102 (the class says it)
+        # The threshold is a score that a flagged image exceeds; scikit-learn's signs turn it round.
+        return -score_threshold(self.null_scores_, self.false_positive_rate)
+
+    def warn_of_few_null_scores(self) -> None:
+        """Warn if there are too few null scores for a p-value of at most `false_positive_rate`; nothing is flagged."""
+        n = len(self.null_scores_)
+        if n and np.isinf(self.offset_):
+            warnings.warn(
+                f"{n} null scores cannot give a p-value of at most {self.false_positive_rate}: the smallest is "
+                f"1 / ({n} + 1) = {1 / (n + 1):.3g}; calibrate with at least "
+                f"{math.ceil(1 / self.false_positive_rate) - 1} clean images, or ask for a higher "
+                "false_positive_rate; predict will flag nothing",
+                stacklevel=3,
+            )
+
+    def _check_values(self, X: Any) -> np.ndarray:
+        return check_rows(self, X)
+
     def _state(self) -> State:
         check_is_fitted(self)
+        if type(self)._state is CalibratedDetector._state or getattr(self._new, "__isabstractmethod__", False):
+            raise TypeError(
+                f"{type(self).__name__} cannot be saved: it must define _state, which returns what tells a fitted "
+                "detector from a new one, and _new, which makes the detector of that"
+            )
         parameters = self.get_params(deep=False)
         if not isinstance(parameters["random_state"], int | np.integer):
             parameters["random_state"] = None
         description = {
-            "kind": type(self).__name__,
+            "kind": self.kind(),
             "parameters": parameters,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
         }
@@ -226,30 +286,14 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         """Make a detector of this kind from its state, but for the null scores."""
 
     def _take_null_scores(self, null_scores: np.ndarray) -> None:
+        score_threshold(null_scores, self.false_positive_rate)  # a rate that is out of range is refused now
         self.null_scores_ = null_scores
-        # The threshold is a score that a flagged image exceeds; scikit-learn's signs turn it round.
-        self.offset_ = -score_threshold(null_scores, self.false_positive_rate)
-        if len(null_scores) and np.isinf(self.offset_):
-            warnings.warn(f"{self._why_no_rate()}; predict will flag nothing", stacklevel=4)
 
     def _check_calibrated(self) -> None:
         if not len(self.null_scores_):
             raise ValueError(
                 "calibration=None gives scores only; fit with 'holdout' or 'leave-one-out' to decide, or call calibrate"
             )
-
-    def _check_rate(self) -> None:
-        # scikit-learn's own checks fit on twenty rows and predict at the default rate.
-        if np.isinf(self.offset_) and self.false_positive_rate != _DEFAULT_RATE:
-            raise ValueError(self._why_no_rate())
-
-    def _why_no_rate(self) -> str:
-        n = len(self.null_scores_)
-        return (
-            f"{n} null scores cannot give a p-value of at most {self.false_positive_rate}: the smallest is "
-            f"1 / ({n} + 1) = {1 / (n + 1):.3g}; calibrate with at least {math.ceil(1 / self.false_positive_rate) - 1} "
-            "clean images, or ask for a higher false_positive_rate"
-        )
 
 
 class BackgroundDetector(CalibratedDetector):
@@ -284,10 +328,6 @@ class BackgroundDetector(CalibratedDetector):
     def anomaly_score(self, X: Any) -> np.ndarray:  # noqa: D102
         X = self._check_values(X)
         return self._score(self.background_, X, self.scan_options_, False)
-
-    def _check_values(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return validate_data(self, X, dtype=_DTYPES, reset=False, ensure_min_samples=0)
 
     def _state(self) -> State:
         description, tensors = super()._state()
@@ -351,6 +391,47 @@ class StreamedFit:
         if self._background is None:
             self._background = self._builder.finish()
         return self._background
+
+
+class _StreamedCalibration:
+    """The calibration of a detector by its own scores; see `Calibration`."""
+
+    def __init__(self, detector: CalibratedDetector) -> None:
+        check_is_fitted(detector)
+        self._detector = detector
+        self._scores: list[np.ndarray] = []
+
+    def add(self, X: Any) -> None:
+        self._scores.append(self._detector.anomaly_score(X))
+
+    def finish(self) -> None:
+        self._detector._take_null_scores(_at_least_one(self._scores))
+
+
+def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
+    """Join the scores of all batches. Raises ValueError if there are none to calibrate by."""
+    null_scores = np.concatenate([*scores, np.empty(0)])
+    if not len(null_scores):
+        raise ValueError("at least 1 clean image is needed to calibrate, got 0")
+    return null_scores
+
+
+def check_rows(detector: BaseEstimator, X: Any) -> np.ndarray:
+    """Take rows of nodes for a fitted detector: their number and their names are those of the fit."""
+    check_is_fitted(detector)
+    return validate_data(detector, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
+
+
+@contextmanager
+def unchanged_on_error(detector: Any) -> Iterator[None]:
+    """Give a detector its attributes back where something in the block fails."""
+    before = dict(vars(detector))
+    try:
+        yield
+    except BaseException:
+        vars(detector).clear()
+        vars(detector).update(before)
+        raise
 
 
 def some_at_once(rows: np.ndarray) -> list[np.ndarray]:

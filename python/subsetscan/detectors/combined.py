@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..calibration import combined_scores
-from .base import CalibratedDetector, Fit
+from .base import CalibratedDetector, Calibration, Fit
 from .persistence import State, pack, unpack
 
 __all__ = ["CombinedDetector"]
@@ -36,6 +36,8 @@ class CombinedDetector(CalibratedDetector):
     Attributes
     ----------
     detectors_ : list of detectors
+    combine_ : str
+        The combination, as it was when fitted.
     null_scores_ : ndarray of shape (n,), float64
         Combined scores of the clean images that calibrate.
     offset_ : float
@@ -78,36 +80,33 @@ class CombinedDetector(CalibratedDetector):
         return _CombinedFit(self, n_background)
 
     def anomaly_score(self, X: Any) -> np.ndarray:  # noqa: D102
-        check_is_fitted(self)
+        X = self._check_values(X)
         p_values = np.column_stack([detector.p_values(X) for detector in self.detectors_])
-        return combined_scores(p_values, self.combine)
+        return combined_scores(p_values, self.combine_)
 
-    def calibrate(self, X: Any) -> CombinedDetector:  # noqa: D102
-        check_is_fitted(self)
-        for detector in self.detectors_:
-            detector.calibrate(X)
-        self._take_combined()
-        return self
+    def start_calibration(self) -> Calibration:  # noqa: D102
+        return _CombinedCalibration(self)
 
     def _take_combined(self) -> None:
         null = np.column_stack([detector.null_p_values() for detector in self.detectors_])
-        self._take_null_scores(combined_scores(null, self.combine))
+        self._take_null_scores(combined_scores(null, self.combine_))
 
     def _state(self) -> State:
         description, tensors = super()._state()
         del description["parameters"]["detectors"]
         parts, arrays = pack(self.detectors_)
-        return description | parts, tensors | arrays
+        return description | parts | {"combine": self.combine_}, tensors | arrays
 
     @classmethod
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CombinedDetector:
         parts = unpack(description, tensors)
         detector = cls([clone(part) for part in parts], **description["parameters"])
-        detector._take_detectors(parts)
+        detector._take_detectors(parts, description.get("combine", detector.combine))
         return detector
 
-    def _take_detectors(self, detectors: list[CalibratedDetector]) -> None:
+    def _take_detectors(self, detectors: list[CalibratedDetector], combine: str) -> None:
         self.detectors_ = detectors
+        self.combine_ = combine
         self.n_features_in_ = detectors[0].n_features_in_
 
 
@@ -116,6 +115,7 @@ class _CombinedFit:
 
     def __init__(self, detector: CombinedDetector, n_background: int) -> None:
         self._detector = detector
+        self._combine = detector.combine
         shared = ("calibration", "calibration_fraction", "false_positive_rate", "random_state")
         parameters = {name: getattr(detector, name) for name in shared}
         self._fits = [clone(part).set_params(**parameters).start_fit(n_background) for part in detector.detectors]
@@ -129,6 +129,25 @@ class _CombinedFit:
             fit.add_calibration(X)
 
     def finish(self) -> CombinedDetector:
-        self._detector._take_detectors([fit.finish() for fit in self._fits])
+        self._detector._take_detectors([fit.finish() for fit in self._fits], self._combine)
         self._detector._take_combined()
         return self._detector
+
+
+class _CombinedCalibration:
+    """The calibrations of all detectors side by side, then that of their combination."""
+
+    def __init__(self, detector: CombinedDetector) -> None:
+        check_is_fitted(detector)
+        self._detector = detector
+        self._parts = [part.start_calibration() for part in detector.detectors_]
+
+    def add(self, X: Any) -> None:
+        X = self._detector._check_values(X)
+        for part in self._parts:
+            part.add(X)
+
+    def finish(self) -> None:
+        for part in self._parts:
+            part.finish()
+        self._detector._take_combined()

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils.validation import check_is_fitted, check_X_y, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ..calibration import Plan
 from ..scanning import ScanResult
-from .base import CalibratedDetector, Fit, some_at_once
+from .base import DTYPES, CalibratedDetector, Calibration, Fit, check_rows, some_at_once, unchanged_on_error
 from .persistence import Persistent, State, pack, unpack
 
 __all__ = ["ClassConditionalDetector"]
@@ -70,14 +70,21 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
             If a class has fewer than `min_class_size` images, the labels are not as many as the images, or as for the
             detector's own fit.
         """
-        X, y = check_X_y(X, y, dtype=[np.float64, np.float32, np.float16])
-        shares = self.plan(len(X), y)
-        fit = self.start_fit(shares, y)
-        for rows in some_at_once(shares.background):
-            fit.add_background(X[rows], y[rows])
-        for rows in some_at_once(shares.calibration):
-            fit.add_calibration(X[rows], y[rows])
-        return fit.finish()
+        with unchanged_on_error(self):
+            X, y = validate_data(self, X, check_labels(y), dtype=DTYPES)
+            shares = self.plan(len(X), y)
+            fit = self.start_fit(shares, y)
+            for rows in some_at_once(shares.background):
+                fit.add_background(X[rows], y[rows])
+            for rows in some_at_once(shares.calibration):
+                fit.add_calibration(X[rows], y[rows])
+            fit.finish()
+            self.warn_of_few_null_scores()
+        return self
+
+    def warn_of_few_null_scores(self) -> None:
+        """Warn if a class has too few null scores for a p-value of at most the detector's `false_positive_rate`."""
+        min(self.detectors_.values(), key=lambda detector: len(detector.null_scores_)).warn_of_few_null_scores()
 
     def plan(self, n_samples: int, y: Any) -> Plan:
         """Share out the clean images of each class; see `subsetscan.calibration.plan`.
@@ -133,15 +140,15 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         ValueError
             If a label has no background, the labels are not as many as the images, or as for the detector's own scan.
         """
-        rows = self._rows(X, y)
-        X = np.asarray(X)
+        X = check_rows(self, X)
+        rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no image any class gives the result
         found = [self.detectors_[label].scan(X[own], return_nodes=return_nodes) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
         return ScanResult.concatenate(found).take(order)
 
     def anomaly_score(self, X: Any, y: Any) -> np.ndarray:
         """Compute the score of each image among its own class, float64 of shape (N,): higher is more anomalous."""
-        X = np.asarray(X)
+        X = check_rows(self, X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
     def p_values(self, X: Any, y: Any) -> np.ndarray:
@@ -160,7 +167,7 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
 
     def predict(self, X: Any, y: Any) -> np.ndarray:
         """Flag images whose calibrated p-value is at most `false_positive_rate`: -1 for those, 1 for the others."""
-        X = np.asarray(X)
+        X = check_rows(self, X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.predict(X[own])).astype(np.int64)
 
     def calibrate(self, X: Any, y: Any) -> ClassConditionalDetector:
@@ -171,21 +178,24 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         ValueError
             As for `scan`, and if a class is left without any.
         """
-        rows = self._rows(X, y)
-        if missing := [str(label) for label in self.classes_.tolist() if label not in rows]:
-            raise ValueError(f"no image calibrates the classes {', '.join(missing)}")
-        X = np.asarray(X)
-        for label, own in rows.items():
-            self.detectors_[label].calibrate(X[own])
-        self.null_labels_ = np.asarray(y)
+        with unchanged_on_error(self):
+            calibration = self.start_calibration()
+            calibration.add(X, y)
+            calibration.finish()
+            self.warn_of_few_null_scores()
         return self
+
+    def start_calibration(self) -> ClassConditionalCalibration:
+        """Begin to `calibrate` with images that come in batches, each with its labels."""
+        return ClassConditionalCalibration(self)
 
     def _state(self) -> State:
         check_is_fitted(self)
         description, tensors = pack(list(self.detectors_.values()))
         description |= {
-            "kind": type(self).__name__,
+            "kind": self.kind(),
             "min_class_size": self.min_class_size,
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
             "classes": self.classes_.tolist(),
             "null_labels": np.searchsorted(self.classes_, self.null_labels_).tolist(),
         }
@@ -197,6 +207,8 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         detector = cls(clone(parts[0]), min_class_size=description["min_class_size"])
         labels = np.asarray(description["classes"])
         detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[description["null_labels"]])
+        if names := description.get("feature_names"):
+            detector.feature_names_in_ = np.asarray(names, dtype=object)
         return detector
 
     def _take_detectors(self, detectors: dict[Any, CalibratedDetector], null_labels: np.ndarray) -> None:
@@ -261,9 +273,39 @@ class ClassConditionalFit:
         return self._detector
 
 
-def check_labels(y: Any, n_samples: int) -> np.ndarray:
-    """Take labels, one an image. Raises ValueError for another number of them."""
+class ClassConditionalCalibration:
+    """The calibrations of all classes side by side; each batch comes with its labels. See `Calibration`."""
+
+    def __init__(self, detector: ClassConditionalDetector) -> None:
+        check_is_fitted(detector)
+        self._detector = detector
+        self._parts: dict[Any, Calibration] = {}
+        self._labels: list[np.ndarray] = []
+
+    def add(self, X: Any, y: Any) -> None:
+        """Score clean images among their own class. Raises ValueError as `ClassConditionalDetector.scan` does."""
+        X = check_rows(self._detector, X)
+        for label, own in self._detector._rows(X, y).items():
+            if label not in self._parts:
+                self._parts[label] = self._detector.detectors_[label].start_calibration()
+            self._parts[label].add(X[own])
+        self._labels.append(check_labels(y, len(X)))
+
+    def finish(self) -> None:
+        """Take the scores as null scores. Raises ValueError if a class has none."""
+        if missing := [str(label) for label in self._detector.classes_.tolist() if label not in self._parts]:
+            raise ValueError(f"no image calibrates the classes {', '.join(missing)}")
+        for part in self._parts.values():
+            part.finish()
+        self._detector.null_labels_ = np.concatenate(self._labels)
+
+
+def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
+    """Take labels, one an image. Raises ValueError for another number of them, or one that is missing."""
     y = column_or_1d(y)
-    if len(y) != n_samples:
+    if n_samples is not None and len(y) != n_samples:
         raise ValueError(f"{n_samples} images but {len(y)} labels")
+    missing = y != y  # NaN, alone or among objects
+    if np.any(missing):
+        raise ValueError(f"each image needs a label, that of image {int(np.argmax(missing))} is NaN")
     return y

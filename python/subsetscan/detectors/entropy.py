@@ -13,10 +13,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.random import RandomState
 from scipy.special import entr
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._extras import import_extra
-from .base import _DTYPES, CalibratedDetector
+from .base import DTYPES, CalibratedDetector
 from .persistence import State
 
 __all__ = ["DEFAULT_READING", "NORMALISATIONS", "READINGS", "LocalSpatialEntropy"]
@@ -139,8 +138,7 @@ class LocalSpatialEntropy(CalibratedDetector):
         ModuleNotFoundError
             For the reading "histogram", if scikit-image is not installed.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=_DTYPES, reset=False, ensure_min_samples=0)
+        X = self._check_values(X)
         return self._entropy.scores(X)
 
     def entropy_map(self, maps: Any) -> np.ndarray:
@@ -242,7 +240,7 @@ class _PatchEntropy:
 
     def check(self, X: np.ndarray) -> np.ndarray:
         """Take rows of nodes. Raises ValueError if a value is not finite, or for another number of nodes."""
-        X = check_array(X, dtype=_DTYPES, ensure_min_samples=0)
+        X = check_array(X, dtype=DTYPES, ensure_min_samples=0)
         if X.shape[1] != math.prod(self.shape):
             raise ValueError(f"maps of shape {self.shape} have {math.prod(self.shape)} nodes, got {X.shape[1]}")
         return X

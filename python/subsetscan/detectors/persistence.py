@@ -28,11 +28,17 @@ class Persistent:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._kinds[cls.__name__] = cls
+        cls._kinds[cls.kind()] = cls
+
+    @classmethod
+    def kind(cls) -> str:
+        """Name the class in files: classes of other packages with the module, so that no two have the same name."""
+        own = cls.__module__.startswith(f"{__name__.partition('.')[0]}.")
+        return cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
     @abstractmethod
     def _state(self) -> State:
-        """Return a description, ready for JSON, with the class' name as "kind"; and arrays by name."""
+        """Return a description, ready for JSON, with the class' `kind` as "kind"; and arrays by name."""
 
     @classmethod
     @abstractmethod
@@ -51,7 +57,7 @@ class Persistent:
         """
         description, tensors = self._state()
         metadata = {
-            "format": f"subsetscan.{type(self).__name__}",
+            "format": f"subsetscan.{self.kind()}",
             "format_version": _FORMAT_VERSION,
             "description": json.dumps(description, default=lambda number: number.item()),
         }
