@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 
 from subsetscan import Background, ModelScanner, SubsetScanDetector, scan
 from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
@@ -281,3 +283,198 @@ def test_tails_are_chosen_on_harmless_alterations(images):
     assert choose_tails(Both(), images, images - 0.3, batch_size=9) == {"values": "lower", "negated": "upper"}
     with pytest.raises(ValueError, match=r"must have one shape, got \(90, 8, 8, 1\) and \(89, 8, 8, 1\)"):
         choose_tails(Both(), images, images[1:])
+
+
+class Named(Space):
+    """A space of a user's own, which returns what it is told."""
+
+    def __init__(self, transform, **node_shapes):
+        self.node_shapes = node_shapes or {"own": (64,)}
+        self.make = transform
+
+    def transform(self, images):
+        return self.make(images)
+
+
+def test_a_space_is_held_against_what_it_says_of_itself(images):
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    for made, message in [
+        (lambda x: {"other": as_rows(x)}, "Named.transform must return the arrays own, got other"),
+        (lambda x: {}, "must return the arrays own, got none"),
+        (lambda x: as_rows(x), "must return the arrays own, got ndarray"),
+        (lambda x: {"own": as_rows(x), "more": as_rows(x)}, "must return the arrays own, got own, more"),
+        (lambda x: {"own": as_rows(x)[:, 1:]}, r"own \(Named\) must have one row an .* 64 nodes, .* got \(68, 63\)"),
+        (lambda x: {"own": as_rows(x)[1:]}, r"shape \(68, 64\), got \(67, 64\)"),
+        (lambda x: {"own": x}, r"shape \(68, 64\), got \(68, 8, 8, 1\)"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ModelScanner(Named(made), detector).fit(images)
+    with pytest.raises(TypeError, match=r"own \(Named\) must be real numbers, got dtype <U1"):
+        ModelScanner(Named(lambda x: {"own": np.full(as_rows(x).shape, "a")}), detector).fit(images)
+    assert len(ModelScanner(Named(lambda x: {"own": as_rows(x)}), detector).fit(images).p_values(images)["own"]) == 90
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_activations_that_are_not_finite_are_told_by_image_and_layer(images, bad):
+    def holed(x):
+        values = as_rows(x).copy()
+        values[values[:, 0] > 5, 7] = bad
+        return {"first": as_rows(x), "second": values}
+
+    space = Named(holed, first=(64,), second=(8, 8, 1))
+    for row in (3, 50, 89):
+        marked = images.copy()
+        marked[row, 0, 0] = 6
+        message = f"1 images have NaN or infinite values in second, the first is image {row}, node 7: {bad}"
+        scanner = ModelScanner(space, SubsetScanDetector(random_state=0, false_positive_rate=0.1), batch_size=7)
+        with pytest.raises(ValueError, match=message):
+            scanner.fit(marked)
+        scanner.fit(images)
+        for ask in (scanner.scan, scanner.p_values, scanner.calibrate):
+            with pytest.raises(ValueError, match=message):
+                ask(marked)
+
+
+def test_no_image_reaches_a_space(images):
+    def never_empty(x):
+        assert len(x)
+        return {"own": as_rows(x)}
+
+    labels = np.arange(90) % 2
+    base = SubsetScanDetector(random_state=0, false_positive_rate=0.2)
+    for detector in (base, SummaryDetector(false_positive_rate=0.2), ClassConditionalDetector(base, min_class_size=2)):
+        scanner = ModelScanner(Named(never_empty), detector, joint=detector is base).fit(images, labels)
+        p_values = scanner.p_values(images[:0], labels[:0])
+        assert {name: p.shape for name, p in p_values.items()} == dict.fromkeys(p_values, (0,))
+        assert scanner.p_values(images[:0], labels[:0], combine="min").shape == (0,)
+        if detector is base:
+            found = scanner.scan(images[:0], return_nodes=True)
+            assert found["own"].nodes.shape == (0, 64)
+            assert len(found["joint"]) == 0
+        with pytest.raises(ValueError, match=r"at least 1 clean image|calibrates the classes"):
+            scanner.calibrate(images[:0], labels[:0])
+
+
+def test_a_calibration_that_fails_changes_nothing(images):
+    class Failing(Space):
+        node_shapes = {"one": (64,), "two": (64,)}  # noqa: RUF012
+        batches = 0
+
+        def transform(self, batch):
+            self.batches += 1
+            if self.batches == 25:
+                raise ValueError("out of order")
+            return {"one": as_rows(batch), "two": -as_rows(batch)}
+
+    space = Failing()
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0, false_positive_rate=0.1), joint=True, batch_size=5)
+    scanner.fit(images)
+    before, space.batches = scanner.p_values(images[:10]), 21
+    with pytest.raises(ValueError, match="out of order"):
+        scanner.calibrate(images[:60] + 1)
+    after = scanner.p_values(images[:10])
+    assert {name: p.tolist() for name, p in after.items()} == {name: p.tolist() for name, p in before.items()}
+    scanner.calibrate(images[:60] + 1)
+    assert scanner.p_values(images[:10])["joint"].tolist() != before["joint"].tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_joint_scans_draw_random_ties_by_the_seed(images, seed):
+    coarse = np.round(images * 4)
+    detector = SubsetScanDetector(random_state=seed, ties="random", false_positive_rate=0.1)
+    scanner = ModelScanner(Pixels((8, 8, 1)), detector, joint=True).fit(coarse[:60])
+    found = scanner.scan(coarse[60:])
+    assert np.array_equal(found["joint"].scores, found["pixels"].scores)
+    other = ModelScanner(Pixels((8, 8, 1)), clone(detector).set_params(random_state=2), joint=True).fit(coarse[:60])
+    assert not np.array_equal(found["joint"].scores, other.scan(coarse[60:])["joint"].scores)
+
+
+def test_a_space_cannot_take_the_name_of_the_joint_scan():
+    space = Named(lambda x: {"joint": as_rows(x)}, joint=(64,))
+    with pytest.raises(ValueError, match='a space is named "joint", as the joint scan is: give it another name'):
+        ModelScanner(space, joint=True)
+    assert ModelScanner(space).names == ("joint",)
+
+
+def test_a_narrower_fit_leaves_no_older_detector(images, tmp_path):
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    both = Named(lambda x: {"one": as_rows(x), "two": as_rows(x)}, one=(64,), two=(64,))
+    ModelScanner(both, detector, joint=True).fit(images).save(tmp_path)
+    ModelScanner(Pixels((8, 8, 1)), detector).fit(images).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["detector-000.safetensors", "scanner.json"]
+    assert ModelScanner.load(tmp_path, Pixels((8, 8, 1))).names == ("pixels",)
+
+
+@pytest.mark.parametrize(
+    ("background", "other", "why"),
+    [
+        (lambda x: x, lambda x: x * 255, r"range from .* to 2.* \(float32\), the background from 0.* to "),
+        (lambda x: x * 255, lambda x: x, r"the background from 0.* to 2.* \(float32\)"),
+        (lambda x: x, lambda x: (x * 255).astype(np.uint8), r"\(uint8\), the background from"),
+        (lambda x: (x * 255).astype(np.uint8), lambda x: x, r"\(float32\), the background from 0 to 2.* \(uint8\)"),
+    ],
+)
+def test_images_of_another_scale_are_warned_of(images, tmp_path, background, other, why):
+    images = np.clip(np.abs(images), 0, 1).astype(np.float32)
+    space, detector = Pixels((8, 8, 1)), SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    scanner = ModelScanner(space, detector, batch_size=16).fit(background(images[:60]))
+    scanner.save(tmp_path)
+    for one in (scanner, ModelScanner.load(tmp_path, space, batch_size=16)):
+        for ask in (one.scan, one.p_values, one.calibrate):
+            with pytest.warns(UserWarning, match=f"cannot be of the background's kind: they .*{why}") as warned:
+                ask(other(images))
+            assert len(warned) == 1
+    scanner.p_values(
+        background(images) * (images.mean(axis=(1, 2, 3), keepdims=True) > 0.3)
+    )  # dark images are in order
+
+
+def test_labels_come_from_any_kind_of_classifier(images):
+    labels = np.arange(90) % 2
+    images = images + labels[:, np.newaxis, np.newaxis, np.newaxis]
+    detector = ClassConditionalDetector(SubsetScanDetector(random_state=0, false_positive_rate=0.2), min_class_size=20)
+    expected = ModelScanner(Pixels((8, 8, 1)), detector).fit(images, labels).p_values(images, labels)["pixels"]
+
+    def is_bright(batch):
+        return np.mean(batch, axis=(1, 2, 3)) > 1
+
+    regression = LogisticRegression().fit(as_rows(images), labels)
+    for classifier in (
+        lambda batch: is_bright(batch)[:, np.newaxis] * 0.8 + 0.1,  # one column: the probability of class 1
+        lambda batch: is_bright(batch)[:, np.newaxis].astype(np.int64),  # one column of labels
+        lambda batch: np.where(is_bright(batch), 1.0, 0.0),
+        lambda batch: np.stack([~is_bright(batch), is_bright(batch)], axis=1),
+        regression,
+    ):
+        scanner = ModelScanner(Pixels((8, 8, 1)), detector, classifier=classifier, batch_size=7).fit(images)
+        assert np.array_equal(scanner.p_values(images)["pixels"], expected)
+    with pytest.raises(ValueError, match="outputs are NaN for 90 images"):
+        ModelScanner(Pixels((8, 8, 1)), detector, classifier=lambda x: np.full((len(x), 1), np.nan)).fit(images)
+    outputs = np.linspace(-3, 5.5, 90)
+    with pytest.raises(ValueError, match=r"must be probabilities, got -3 to 5.5"):
+        ModelScanner(Pixels((8, 8, 1)), detector, classifier=lambda _: outputs).fit(images)
+    with pytest.raises(TypeError, match="expected a classifier: a function of images"):
+        ModelScanner(Pixels((8, 8, 1)), detector, classifier=5)
+
+
+def test_explanations_tell_positions_from_channels(images):
+    shapes = {"dense": (64,), "grid": (8, 8), "image": (4, 4, 4), "volume": (2, 2, 2, 8)}
+    space = Named(lambda x: dict.fromkeys(shapes, as_rows(x)), **shapes)
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0, false_positive_rate=0.1)).fit(images[:60])
+    altered = images[70].copy()
+    altered[2, 3:5] += 9
+    told = scanner.explain(altered)
+    axes = {"dense": (64, ()), "grid": (0, (8, 8)), "image": (4, (4, 4)), "volume": (8, (2, 2, 2))}
+    for name, (n_channels, positions) in axes.items():
+        one = told.spaces[name]
+        assert one.channels().shape == (n_channels,)
+        assert one.positions().shape == positions
+        assert one.positions().sum() == one.size
+        assert n_channels == 0 or one.channels().sum() == one.size
+    content = told.as_dict()
+    assert content["dense"]["densest_position"] == []
+    assert content["grid"]["channels"] == []
+    assert len(content["volume"]["densest_position"]) == 3
+    lines = {line.split()[0]: line for line in str(told).splitlines()[2:]}
+    assert " node " in lines["dense"]
+    assert " position (" in lines["grid"]

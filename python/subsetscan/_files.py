@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 __all__ = ["whole"]
 
@@ -21,17 +21,13 @@ def whole(path: Path | str) -> Iterator[Path]:
         If the folder is not there or cannot be written.
     """
     path = Path(path)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix, delete=False) as file:
-        temporary = Path(file.name)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    # The system takes its mask off these permissions, as for any new file; it cannot be asked for its mask alone.
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    permissions = temporary.stat().st_mode
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # temporary files are for their owner only
+        temporary.chmod(permissions)  # some libraries write a new file in its place, for its owner only
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -25,12 +25,15 @@ class SpaceExplanation:
         The calibrated p-value; None without calibration.
     nodes : ndarray of the node shape, bool
         The subset, laid out: (H, W, C) for a convolutional layer or an image.
+    channel_axis : int or None
+        The axis of `nodes` that counts channels, as `Space.channel_axis` says; the others are positions.
     """
 
     score: float
     alpha: float
     p_value: float | None
     nodes: np.ndarray
+    channel_axis: int | None
 
     @property
     def size(self) -> int:
@@ -38,12 +41,30 @@ class SpaceExplanation:
         return int(self.nodes.sum())
 
     def channels(self) -> np.ndarray:
-        """Count the subset's nodes in each channel, int64 of shape (C,). A space without positions has one each."""
-        return self.nodes.reshape(-1, self.nodes.shape[-1]).sum(axis=0)
+        """Count the subset's nodes in each channel, int64 of shape (C,); empty for a space without channels."""
+        if self.channel_axis is None:
+            return np.empty(0, np.int64)
+        others = tuple(axis for axis in range(self.nodes.ndim) if axis != self.channel_axis)
+        return self.nodes.sum(axis=others, dtype=np.int64)
 
     def positions(self) -> np.ndarray:
-        """Count the subset's nodes at each position, over all channels: int64 of shape (H, W)."""
-        return self.nodes.sum(axis=-1) if self.nodes.ndim > 1 else self.nodes.astype(np.int64)
+        """Count the subset's nodes at each position, over all channels: int64 of shape (H, W), say.
+
+        A space without positions, as a dense layer, has its whole subset at one: shape ().
+        """
+        axes = () if self.channel_axis is None else self.channel_axis
+        return np.asarray(self.nodes.sum(axis=axes, dtype=np.int64))
+
+    def where(self, n: int = 3) -> str:
+        """Name the channels with the most nodes, or the first nodes or positions where there are none such."""
+        if not self.size:
+            return ""
+        if self.nodes.ndim == 1 or self.channel_axis is None:
+            members = np.argwhere(self.nodes)[:n].tolist()
+            named = [str(tuple(place)) if len(place) > 1 else str(place[0]) for place in members]
+            return f"{'node' if self.nodes.ndim == 1 else 'position'} " + ", ".join(named) + " ..." * (self.size > n)
+        counts = self.channels()
+        return ", ".join(f"{k} ({counts[k]})" for k in np.argsort(-counts, kind="stable")[:n] if counts[k])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +90,10 @@ class Explanation:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return for each space its numbers, its channels' counts and the position with the most nodes."""
+        """Return for each space its numbers, its channels' counts and the position with the most nodes.
+
+        Without channels the counts are an empty list; without positions the position is.
+        """
         result = {}
         for name, space in self.spaces.items():
             positions = space.positions()
@@ -88,9 +112,7 @@ class Explanation:
         rows = []
         for name in self.ranked():
             space = self.spaces[name]
-            counts = space.channels()
-            leading = [f"{n} ({counts[n]})" for n in np.argsort(-counts, kind="stable")[:3] if counts[n]]
             p_value = "" if space.p_value is None else f"{space.p_value:.3g}"
             size = f"{space.size} of {space.nodes.size}"
-            rows.append([name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, ", ".join(leading)])
+            rows.append([name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, space.where()])
         return text_table(["space", "p-value", "score", "alpha", "subset", "leading channels (nodes)"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,8 +47,8 @@ class JointScan:
     ----------
     backgrounds : mapping of str to Background
         Of the same images.
-    detectors : mapping of str to SubsetScanDetector
-        How each space is scanned: alike, but for the tail.
+    options : mapping of str to mapping
+        How each space is scanned, as a fitted detector's `scan_options_`: alike, but for the tail and the seed.
 
     Attributes
     ----------
@@ -55,13 +56,19 @@ class JointScan:
         Scores of the clean images that calibrate.
     """
 
-    def __init__(self, backgrounds: Mapping[str, Background], detectors: Mapping[str, Any]) -> None:
-        self.check(detectors)
+    def __init__(self, backgrounds: Mapping[str, Background], options: Mapping[str, Mapping[str, Any]]) -> None:
         self._backgrounds = dict(backgrounds)
-        self._tails = [detectors[name].tail for name in backgrounds]
-        first = next(iter(detectors.values()))
-        self._options = {name: getattr(first, name) for name in _SHARED}
+        own = ("tail", "random_state")
+        self._own = {name: {key: options[name][key] for key in own if key in options[name]} for name in backgrounds}
+        first = next(iter(options.values()))
+        self._options = {name: first[name] for name in _SHARED}
         self.null_scores = np.empty(0)
+
+    def uncalibrated(self) -> JointScan:
+        """Return the same scan without null scores."""
+        other = copy(self)
+        other.null_scores = np.empty(0)
+        return other
 
     @staticmethod
     def check(detectors: Mapping[str, Any]) -> None:
@@ -82,12 +89,13 @@ class JointScan:
         how = {"alpha_max": self._options["alpha_max"], "ties": self._options["ties"]}
         how["membership"] = "calibrating" if inside else "outside"
         histograms = [
-            background.rank_histogram(values[name], tail, **how)
-            for (name, background), tail in zip(self._backgrounds.items(), self._tails, strict=True)
+            background.rank_histogram(values[name], **how, **self._own[name])
+            for name, background in self._backgrounds.items()
         ]
+        tails = [own["tail"] for own in self._own.values()]
         n_samples = next(iter(self._backgrounds.values())).n_samples
         n_nodes = sum(background.n_nodes for background in self._backgrounds.values())
-        found, counts = scan_histograms(histograms, n_samples, n_nodes, self._tails, **self._options)
+        found, counts = scan_histograms(histograms, n_samples, n_nodes, tails, **self._options)
         parts = counts / np.maximum(found.sizes, 1)[:, np.newaxis]
         shares = {name: parts[:, n] for n, name in enumerate(self._backgrounds)}
         return JointScanResult(found.scores, found.alphas, found.sizes, None, shares)

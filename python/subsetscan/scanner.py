@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from tqdm.auto import tqdm
 
-from ._files import whole
+from . import scanner_files
+from ._labels import as_callable, predicted_labels
 from .calibration import combined_scores, conformal_p_values
 from .detector import SubsetScanDetector
-from .detectors import CalibratedDetector, ClassConditionalDetector, load_detector
+from .detectors import CalibratedDetector, ClassConditionalDetector
+from .detectors.base import unchanged_on_error
 from .detectors.conditional import check_labels
 from .explanation import Explanation, SpaceExplanation
+from .inputs import InputSummary
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
-from .spaces.base import Space, check_finite, join
+from .spaces.base import Space, check_finite, check_node_values, join
 
 __all__ = ["ModelScanner"]
 
-_FORMAT = "subsetscan.ModelScanner"
-_FORMAT_VERSION = 2
-_MANIFEST = "scanner.json"
-_JOINT_FILE = "joint.safetensors"
+_JOINT = "joint"
 
 Detector = CalibratedDetector | ClassConditionalDetector
 
@@ -46,9 +45,10 @@ class ModelScanner:
     detector : detector or mapping of str to detector, optional
         A `SubsetScanDetector` by default, or any detector of `subsetscan.detectors`: one that is cloned for each name
         of the spaces, or one for each name, with a tail of its own, say. All calibrate alike.
-    classifier : callable, optional
-        From a batch of images to their labels (n,), or to scores of classes (n, K), as a Keras model is. It gives the
-        labels that a `ClassConditionalDetector` needs where none are handed in.
+    classifier : callable or classifier, optional
+        From a batch of images to their labels (n,), to scores of classes (n, K), or to the probability of class 1
+        (n, 1): a function, a Keras model, a classifier of scikit-learn or of the Adversarial Robustness Toolbox. It
+        gives the labels that a `ClassConditionalDetector` needs where none are handed in.
     joint : bool, default False
         Whether to scan the union of all spaces' nodes as well, under the name "joint".
     batch_size : int, default 256
@@ -70,10 +70,15 @@ class ModelScanner:
     Raises
     ------
     ValueError
-        If two spaces have the same name, or there is none, or the detectors calibrate in different ways, or cannot be
-        scanned as one.
+        If two spaces have the same name, one is named "joint" beside the joint scan, there is none, or the detectors
+        calibrate in different ways, or cannot be scanned as one.
     TypeError
-        If one of them is no space, or a detector is none.
+        If one of them is no space, a detector is none, or the classifier is none.
+
+    Warns
+    -----
+    UserWarning
+        When images are scanned whose range is another than the background's, as 0 to 255 where that is 0 to 1.
 
     Examples
     --------
@@ -90,7 +95,7 @@ class ModelScanner:
         spaces: Space | Sequence[Space],
         detector: Detector | Mapping[str, Detector] | None = None,
         *,
-        classifier: Callable[[np.ndarray], Any] | None = None,
+        classifier: Any = None,
         joint: bool = False,
         batch_size: int = 256,
         progress: bool = False,
@@ -111,8 +116,13 @@ class ModelScanner:
         self._passes = join(self.spaces)
         self._joint: JointScan | None = None
         self.detectors = _detectors_by_name(self.detector, self.names)
+        self._classify = None if classifier is None else as_callable(classifier)
+        self._fingerprints: dict[str, str] = {}
+        self._inputs: InputSummary | None = None
         if joint:
             JointScan.check(self.detectors)
+            if _JOINT in self.names:
+                raise ValueError(f'a space is named "{_JOINT}", as the joint scan is: give it another name')
 
     @property
     def names(self) -> tuple[str, ...]:  # noqa: D102 (the class says it)
@@ -157,18 +167,26 @@ class ModelScanner:
         for name, detector in self.detectors.items():
             how = (shares, labels) if _is_conditional(detector) else (len(shares.background),)
             fits[name] = clone(detector).start_fit(*how)
-        for rows, values in self._values(images, shares.background, "background"):
+        seen: list[InputSummary | None] = []
+        for rows, values in self._values(images, shares.background, "background", seen):
             for name, array in values.items():
                 fits[name].add_background(array, *_given(self.detectors[name], labels, rows))
         joint = None
-        for rows, values in self._values(images, shares.calibration, "calibration"):
+        for rows, values in self._values(images, shares.calibration, "calibration", seen):
             for name, array in values.items():
                 fits[name].add_calibration(array, *_given(self.detectors[name], labels, rows))
             if self.joint:
-                joint = joint or JointScan({name: fit.background for name, fit in fits.items()}, self.detectors)
+                joint = joint or JointScan(
+                    {name: fit.background for name, fit in fits.items()},
+                    {name: fit.options for name, fit in fits.items()},
+                )
                 joint.add_null(values, shares.leave_one_out)
-        self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
-        self._joint = joint
+        with unchanged_on_error(self):
+            self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
+            self._joint = joint
+            self._fingerprints = scanner_files.fingerprints_of(self.spaces)
+            self._inputs = _joined(seen)
+            self._warn_of_few_null_scores()
         return self
 
     def calibrate(self, images: Any, labels: Any = None) -> ModelScanner:
@@ -188,16 +206,18 @@ class ModelScanner:
         self._check_fitted()
         images = self._check_images(images)
         labels = self._labels(images, labels)
-        collected: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
-        if self._joint:
-            self._joint.null_scores = np.empty(0)
-        for _, values in self._values(images, np.arange(len(images)), "calibration"):
+        calibrations = {name: detector.start_calibration() for name, detector in self.detectors_.items()}
+        joint = self._joint.uncalibrated() if self._joint else None
+        for rows, values in self._values(images, np.arange(len(images)), "calibration"):
             for name, array in values.items():
-                collected[name].append(array)
-            if self._joint:
-                self._joint.add_null(values, inside=False)
-        for name, arrays in collected.items():
-            self.detectors_[name].calibrate(np.concatenate(arrays), *_given(self.detectors_[name], labels))
+                calibrations[name].add(array, *_given(self.detectors_[name], labels, rows))
+            if joint:
+                joint.add_null(values, inside=False)
+        # What is left to fail is a class without images: before the others are done.
+        for name in sorted(calibrations, key=lambda name: not _is_conditional(self.detectors[name])):
+            calibrations[name].finish()
+        self._joint = joint
+        self._warn_of_few_null_scores()
         return self
 
     def scan(self, images: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
@@ -241,7 +261,7 @@ class ModelScanner:
             if self._joint:
                 joint.append(self._joint.scan(values))
         results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
-        return results | ({"joint": JointScanResult.concatenate(joint)} if joint else {})
+        return results | ({_JOINT: JointScanResult.concatenate(joint)} if joint else {})
 
     def p_values(
         self, images: Any, labels: Any = None, combine: str | None = None
@@ -284,14 +304,14 @@ class ModelScanner:
             if self._joint:
                 joint.append(self._joint.scan(values).scores)
         found = {name: np.concatenate(parts) for name, parts in scores.items()}
-        p_values = self.p_values_of(found | ({"joint": np.concatenate(joint)} if joint else {}), labels)
+        p_values = self.p_values_of(found | ({_JOINT: np.concatenate(joint)} if joint else {}), labels)
         return p_values if combine is None else self.combine(p_values, combine)
 
     def p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
         """Compute the calibrated p-values of scores that `scan` gave, by the names of their spaces."""
         p_values = {}
         for name, own in scores.items():
-            if name == "joint" and self._joint:
+            if name == _JOINT and self._joint:
                 p_values[name] = conformal_p_values(own, self._joint.null_scores)
             else:
                 detector = self.detectors_[name]
@@ -346,10 +366,11 @@ class ModelScanner:
         images = np.asarray(image)[np.newaxis]
         labels = self._labels(images, None if label is None else [label])
         found = self.scan(images, labels, return_nodes=True)
-        found.pop("joint", None)
+        found.pop(_JOINT, None)
         p_values = (
             self.p_values_of({name: one.scores for name, one in found.items()}, labels) if self.is_calibrated else {}
         )
+        channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
         return Explanation(
             {
                 name: SpaceExplanation(
@@ -357,6 +378,7 @@ class ModelScanner:
                     p_value=float(p_values[name][0]) if name in p_values else None,
                     alpha=float(one.alphas[0]),
                     nodes=one.mask(0, self.node_shapes[name]),
+                    channel_axis=channel_axes[name],
                 )
                 for name, one in found.items()
             }
@@ -373,24 +395,10 @@ class ModelScanner:
             If the folder cannot be written.
         """
         self._check_fitted()
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest = folder / _MANIFEST
-        manifest.unlink(missing_ok=True)
-        files = {name: f"detector-{n:03}.safetensors" for n, name in enumerate(self.names)}
-        for name, file in files.items():
-            self.detectors_[name].save(folder / file)
-        if self._joint:
-            with whole(folder / _JOINT_FILE) as temporary:
-                save_file({"null_scores": self._joint.null_scores}, temporary)
-        content = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "detectors": files,
-            "joint": _JOINT_FILE if self._joint else None,
-        }
-        with whole(manifest) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        null_scores = self._joint.null_scores if self._joint else None
+        scanner_files.save(
+            folder, scanner_files.SavedScanner(self.detectors_, null_scores, self._fingerprints, self._inputs)
+        )
 
     @classmethod
     def load(cls, folder: Path | str, spaces: Space | Sequence[Space], **options: Any) -> ModelScanner:
@@ -410,35 +418,24 @@ class ModelScanner:
             If a file cannot be read.
         ValueError
             If the folder is not complete, or the spaces are others.
+
+        Warns
+        -----
+        UserWarning
+            If a space's network has other weights than when the scanner was fitted.
         """
-        manifest = Path(folder) / _MANIFEST
-        if not manifest.is_file():
-            raise FileNotFoundError(f"{folder} holds no saved scanner: there is no {_MANIFEST}")
-        try:
-            content: Mapping[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-            kind, version, files = content["format"], content["format_version"], dict(content["detectors"])
-            joint = content.get("joint")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{manifest} is damaged: {error!r}") from error
-        if (kind, version) != (_FORMAT, _FORMAT_VERSION):
-            raise ValueError(f"{manifest} is {kind} version {version}; expected {_FORMAT} version {_FORMAT_VERSION}")
-        detectors: dict[str, Detector] = {
-            name: load_detector(Path(folder) / Path(file).name) for name, file in files.items()
-        }
-        given = {space_name: shape for space in _as_list(spaces) for space_name, shape in space.node_shapes.items()}
-        sizes = {name: int(np.prod(shape)) for name, shape in given.items()}
-        saved = {name: detector.n_features_in_ for name, detector in detectors.items()}
-        if saved != sizes:
-            raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
-        unfitted = {name: clone(detector) for name, detector in detectors.items()}
-        scanner = cls(spaces, unfitted, joint=joint is not None, **options)
-        scanner.detectors_ = {name: detectors[name] for name in scanner.names}
-        if joint is not None:
-            scanner._joint = JointScan({name: one.background_ for name, one in detectors.items()}, unfitted)
-            try:
-                scanner._joint.null_scores = load_file(Path(folder) / Path(joint).name)["null_scores"]
-            except (SafetensorError, KeyError) as error:
-                raise ValueError(f"{Path(folder) / joint} is damaged: {error}") from error
+        saved = scanner_files.load(folder, _as_list(spaces))
+        unfitted = {name: clone(detector) for name, detector in saved.detectors.items()}
+        scanner = cls(spaces, unfitted, joint=saved.joint_null_scores is not None, **options)
+        scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
+        scanner._fingerprints, scanner._inputs = dict(saved.fingerprints), saved.inputs
+        if saved.joint_null_scores is not None:
+            fitted = scanner.detectors_
+            scanner._joint = JointScan(
+                {name: detector.background_ for name, detector in fitted.items()},
+                {name: detector.scan_options_ for name, detector in fitted.items()},
+            )
+            scanner._joint.null_scores = saved.joint_null_scores
         return scanner
 
     def _check_fitted(self) -> None:
@@ -446,12 +443,9 @@ class ModelScanner:
             raise NotFittedError("this ModelScanner is not fitted yet: call fit with clean images first")
 
     def _check_images(self, images: Any) -> np.ndarray:
-        """Look at all images before the first passes, so that the number of a bad one is the caller's."""
         images = np.asanyarray(images)
         if not images.ndim:
             raise ValueError(f"images must have a first axis that counts them, got shape {images.shape}")
-        for start in range(0, len(images) if images.dtype.kind == "f" else 0, self.batch_size):
-            check_finite(images[start : start + self.batch_size], start)
         return images
 
     def _labels(self, images: np.ndarray, labels: Any) -> np.ndarray | None:
@@ -460,25 +454,53 @@ class ModelScanner:
             return check_labels(labels, len(images))
         if not any(map(_is_conditional, self.detectors.values())):
             return None
-        if self.classifier is None:
+        if self._classify is None:
             raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
-        found = [np.empty(0, np.int64)]
-        for start in range(0, len(images), self.batch_size):
-            outputs = np.asarray(self.classifier(images[start : start + self.batch_size]))
-            found.append(outputs if outputs.ndim == 1 else outputs.argmax(axis=1))
-        return check_labels(np.concatenate(found if len(found) == 1 else found[1:]), len(images))
+        if not len(images):
+            return np.empty(0, np.int64)
+        starts = range(0, len(images), self.batch_size)
+        outputs = [np.asarray(self._classify(images[start : start + self.batch_size])) for start in starts]
+        return check_labels(predicted_labels(np.concatenate(outputs)), len(images))
 
     def _values(
-        self, images: np.ndarray, rows: np.ndarray, what: str
+        self, images: np.ndarray, rows: np.ndarray, what: str, seen: list[InputSummary | None] | None = None
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yield rows and their node values, batch by batch; one empty batch if there are none."""
-        starts = range(0, max(len(rows), 1), self.batch_size)
-        for start in tqdm(starts, desc=what, unit="batch", disable=not self.progress, leave=False):
+        """Yield rows and their node values, batch by batch; one empty batch if there are none.
+
+        What is wrong with an image or its values is told by its row. `seen` takes the summaries of the batches; without
+        it, inputs of another scale than the background's are warned of.
+        """
+        if not len(rows):
+            yield rows, {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
+        expected = self._inputs if seen is None else None
+        for start in tqdm(
+            range(0, len(rows), self.batch_size), desc=what, unit="batch", disable=not self.progress, leave=False
+        ):
             batch = rows[start : start + self.batch_size]
-            yield (
-                batch,
-                {name: array for space in self._passes for name, array in space.transform(images[batch]).items()},
-            )
+            inputs = np.asarray(images[batch])
+            if inputs.dtype.kind == "f":
+                check_finite(inputs, batch)
+            summary = InputSummary.of(inputs)
+            if seen is not None:
+                seen.append(summary)
+            elif expected and summary and (why := expected.contradiction(summary)):
+                warnings.warn(f"the images cannot be of the background's kind: {why}; scale them alike", stacklevel=4)
+                expected = None  # once is enough
+            values: dict[str, np.ndarray] = {}
+            for space in self._passes:
+                values |= check_node_values(space, space.transform(inputs), batch)
+            yield batch, values
+
+    def _warn_of_few_null_scores(self) -> None:
+        """Warn once for all spaces: they share the images that calibrate."""
+        self.detectors_[self.names[0]].warn_of_few_null_scores()
+
+
+def _joined(summaries: Sequence[InputSummary | None]) -> InputSummary | None:
+    found: InputSummary | None = None
+    for summary in summaries:
+        found = found if summary is None else summary.joined(found)
+    return found
 
 
 def _as_list(spaces: Space | Sequence[Space]) -> list[Space]:

@@ -362,13 +362,18 @@ class StreamedFit:
         The detector to be fitted; it changes in `finish` only.
     n_background : int
         How many images will make the background.
+
+    Attributes
+    ----------
+    options : dict
+        Those of the score, with the seed of random ties.
     """
 
     def __init__(self, detector: BackgroundDetector, n_background: int) -> None:
         self._detector = detector
-        self._options = detector._options()
+        self.options = detector._options()
         if detector.ties == "random":
-            self._options["random_state"] = int(check_random_state(detector.random_state).randint(2**31))
+            self.options["random_state"] = int(check_random_state(detector.random_state).randint(2**31))
         self._builder = BackgroundBuilder(n_background, *detector._kept())
         self._background: Background | None = None
         self._null_scores: list[np.ndarray] = []
@@ -378,10 +383,10 @@ class StreamedFit:
 
     def add_calibration(self, X: np.ndarray) -> None:  # noqa: D102
         inside = self._detector.calibration == "leave-one-out"
-        self._null_scores.append(self._detector._score(self.background, X, self._options, inside))
+        self._null_scores.append(self._detector._score(self.background, X, self.options, inside))
 
     def finish(self) -> BackgroundDetector:  # noqa: D102
-        self._detector._take_background(self.background, self._options)
+        self._detector._take_background(self.background, self.options)
         self._detector._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
         return self._detector
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Pixels", "Space", "as_rows", "check_finite", "check_images", "join"]
+__all__ = ["Pixels", "Space", "as_rows", "check_finite", "check_images", "check_node_values", "join"]
 
 
 class Space(ABC):
@@ -47,6 +47,19 @@ class Space(ABC):
         ValueError
             If the images have the wrong shape, or a pixel is NaN or infinite.
         """
+
+    def channel_axis(self, name: str) -> int | None:
+        """Return which axis of a name's nodes counts channels; the others are positions. None: all are positions.
+
+        By default the last, as of images (H, W, C) and of volumes (D, H, W, C); images (H, W) have no channels. Nodes
+        in one row, (J,), are channels without a position.
+        """
+        n_axes = len(self.node_shapes[name])
+        return None if n_axes == 2 else n_axes - 1
+
+    def fingerprint(self) -> str | None:
+        """Return a digest of what turns inputs into node values; None by default."""
+        return None
 
     def joined(self, other: Space) -> Space | None:
         """Return a space that does both in one pass, or None where that saves nothing."""
@@ -114,13 +127,59 @@ def check_images(images: Any, image_shape: Sequence[int | None]) -> np.ndarray:
     return images.astype(np.float32, copy=False)
 
 
-def check_finite(images: np.ndarray, first: int = 0) -> None:
-    """Refuse NaN and infinite pixels; `first` is the number of the first of these images among all."""
+def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
+    """Refuse NaN and infinite pixels; `rows` are the numbers of these images among all, or that of the first."""
     finite = np.isfinite(as_rows(images)).all(axis=1)
     if not finite.all():
         raise ValueError(
-            f"{(~finite).sum()} images have NaN or infinite pixels, the first is image {first + finite.argmin()}"
+            f"{(~finite).sum()} images have NaN or infinite pixels, the first is image {_row(rows, finite.argmin())}"
         )
+
+
+def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Hold what a space made of some images against what it says of itself, and refuse values that are not finite.
+
+    Parameters
+    ----------
+    space : Space
+    values : dict of str to ndarray of shape (N, J)
+        What `transform` returned.
+    rows : ndarray of shape (N,)
+        The numbers of these images among all.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes are not those of `node_shapes`, or a value is NaN or infinite.
+    TypeError
+        If values are not real numbers.
+    """
+    kind = type(space).__name__
+    if not isinstance(values, Mapping) or set(values) != set(space.names):
+        received = ", ".join(map(str, values)) if isinstance(values, Mapping) else type(values).__name__
+        raise ValueError(f"{kind}.transform must return the arrays {', '.join(space.names)}, got {received or 'none'}")
+    checked = {}
+    for name, shape in space.node_shapes.items():
+        array, expected = np.asarray(values[name]), (len(rows), math.prod(shape))
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the node values of {name} ({kind}) must be real numbers, got dtype {array.dtype}")
+        if array.shape != expected:
+            raise ValueError(
+                f"{name} ({kind}) must have one row an image and {expected[1]} nodes, as its node shape {tuple(shape)} "
+                f"says: shape {expected}, got {array.shape}"
+            )
+        if not (finite := np.isfinite(array)).all():
+            row, node = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"{(~finite).any(axis=1).sum()} images have NaN or infinite values in {name}, the first is image "
+                f"{_row(rows, row)}, node {node}: {array[row, node]}"
+            )
+        checked[name] = array
+    return checked
+
+
+def _row(rows: np.ndarray | int, n: int) -> int:
+    return int(rows + n if isinstance(rows, int) else rows[n])
 
 
 def as_rows(array: np.ndarray) -> np.ndarray:

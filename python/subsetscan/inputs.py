@@ -1,0 +1,80 @@
+"""What a set of inputs looks like: their type, their shape, their range; and whether two sets can belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+__all__ = ["InputSummary"]
+
+# Pixels in [0, 1] and in 0..255 differ by more, clean and anomalous inputs on one scale by less.
+_OTHER_SCALE = 20
+_UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark images of 0..255 are brighter
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """Summary of numeric inputs.
+
+    Attributes
+    ----------
+    dtype : str
+        numpy's name of their type.
+    shape : tuple of int
+        Of one input.
+    low, high : float
+        The smallest and the largest value.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, batch: np.ndarray) -> Self | None:
+        """Summarise inputs, (n, ...); None where there are no numbers."""
+        if not batch.size or batch.dtype.kind not in "biuf":
+            return None
+        return cls(batch.dtype.name, tuple(batch.shape[1:]), float(batch.min()), float(batch.max()))
+
+    def joined(self, other: InputSummary | None) -> InputSummary:
+        """Summarise both sets as one."""
+        if other is None:
+            return self
+        return InputSummary(self.dtype, self.shape, min(self.low, other.low), max(self.high, other.high))
+
+    def contradiction(self, other: InputSummary) -> str | None:
+        """Say why inputs cannot be of the kind summarised here; None if they can.
+
+        Examples
+        --------
+        >>> InputSummary("float32", (28, 28), 0, 1).contradiction(InputSummary("uint8", (28, 28), 0, 255))
+        'they range from 0 to 255 (uint8), the background from 0 to 1 (float32)'
+        """
+        own, others = (max(abs(one.low), abs(one.high)) for one in (self, other))
+        larger = others > _OTHER_SCALE * own > 0
+        smaller = own > _OTHER_SCALE * others > 0 and others <= _UNIT_SCALE and not self._is_same_integer(other)
+        if not larger and not smaller:
+            return None
+        return (
+            f"they range from {other.low:g} to {other.high:g} ({other.dtype}), the background from {self.low:g} to "
+            f"{self.high:g} ({self.dtype})"
+        )
+
+    def _is_same_integer(self, other: InputSummary) -> bool:
+        """Whether both are of one integer type, whose scale is the same however dark an image is."""
+        return self.dtype == other.dtype and np.dtype(self.dtype).kind in "iu"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Take up what `as_dict` returned. Raises KeyError, TypeError or ValueError for anything else."""
+        name, shape = str(np.dtype(content["dtype"])), tuple(int(n) for n in content["shape"])
+        return cls(name, shape, float(content["low"]), float(content["high"]))

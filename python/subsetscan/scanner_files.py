@@ -1,0 +1,136 @@
+"""Fitted scanners as folders: a safetensors file for each detector, and ``scanner.json``, written last."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ._files import whole
+from .detectors import load_detector
+from .inputs import InputSummary
+from .spaces.base import Space
+
+__all__ = ["SavedScanner", "load", "save"]
+
+_FORMAT = "subsetscan.ModelScanner"
+_FORMAT_VERSION = 2
+_MANIFEST = "scanner.json"
+_JOINT_FILE = "joint.safetensors"
+_DETECTOR_FILES = "detector-{:03}.safetensors"
+
+
+@dataclass(frozen=True)
+class SavedScanner:
+    """What a folder holds of a fitted scanner.
+
+    Attributes
+    ----------
+    detectors : mapping of str to detector
+        By the names of the spaces.
+    joint_null_scores : ndarray of shape (n,) or None
+        Those of the joint scan; None where there is no such scan.
+    fingerprints : mapping of str to str
+        Of the spaces, as they were when the scanner was fitted: those that have one.
+    inputs : InputSummary or None
+        What the background's inputs looked like.
+    """
+
+    detectors: Mapping[str, Any]
+    joint_null_scores: np.ndarray | None
+    fingerprints: Mapping[str, str]
+    inputs: InputSummary | None
+
+
+def save(folder: Path | str, scanner: SavedScanner) -> None:
+    """Write a fitted scanner; older files of a scanner in the folder go. Raises OSError if it cannot be written."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / _MANIFEST
+    manifest.unlink(missing_ok=True)
+    for older in [*folder.glob(_DETECTOR_FILES.replace("{:03}", "*")), folder / _JOINT_FILE]:
+        older.unlink(missing_ok=True)
+    files = {name: _DETECTOR_FILES.format(n) for n, name in enumerate(scanner.detectors)}
+    for name, file in files.items():
+        scanner.detectors[name].save(folder / file)
+    if scanner.joint_null_scores is not None:
+        with whole(folder / _JOINT_FILE) as temporary:
+            save_file({"null_scores": scanner.joint_null_scores}, temporary)
+    content = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "detectors": files,
+        "joint": None if scanner.joint_null_scores is None else _JOINT_FILE,
+        "fingerprints": dict(scanner.fingerprints),
+        "inputs": None if scanner.inputs is None else scanner.inputs.as_dict(),
+    }
+    with whole(manifest) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
+    """Read what `save` wrote, for spaces of the same names and numbers of nodes.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read.
+    ValueError
+        If the folder is not complete, or the spaces are others.
+
+    Warns
+    -----
+    UserWarning
+        If a space's network has other weights than when the scanner was fitted.
+    """
+    manifest = Path(folder) / _MANIFEST
+    if not manifest.is_file():
+        raise FileNotFoundError(f"{folder} holds no saved scanner: there is no {_MANIFEST}")
+    try:
+        content: Mapping[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        kind, version, files = content["format"], content["format_version"], dict(content["detectors"])
+        joint, fingerprints = content.get("joint"), dict(content.get("fingerprints") or {})
+        inputs = InputSummary.from_dict(content["inputs"]) if content.get("inputs") else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{manifest} is damaged: {error!r}") from error
+    if (kind, version) != (_FORMAT, _FORMAT_VERSION):
+        raise ValueError(f"{manifest} is {kind} version {version}; expected {_FORMAT} version {_FORMAT_VERSION}")
+    detectors = {name: load_detector(Path(folder) / Path(file).name) for name, file in files.items()}
+    given = {name: shape for space in spaces for name, shape in space.node_shapes.items()}
+    sizes = {name: math.prod(shape) for name, shape in given.items()}
+    saved = {name: detector.n_features_in_ for name, detector in detectors.items()}
+    if saved != sizes:
+        raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
+    null_scores = None if joint is None else _joint_null_scores(Path(folder) / Path(joint).name)
+    now = fingerprints_of(spaces)
+    if others := [name for name in fingerprints if now.get(name, fingerprints[name]) != fingerprints[name]]:
+        warnings.warn(
+            f"{folder} was fitted with another network for {', '.join(others)}: its weights, or what is read of it, "
+            "differ, so that scores and p-values mean nothing; load the network it was fitted with, or fit again",
+            stacklevel=3,
+        )
+    return SavedScanner(detectors, null_scores, fingerprints, inputs)
+
+
+def fingerprints_of(spaces: Sequence[Space]) -> dict[str, str]:
+    """Return the fingerprint of each name whose space has one."""
+    found: dict[str, str] = {}
+    for space in spaces:
+        if (fingerprint := space.fingerprint()) is not None:
+            found |= dict.fromkeys(space.names, fingerprint)
+    return found
+
+
+def _joint_null_scores(path: Path) -> np.ndarray:
+    try:
+        return load_file(path)["null_scores"]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
