@@ -150,20 +150,20 @@ def test_an_own_detector_is_saved_only_if_it_can_be_loaded(clean, tmp_path):
     class Mean(CalibratedDetector):
         calibration, calibration_fraction, false_positive_rate, random_state = "holdout", 0.25, 0.05, 0
 
-        def start_fit(self, n_background):
+        def start_fit(self, shares, y=None):
             return StreamedMean(self)
 
-        def anomaly_score(self, X):
+        def anomaly_score(self, X, y=None):
             return self._check_values(X).mean(axis=1)
 
     class StreamedMean:
         def __init__(self, detector):
             self.detector, self.scores = detector, []
 
-        def add_background(self, X):
+        def add_background(self, X, y=None):
             pass
 
-        def add_calibration(self, X):
+        def add_calibration(self, X, y=None):
             self.scores.append(X.mean(axis=1))
 
         def finish(self):
@@ -179,7 +179,7 @@ def test_an_own_detector_is_saved_only_if_it_can_be_loaded(clean, tmp_path):
 
 def test_a_combination_that_fails_to_calibrate_is_as_it_was(clean):
     class Picky(SubsetScanDetector):
-        def anomaly_score(self, X):
+        def anomaly_score(self, X, y=None):
             if np.max(X) > 100:
                 raise ValueError("too large for me")
             return super().anomaly_score(X)

@@ -256,6 +256,11 @@ def test_maps_that_do_not_fit(rng):
         detector.entropy_map(clean.reshape(40, 6, 5))
     holed = clean.copy()
     holed[3, 4] = np.nan
-    for method in (detector.fit, detector.anomaly_score, detector.entropy_map, detector.start_fit(40).add_background):
+    for method in (
+        detector.fit,
+        detector.anomaly_score,
+        detector.entropy_map,
+        detector.start_fit(detector.plan(40)).add_background,
+    ):
         with pytest.raises(ValueError, match="contains NaN"):
             method(holed)

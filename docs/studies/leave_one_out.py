@@ -67,15 +67,17 @@ def flagged(clean, fresh, statistic):
 
     n = len(clean)
     whole, part = Background(clean), Background(clean[n // 4 :])
-    of_fresh = whole.scan(fresh, statistic).scores
+    of_fresh = whole.scan(fresh, statistic=statistic).scores
     folds = np.arange(n) % N_FOLDS
-    of_folds = [Background(clean[folds != k]).scan(clean[folds == k], statistic).scores for k in range(N_FOLDS)]
+    of_folds = [
+        Background(clean[folds != k]).scan(clean[folds == k], statistic=statistic).scores for k in range(N_FOLDS)
+    ]
     return [
-        share(part.scan(fresh, statistic).scores, part.scan(clean[: n // 4], statistic).scores),
-        share(of_fresh, whole.leave_one_out(clean, statistic, same_grid=True).scores),
-        share(of_fresh, whole.leave_one_out(clean, statistic).scores),
+        share(part.scan(fresh, statistic=statistic).scores, part.scan(clean[: n // 4], statistic=statistic).scores),
+        share(of_fresh, whole.leave_one_out(clean, statistic=statistic, same_grid=True).scores),
+        share(of_fresh, whole.leave_one_out(clean, statistic=statistic).scores),
         share(of_fresh, np.concatenate(of_folds)),
-        share(of_fresh, whole.scan(clean, statistic).scores),
+        share(of_fresh, whole.scan(clean, statistic=statistic).scores),
     ]
 
 

@@ -85,9 +85,16 @@ def main():
             cells, sizes = [], []
             for statistic in ("berk-jones", "higher-criticism"):
                 started = time.perf_counter()
-                of_clean = background.scan(clean, statistic, tail, ties=ties)
+                of_clean = background.scan(clean, statistic=statistic, tail=tail, ties=ties)
                 seconds = time.perf_counter() - started
-                cells.append(str(auroc(of_clean.scores, background.scan(anomalous, statistic, tail, ties=ties).scores)))
+                cells.append(
+                    str(
+                        auroc(
+                            of_clean.scores,
+                            background.scan(anomalous, statistic=statistic, tail=tail, ties=ties).scores,
+                        )
+                    )
+                )
                 sizes.append(np.median(of_clean.sizes))
             lines.append(f"| {tail} | {ties} | {' | '.join(cells)} | {sizes[0]:,.0f} | {seconds:.2f} s |")
     (HERE / "ties.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from .background import Background
 from .calibration import select
-from .detector import SubsetScanDetector
+from .detectors import SubsetScanDetector
 from .groups import GroupScanner, GroupScanResult, scan_group
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan

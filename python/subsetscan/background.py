@@ -157,6 +157,7 @@ class Background:
     def scan(
         self,
         x: Any,
+        *,
         statistic: str = "berk-jones",
         tail: str = "upper",
         alpha_max: float = 0.5,
@@ -209,6 +210,7 @@ class Background:
     def leave_one_out(
         self,
         x: Any,
+        *,
         statistic: str = "berk-jones",
         tail: str = "upper",
         alpha_max: float = 0.5,

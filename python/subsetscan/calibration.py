@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.random import RandomState
 from scipy import stats
-from sklearn.utils import check_random_state
+
+from ._random import RandomState, check_random_state
 
 __all__ = [
     "CALIBRATIONS",
@@ -35,9 +35,7 @@ class Plan:
     leave_one_out: bool
 
 
-def plan(
-    n_samples: int, calibration: str | None, fraction: float = 0.25, random_state: int | RandomState | None = None
-) -> Plan:
+def plan(n_samples: int, calibration: str | None, fraction: float = 0.25, random_state: RandomState = None) -> Plan:
     """Share out clean images between background and calibration.
 
     Parameters
@@ -48,7 +46,7 @@ def plan(
         Hold a random part of them out of the background, use all of them twice, or do not calibrate.
     fraction : float in (0, 1)
         The part that is held out; at least one image, and at least one stays.
-    random_state : int, RandomState or None
+    random_state : int, RandomState, Generator or None
         Draws that part.
 
     Raises

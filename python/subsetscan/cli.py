@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .detector import SubsetScanDetector
+from .detectors import SubsetScanDetector
 from .detectors.entropy import DEFAULT_READING
 from .lab.networks import start_keras
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from ._random import RandomState, as_generator
 from ._validation import node_values, probabilities
 from .background import Background
 from .calibration import conformal_p_values
 
 __all__ = ["GroupScanResult", "GroupScanner", "scan_group"]
 
-RandomState = int | np.random.Generator | None
 _Limits = tuple[int | None, int | None]
 # What the core returns: score, alpha, images, nodes, upper bound.
 _Found = tuple[float, float, np.ndarray, np.ndarray, float | None]
@@ -84,7 +84,7 @@ def scan_group(
     restarts : int
         Number of starts, at least 1: from all nodes, from all images, then from random subsets of the images and from
         single random images in turn. More starts than images are worth something too.
-    random_state : int, numpy.random.Generator or None
+    random_state : int, RandomState, Generator or None
         Draws the starts.
     constraint : array-like of shape (N,), optional
         Labels: only blocks whose images all have the same one count. There are `restarts` starts in each class.
@@ -128,7 +128,7 @@ def scan_group(
         group = p_values if rows is None else p_values[rows]
         return _core.scan_group(group, starts, from_all_nodes, statistic, alpha_max, *limits, True)
 
-    return _scan_classes(scan, len(p_values), restarts, np.random.default_rng(random_state), constraint, limits[0])
+    return _scan_classes(scan, len(p_values), restarts, as_generator(random_state), constraint, limits[0])
 
 
 class GroupScanner:
@@ -144,7 +144,7 @@ class GroupScanner:
         Which values are extreme.
     ties : {"upper", "midrank", "random"}
         As for `Background.p_values`; random ones are drawn with seed 0.
-    random_state : int, numpy.random.Generator or None
+    random_state : int, RandomState, Generator or None
         Draws the starts, and the clean groups. With an int every call draws the same.
 
     Examples
@@ -208,7 +208,7 @@ class GroupScanner:
         TypeError
             If `X` does not hold numbers.
         """
-        return self._scan(X, np.random.default_rng(self.random_state), constraint)
+        return self._scan(X, as_generator(self.random_state), constraint)
 
     def calibrate(self, clean: Any, n_groups: int = 199) -> GroupScanner:
         """Keep the node values of clean images to draw groups from.
@@ -258,7 +258,7 @@ class GroupScanner:
             raise ValueError(f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {n}")
         key = size, *self._options()
         if key not in self._null_scores:
-            rng = np.random.default_rng(self.random_state)
+            rng = as_generator(self.random_state)
             scores = [
                 self._scan(self._clean[rng.choice(len(self._clean), size, replace=False)], rng, with_bound=False).score
                 for _ in range(self._n_groups)
@@ -289,7 +289,7 @@ class GroupScanner:
             As for `scan` and `null_scores`.
         """
         X = node_values(X)
-        score = self._scan(X, np.random.default_rng(self.random_state), with_bound=False).score
+        score = self._scan(X, as_generator(self.random_state), with_bound=False).score
         return float(conformal_p_values(np.array([score]), self.null_scores(len(X)))[0])
 
     def _scan(

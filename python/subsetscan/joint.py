@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .background import Background
-from .detector import SubsetScanDetector
+from .detectors import SubsetScanDetector
 from .scanning import ScanResult, scan_histograms
 
 __all__ = ["JointScan", "JointScanResult"]

@@ -16,10 +16,8 @@ from tqdm.auto import tqdm
 from . import scanner_files
 from ._labels import as_callable, predicted_labels
 from .calibration import combined_scores, conformal_p_values
-from .detector import SubsetScanDetector
-from .detectors import CalibratedDetector, ClassConditionalDetector
-from .detectors.base import unchanged_on_error
-from .detectors.conditional import check_labels
+from .detectors import Detector, SubsetScanDetector
+from .detectors.base import check_labels, unchanged_on_error
 from .explanation import Explanation, SpaceExplanation
 from .inputs import InputSummary
 from .joint import JointScan, JointScanResult
@@ -29,8 +27,6 @@ from .spaces.base import Space, check_finite, check_node_values, join
 __all__ = ["ModelScanner"]
 
 _JOINT = "joint"
-
-Detector = CalibratedDetector | ClassConditionalDetector
 
 
 class ModelScanner:
@@ -135,7 +131,7 @@ class ModelScanner:
     @property
     def is_calibrated(self) -> bool:  # noqa: D102
         self._check_fitted()
-        return len(_part(self.detectors_[self.names[0]]).null_scores_) > 0
+        return self.detectors_[self.names[0]].is_calibrated
 
     def fit(self, images: Any, labels: Any = None) -> ModelScanner:
         """Fit a detector for each name on clean images.
@@ -161,20 +157,17 @@ class ModelScanner:
         """
         images = self._check_images(images)
         labels = self._labels(images, labels)
-        planner = next(filter(_is_conditional, self.detectors.values()), self.detectors[self.names[0]])
-        shares = planner.plan(len(images), *_given(planner, labels))
-        fits = {}
-        for name, detector in self.detectors.items():
-            how = (shares, labels) if _is_conditional(detector) else (len(shares.background),)
-            fits[name] = clone(detector).start_fit(*how)
+        planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
+        shares = planner.plan(len(images), labels)
+        fits = {name: clone(detector).start_fit(shares, labels) for name, detector in self.detectors.items()}
         seen: list[InputSummary | None] = []
         for rows, values in self._values(images, shares.background, "background", seen):
             for name, array in values.items():
-                fits[name].add_background(array, *_given(self.detectors[name], labels, rows))
+                fits[name].add_background(array, _of(labels, rows))
         joint = None
         for rows, values in self._values(images, shares.calibration, "calibration", seen):
             for name, array in values.items():
-                fits[name].add_calibration(array, *_given(self.detectors[name], labels, rows))
+                fits[name].add_calibration(array, _of(labels, rows))
             if self.joint:
                 joint = joint or JointScan(
                     {name: fit.background for name, fit in fits.items()},
@@ -210,11 +203,11 @@ class ModelScanner:
         joint = self._joint.uncalibrated() if self._joint else None
         for rows, values in self._values(images, np.arange(len(images)), "calibration"):
             for name, array in values.items():
-                calibrations[name].add(array, *_given(self.detectors_[name], labels, rows))
+                calibrations[name].add(array, _of(labels, rows))
             if joint:
                 joint.add_null(values, inside=False)
         # What is left to fail is a class without images: before the others are done.
-        for name in sorted(calibrations, key=lambda name: not _is_conditional(self.detectors[name])):
+        for name in sorted(calibrations, key=lambda name: not self.detectors[name].needs_labels):
             calibrations[name].finish()
         self._joint = joint
         self._warn_of_few_null_scores()
@@ -248,16 +241,15 @@ class ModelScanner:
         """
         self._check_fitted()
         for name, detector in self.detectors.items():
-            if not hasattr(_part(detector), "scan"):
-                raise TypeError(f"{type(_part(detector)).__name__} of {name} finds no subset: ask for p_values")
+            if not detector.finds_subsets:
+                raise TypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
         images = self._check_images(images)
         labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
         joint: list[JointScanResult] = []
         for rows, values in self._values(images, np.arange(len(images)), "scan"):
             for name, array in values.items():
-                detector = self.detectors_[name]
-                found[name].append(detector.scan(array, *_given(detector, labels, rows), return_nodes=return_nodes))
+                found[name].append(self.detectors_[name].scan(array, _of(labels, rows), return_nodes=return_nodes))
             if self._joint:
                 joint.append(self._joint.scan(values))
         results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
@@ -298,9 +290,7 @@ class ModelScanner:
         joint: list[np.ndarray] = []
         for rows, values in self._values(images, np.arange(len(images)), "scan"):
             for name, array in values.items():
-                detector = self.detectors_[name]
-                own = _given(detector, labels, rows)
-                scores[name].append(detector.anomaly_score(array, *own))
+                scores[name].append(self.detectors_[name].anomaly_score(array, _of(labels, rows)))
             if self._joint:
                 joint.append(self._joint.scan(values).scores)
         found = {name: np.concatenate(parts) for name, parts in scores.items()}
@@ -314,8 +304,7 @@ class ModelScanner:
             if name == _JOINT and self._joint:
                 p_values[name] = conformal_p_values(own, self._joint.null_scores)
             else:
-                detector = self.detectors_[name]
-                p_values[name] = detector.p_values_of(own, *_given(detector, labels))
+                p_values[name] = self.detectors_[name].p_values_of(own, labels)
         return p_values
 
     def combine(self, p_values: Mapping[str, np.ndarray], combine: str) -> np.ndarray:
@@ -452,7 +441,7 @@ class ModelScanner:
         """Return the given labels, or those that the classifier predicts if a detector needs any."""
         if labels is not None:
             return check_labels(labels, len(images))
-        if not any(map(_is_conditional, self.detectors.values())):
+        if not any(detector.needs_labels for detector in self.detectors.values()):
             return None
         if self._classify is None:
             raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
@@ -520,7 +509,7 @@ def _detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detecto
             raise TypeError(
                 f"expected a SubsetScanDetector or another of subsetscan.detectors, got {type(one).__name__}"
             )
-    shares = {(_part(one).calibration, _part(one).calibration_fraction) for one in detectors.values()}
+    shares = {(one.calibration, one.calibration_fraction) for one in detectors.values()}
     if len(shares) > 1:
         raise ValueError(
             f"all detectors must calibrate on the same images, got {' and '.join(map(str, sorted(shares, key=str)))}"
@@ -528,19 +517,5 @@ def _detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detecto
     return detectors
 
 
-def _is_conditional(detector: Detector) -> bool:
-    return isinstance(detector, ClassConditionalDetector)
-
-
-def _part(detector: Detector) -> CalibratedDetector:
-    """Return the detector itself, or that of each class."""
-    if not isinstance(detector, ClassConditionalDetector):
-        return detector
-    return next(iter(detector.detectors_.values())) if hasattr(detector, "detectors_") else detector.detector
-
-
-def _given(detector: Detector, labels: np.ndarray | None, rows: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-    """Return the labels as a further argument, for the detectors that take them."""
-    if not _is_conditional(detector) or labels is None:
-        return ()
-    return (labels if rows is None else labels[rows],)
+def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if labels is None else labels[rows]

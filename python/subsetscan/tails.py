@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from .detector import SubsetScanDetector
+from .detectors import SubsetScanDetector
 from .scanner import ModelScanner
 from .spaces.base import Space
 

@@ -7,27 +7,25 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from ..background import Background, BackgroundBuilder
+from .._random import RandomState
 from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
 from .persistence import Persistent, State
 
 __all__ = [
     "DTYPES",
-    "BackgroundDetector",
     "CalibratedDetector",
     "Calibration",
+    "Detector",
     "Fit",
-    "StreamedFit",
-    "check_rows",
-    "some_at_once",
+    "check_labels",
     "unchanged_on_error",
+    "warn_of_few",
 ]
 
 DTYPES = (np.float64, np.float32, np.float16)
@@ -35,77 +33,113 @@ _ROWS_AT_ONCE = 1024
 
 
 class Fit(Protocol):
-    """A fit whose images come in batches: first those of the background, then those that calibrate."""
+    """A fit whose images come in batches: first those of the background, then those that calibrate.
 
-    def add_background(self, X: np.ndarray) -> None:
+    Where the detector needs labels, `y` holds those of the batch.
+    """
+
+    def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
         """Add clean images to the background. Raises ValueError for a NaN or another number of nodes."""
 
-    def add_calibration(self, X: np.ndarray) -> None:
+    def add_calibration(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
         """Score clean images against the background, which is complete with the first of them.
 
         Under "leave-one-out" these are the images of the background once more.
         """
 
     def finish(self) -> Any:
-        """Complete the fit and return the detector."""
+        """Complete the fit and return the detector, which changes here only."""
 
 
 class Calibration(Protocol):
     """A calibration whose clean images come in batches; the detector changes in `finish` only."""
 
-    def add(self, X: Any) -> None:
+    def add(self, X: Any, y: Any = None) -> None:
         """Score clean images that are not in the background."""
 
     def finish(self) -> None:
         """Take the scores as null scores. Raises ValueError if there are none."""
 
 
-class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
-    """A detector whose decisions come from the scores of clean images.
+class Detector(Persistent, OutlierMixin, BaseEstimator):
+    """A detector that is fitted on clean images, in memory or in batches, and gives calibrated p-values.
 
     Attributes
     ----------
-    null_scores_ : ndarray of shape (n,), float64
-        Scores of the clean images that calibrate, in their order; empty without calibration.
-    offset_ : float
-        `decision_function` is `score_samples` minus this: it follows `false_positive_rate`.
-    n_features_in_ : int
-        Number of nodes.
+    needs_labels : bool
+        Whether each image comes with a label, `y`. Other detectors ignore it.
     """
 
-    null_scores_: np.ndarray
+    needs_labels: ClassVar[bool] = False
     calibration: str | None
     calibration_fraction: float
     false_positive_rate: float
-    random_state: int | np.random.RandomState | None
+
+    @property
+    def finds_subsets(self) -> bool:
+        """Whether there is a method `scan`, as `SubsetScanDetector` has it."""
+        return hasattr(self, "scan")
 
     @abstractmethod
-    def start_fit(self, n_background: int) -> Fit:
+    def plan(self, n_samples: int, y: Any = None) -> Plan:
+        """Share out clean images between background and calibration; see `subsetscan.calibration.plan`."""
+
+    @abstractmethod
+    def start_fit(self, shares: Plan, y: Any = None) -> Fit:
         """Begin a fit whose images come in batches.
 
         Parameters
         ----------
-        n_background : int
-            How many of them will make the background.
+        shares : Plan
+            What `plan` returned.
+        y : array-like of shape (n,), optional
+            The labels of all clean images.
         """
 
     @abstractmethod
-    def anomaly_score(self, X: Any) -> np.ndarray:
+    def start_calibration(self) -> Calibration:
+        """Begin to `calibrate` with images that come in batches."""
+
+    @abstractmethod
+    def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the score of each image, float64 of shape (N,): higher is more anomalous."""
 
-    def plan(self, n_samples: int) -> Plan:
-        """Share out clean images between background and calibration; see `subsetscan.calibration.plan`."""
-        return plan(n_samples, self.calibration, self.calibration_fraction, self.random_state)
+    @abstractmethod
+    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+        """Compute the calibrated p-values of scores that this detector gave, float64 of shape (N,).
 
-    def fit(self, X: Any, y: None = None) -> Self:
+        Raises
+        ------
+        ValueError
+            If the detector was not calibrated.
+        """
+
+    @abstractmethod
+    def null_p_values(self) -> np.ndarray:
+        """Compute the p-value of each image that calibrates, among themselves, float64 of shape (n,)."""
+
+    @abstractmethod
+    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
+        """Compute a number for each image, float64 of shape (N,): negative for what `predict` flags."""
+
+    @property
+    @abstractmethod
+    def is_calibrated(self) -> bool:
+        """Whether there are null scores, and so p-values."""
+
+    @abstractmethod
+    def warn_of_few_null_scores(self) -> None:
+        """Warn if there are too few null scores for a p-value of at most the false positive rate."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Build the background from clean images, and calibrate.
 
         Parameters
         ----------
         X : array-like of shape (n, J)
             Node values of clean images: all of them, there is no share of outliers to be guessed.
-        y : None
-            Ignored.
+        y : array-like of shape (n,), optional
+            The label of each, for a detector that needs labels.
 
         Returns
         -------
@@ -119,22 +153,26 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         """
         with unchanged_on_error(self):
             X = validate_data(self, X, dtype=DTYPES)
-            shares = self.plan(len(X))
-            fit = self.start_fit(len(shares.background))
-            for rows in some_at_once(shares.background):
-                fit.add_background(X[rows])
-            for rows in some_at_once(shares.calibration):
-                fit.add_calibration(X[rows])
+            y = check_labels(y) if self.needs_labels else None
+            check_consistent_length(X, y)
+            shares = self.plan(len(X), y)
+            fit = self.start_fit(shares, y)
+            for rows in _some_at_once(shares.background):
+                fit.add_background(X[rows], None if y is None else y[rows])
+            for rows in _some_at_once(shares.calibration):
+                fit.add_calibration(X[rows], None if y is None else y[rows])
             fit.finish()
             self.warn_of_few_null_scores()
         return self
 
-    def calibrate(self, X: Any) -> Self:
+    def calibrate(self, X: Any, y: Any = None) -> Self:
         """Take the scores of your own clean images, which must not be in the background, as null scores.
 
         Parameters
         ----------
         X : array-like of shape (n, J)
+        y : array-like of shape (n,), optional
+            As for `fit`.
 
         Returns
         -------
@@ -150,16 +188,12 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         """
         with unchanged_on_error(self):
             calibration = self.start_calibration()
-            calibration.add(X)
+            calibration.add(X, y)
             calibration.finish()
             self.warn_of_few_null_scores()
         return self
 
-    def start_calibration(self) -> Calibration:
-        """Begin to `calibrate` with images that come in batches."""
-        return _StreamedCalibration(self)
-
-    def p_values(self, X: Any) -> np.ndarray:
+    def p_values(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the calibrated p-value of each image, float64 of shape (N,): the share of clean images like it.
 
         Raises
@@ -167,52 +201,13 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         ValueError
             As for `anomaly_score`, and if the detector was not calibrated.
         """
-        return self.p_values_of(self.anomaly_score(X))
+        return self.p_values_of(self.anomaly_score(X, y), y)
 
-    def p_values_of(self, scores: np.ndarray) -> np.ndarray:
-        """Compute the calibrated p-values of scores that this detector gave.
-
-        Parameters
-        ----------
-        scores : ndarray of shape (N,)
-
-        Returns
-        -------
-        ndarray of shape (N,), float64
-
-        Raises
-        ------
-        ValueError
-            If the detector was not calibrated.
-        """
-        check_is_fitted(self)
-        self._check_calibrated()
-        return conformal_p_values(np.asarray(scores), self.null_scores_)
-
-    def null_p_values(self) -> np.ndarray:
-        """Compute the p-value of each image that calibrates, among themselves, float64 of shape (n,)."""
-        check_is_fitted(self)
-        self._check_calibrated()
-        return null_p_values(self.null_scores_)
-
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the opposite of the anomaly score, float64 of shape (N,): in scikit-learn lower is worse."""
-        return -self.anomaly_score(X)
+        return -self.anomaly_score(X, y)
 
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Compute `score_samples` minus `offset_`, float64 of shape (N,): negative for what `predict` flags.
-
-        Raises
-        ------
-        ValueError
-            As for `predict`.
-        """
-        scores = self.score_samples(X)
-        self._check_calibrated()
-        self.warn_of_few_null_scores()
-        return scores - self.offset_
-
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Flag images whose calibrated p-value is at most `false_positive_rate`.
 
         Returns
@@ -230,27 +225,73 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         UserWarning
             If the rate is below 1 / (n + 1), the smallest p-value that n null scores can give: nothing is flagged.
         """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        return np.where(self.decision_function(X, y) >= 0, 1, -1)
+
+    def _check_values(self, X: Any) -> np.ndarray:
+        """Take rows of nodes for a fitted detector: their number and their names are those of the fit."""
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
+
+    def _take_feature_names(self, description: Mapping[str, Any]) -> None:
+        if names := description.get("feature_names"):
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+
+
+class CalibratedDetector(Detector):
+    """A detector whose decisions come from the scores of clean images.
+
+    Attributes
+    ----------
+    null_scores_ : ndarray of shape (n,), float64
+        Scores of the clean images that calibrate, in their order; empty without calibration.
+    offset_ : float
+        `decision_function` is `score_samples` minus this: it follows `false_positive_rate`.
+    n_features_in_ : int
+        Number of nodes.
+    """
+
+    null_scores_: np.ndarray
+    random_state: RandomState
+
+    def plan(self, n_samples: int, y: Any = None) -> Plan:  # noqa: D102 (the base says it, as for those below)
+        del y
+        return plan(n_samples, self.calibration, self.calibration_fraction, self.random_state)
+
+    def start_calibration(self) -> Calibration:  # noqa: D102
+        return _StreamedCalibration(self)
+
+    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
+        del y
+        check_is_fitted(self)
+        self._check_calibrated()
+        return conformal_p_values(np.asarray(scores), self.null_scores_)
+
+    def null_p_values(self) -> np.ndarray:  # noqa: D102
+        check_is_fitted(self)
+        self._check_calibrated()
+        return null_p_values(self.null_scores_)
+
+    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
+        """Compute `score_samples` minus `offset_`, float64 of shape (N,): negative for what `predict` flags.
+
+        Raises and warns as `predict` does.
+        """
+        scores = self.score_samples(X, y)
+        self._check_calibrated()
+        self.warn_of_few_null_scores()
+        return scores - self.offset_
 
     @property
     def offset_(self) -> float:  # noqa: D102 (the class says it)
         # The threshold is a score that a flagged image exceeds; scikit-learn's signs turn it round.
         return -score_threshold(self.null_scores_, self.false_positive_rate)
 
-    def warn_of_few_null_scores(self) -> None:
-        """Warn if there are too few null scores for a p-value of at most `false_positive_rate`; nothing is flagged."""
-        n = len(self.null_scores_)
-        if n and np.isinf(self.offset_):
-            warnings.warn(
-                f"{n} null scores cannot give a p-value of at most {self.false_positive_rate}: the smallest is "
-                f"1 / ({n} + 1) = {1 / (n + 1):.3g}; calibrate with at least "
-                f"{math.ceil(1 / self.false_positive_rate) - 1} clean images, or ask for a higher "
-                "false_positive_rate; predict will flag nothing",
-                stacklevel=3,
-            )
+    @property
+    def is_calibrated(self) -> bool:  # noqa: D102
+        return len(self.null_scores_) > 0
 
-    def _check_values(self, X: Any) -> np.ndarray:
-        return check_rows(self, X)
+    def warn_of_few_null_scores(self) -> None:  # noqa: D102
+        warn_of_few(len(self.null_scores_), self.false_positive_rate)
 
     def _state(self) -> State:
         check_is_fitted(self)
@@ -276,8 +317,7 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
         if null_scores.ndim != 1 or null_scores.dtype != np.float64 or not np.isfinite(null_scores).all():
             raise ValueError("the null scores are not a row of finite numbers")
         detector._take_null_scores(null_scores)
-        if description["feature_names"]:
-            detector.feature_names_in_ = np.asarray(description["feature_names"], dtype=object)
+        detector._take_feature_names(description)
         return detector
 
     @classmethod
@@ -296,108 +336,6 @@ class CalibratedDetector(Persistent, OutlierMixin, BaseEstimator):
             )
 
 
-class BackgroundDetector(CalibratedDetector):
-    """A detector that ranks images among the values of one background.
-
-    Attributes
-    ----------
-    background_ : Background
-    scan_options_ : dict
-        The options of the score, as they were when fitted.
-    """
-
-    tail: str
-    ties: str
-
-    @abstractmethod
-    def _options(self) -> dict[str, Any]:
-        """Return the options of the score, but for the seed of random ties."""
-
-    @abstractmethod
-    def _kept(self) -> tuple[str, float] | tuple[()]:
-        """Return the tail and the threshold that a compact background serves, or nothing for a whole one."""
-
-    @staticmethod
-    @abstractmethod
-    def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], inside: bool) -> np.ndarray:
-        """Score images, or rows of the background among the others, as null scores."""
-
-    def start_fit(self, n_background: int) -> StreamedFit:  # noqa: D102 (the base says it)
-        return StreamedFit(self, n_background)
-
-    def anomaly_score(self, X: Any) -> np.ndarray:  # noqa: D102
-        X = self._check_values(X)
-        return self._score(self.background_, X, self.scan_options_, False)
-
-    def _state(self) -> State:
-        description, tensors = super()._state()
-        background = self.background_
-        description |= {
-            "scan_options": self.scan_options_,
-            "n_samples": background.n_samples,
-            "kept": [] if background.tail is None else [background.tail, background.alpha_max],
-        }
-        return description, tensors | {"background": background._columns()}
-
-    @classmethod
-    def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
-        detector = cls(**description["parameters"])
-        tail, alpha_max = description["kept"] or (None, None)
-        background = Background._from_columns(tensors["background"], description["n_samples"], tail, alpha_max)
-        detector._take_background(background, description["scan_options"])
-        return detector
-
-    def _take_background(self, background: Background, options: dict[str, Any]) -> None:
-        self.background_ = background
-        self.scan_options_ = options
-        self.n_features_in_ = background.n_nodes
-
-
-class StreamedFit:
-    """A fit of a detector with one background, batch by batch; see `Fit`.
-
-    Parameters
-    ----------
-    detector : BackgroundDetector
-        The detector to be fitted; it changes in `finish` only.
-    n_background : int
-        How many images will make the background.
-
-    Attributes
-    ----------
-    options : dict
-        Those of the score, with the seed of random ties.
-    """
-
-    def __init__(self, detector: BackgroundDetector, n_background: int) -> None:
-        self._detector = detector
-        self.options = detector._options()
-        if detector.ties == "random":
-            self.options["random_state"] = int(check_random_state(detector.random_state).randint(2**31))
-        self._builder = BackgroundBuilder(n_background, *detector._kept())
-        self._background: Background | None = None
-        self._null_scores: list[np.ndarray] = []
-
-    def add_background(self, X: np.ndarray) -> None:  # noqa: D102 (as in Fit)
-        self._builder.add(X)
-
-    def add_calibration(self, X: np.ndarray) -> None:  # noqa: D102
-        inside = self._detector.calibration == "leave-one-out"
-        self._null_scores.append(self._detector._score(self.background, X, self.options, inside))
-
-    def finish(self) -> BackgroundDetector:  # noqa: D102
-        self._detector._take_background(self.background, self.options)
-        self._detector._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
-        return self._detector
-
-    @property
-    def background(self) -> Background:
-        """The background, complete once it is asked for."""
-        if self._background is None:
-            self._background = self._builder.finish()
-        return self._background
-
-
 class _StreamedCalibration:
     """The calibration of a detector by its own scores; see `Calibration`."""
 
@@ -406,7 +344,8 @@ class _StreamedCalibration:
         self._detector = detector
         self._scores: list[np.ndarray] = []
 
-    def add(self, X: Any) -> None:
+    def add(self, X: Any, y: Any = None) -> None:
+        del y
         self._scores.append(self._detector.anomaly_score(X))
 
     def finish(self) -> None:
@@ -421,10 +360,29 @@ def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
     return null_scores
 
 
-def check_rows(detector: BaseEstimator, X: Any) -> np.ndarray:
-    """Take rows of nodes for a fitted detector: their number and their names are those of the fit."""
-    check_is_fitted(detector)
-    return validate_data(detector, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
+def warn_of_few(n_null_scores: int, false_positive_rate: float) -> None:
+    """Warn if not even the highest score can have a p-value of at most the rate."""
+    n = n_null_scores
+    if n and np.isinf(score_threshold(np.zeros(n), false_positive_rate)):
+        warnings.warn(
+            f"{n} null scores cannot give a p-value of at most {false_positive_rate}: the smallest is "
+            f"1 / ({n} + 1) = {1 / (n + 1):.3g}; calibrate with at least {math.ceil(1 / false_positive_rate) - 1} "
+            "clean images, or ask for a higher false_positive_rate; predict will flag nothing",
+            stacklevel=4,
+        )
+
+
+def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
+    """Take labels, one an image. Raises ValueError for another number of them, or one that is missing."""
+    if y is None:
+        raise ValueError("each image needs a label: y is missing")
+    y = column_or_1d(y)
+    if n_samples is not None and len(y) != n_samples:
+        raise ValueError(f"{n_samples} images but {len(y)} labels")
+    missing = y != y  # NaN, alone or among objects
+    if np.any(missing):
+        raise ValueError(f"each image needs a label, that of image {int(np.argmax(missing))} is NaN")
+    return y
 
 
 @contextmanager
@@ -439,6 +397,6 @@ def unchanged_on_error(detector: Any) -> Iterator[None]:
         raise
 
 
-def some_at_once(rows: np.ndarray) -> list[np.ndarray]:
+def _some_at_once(rows: np.ndarray) -> list[np.ndarray]:
     """Split row numbers so that picking them copies little at a time."""
     return [rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE)]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from ..calibration import combined_scores
+from .._random import RandomState
+from ..calibration import Plan, combined_scores
 from .base import CalibratedDetector, Calibration, Fit
 from .persistence import State, pack, unpack
 
@@ -62,7 +62,7 @@ class CombinedDetector(CalibratedDetector):
         calibration: str | None = "holdout",
         calibration_fraction: float = 0.25,
         false_positive_rate: float = 0.05,
-        random_state: int | RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.detectors = detectors
         self.combine = combine
@@ -71,15 +71,17 @@ class CombinedDetector(CalibratedDetector):
         self.false_positive_rate = false_positive_rate
         self.random_state = random_state
 
-    def start_fit(self, n_background: int) -> Fit:  # noqa: D102 (the base says it)
+    def start_fit(self, shares: Plan, y: Any = None) -> Fit:  # noqa: D102 (the base says it)
+        del y
         if not self.detectors:
             raise ValueError("at least one detector is needed, got none")
         if self.calibration is None:
             raise ValueError("p-values are what is combined: calibration must be 'holdout' or 'leave-one-out'")
         combined_scores(np.ones((1, 1)), self.combine)
-        return _CombinedFit(self, n_background)
+        return _CombinedFit(self, shares)
 
-    def anomaly_score(self, X: Any) -> np.ndarray:  # noqa: D102
+    def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
+        del y
         X = self._check_values(X)
         p_values = np.column_stack([detector.p_values(X) for detector in self.detectors_])
         return combined_scores(p_values, self.combine_)
@@ -113,18 +115,20 @@ class CombinedDetector(CalibratedDetector):
 class _CombinedFit:
     """The fits of all detectors side by side."""
 
-    def __init__(self, detector: CombinedDetector, n_background: int) -> None:
+    def __init__(self, detector: CombinedDetector, shares: Plan) -> None:
         self._detector = detector
         self._combine = detector.combine
         shared = ("calibration", "calibration_fraction", "false_positive_rate", "random_state")
         parameters = {name: getattr(detector, name) for name in shared}
-        self._fits = [clone(part).set_params(**parameters).start_fit(n_background) for part in detector.detectors]
+        self._fits = [clone(part).set_params(**parameters).start_fit(shares) for part in detector.detectors]
 
-    def add_background(self, X: np.ndarray) -> None:
+    def add_background(self, X: np.ndarray, y: Any = None) -> None:
+        del y
         for fit in self._fits:
             fit.add_background(X)
 
-    def add_calibration(self, X: np.ndarray) -> None:
+    def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
+        del y
         for fit in self._fits:
             fit.add_calibration(X)
 
@@ -142,7 +146,8 @@ class _CombinedCalibration:
         self._detector = detector
         self._parts = [part.start_calibration() for part in detector.detectors_]
 
-    def add(self, X: Any) -> None:
+    def add(self, X: Any, y: Any = None) -> None:
+        del y
         X = self._detector._check_values(X)
         for part in self._parts:
             part.add(X)

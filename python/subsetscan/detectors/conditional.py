@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
 
-from ..calibration import Plan
+from ..calibration import Plan, score_threshold
 from ..scanning import ScanResult
-from .base import DTYPES, CalibratedDetector, Calibration, Fit, check_rows, some_at_once, unchanged_on_error
-from .persistence import Persistent, State, pack, unpack
+from .base import CalibratedDetector, Calibration, Detector, Fit, check_labels, warn_of_few
+from .persistence import State, pack, unpack
 
 __all__ = ["ClassConditionalDetector"]
 
 
-class ClassConditionalDetector(Persistent, BaseEstimator):
+class ClassConditionalDetector(Detector):
     """Detect images that are anomalous for their class.
 
     Each class has a background, and null scores, of its own. The label of an image may be the true one or the one that
@@ -51,42 +51,37 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
     array([0.01])
     """
 
+    needs_labels = True
+
     def __init__(self, detector: CalibratedDetector, *, min_class_size: int = 100) -> None:
         self.detector = detector
         self.min_class_size = min_class_size
 
-    def fit(self, X: Any, y: Any) -> ClassConditionalDetector:
-        """Fit a detector for each class on clean images.
+    @property
+    def calibration(self) -> str | None:  # type: ignore[override]  # no parameter here, as of other detectors
+        """That of the detector of each class, as `calibration_fraction` and `false_positive_rate` are."""
+        return self.detector.calibration
 
-        Parameters
-        ----------
-        X : array-like of shape (n, J)
-        y : array-like of shape (n,)
-            The label of each.
+    @property
+    def calibration_fraction(self) -> float:  # type: ignore[override]  # noqa: D102
+        return self.detector.calibration_fraction
 
-        Raises
-        ------
-        ValueError
-            If a class has fewer than `min_class_size` images, the labels are not as many as the images, or as for the
-            detector's own fit.
-        """
-        with unchanged_on_error(self):
-            X, y = validate_data(self, X, check_labels(y), dtype=DTYPES)
-            shares = self.plan(len(X), y)
-            fit = self.start_fit(shares, y)
-            for rows in some_at_once(shares.background):
-                fit.add_background(X[rows], y[rows])
-            for rows in some_at_once(shares.calibration):
-                fit.add_calibration(X[rows], y[rows])
-            fit.finish()
-            self.warn_of_few_null_scores()
-        return self
+    @property
+    def false_positive_rate(self) -> float:  # type: ignore[override]  # noqa: D102
+        return self.detector.false_positive_rate
 
-    def warn_of_few_null_scores(self) -> None:
-        """Warn if a class has too few null scores for a p-value of at most the detector's `false_positive_rate`."""
-        min(self.detectors_.values(), key=lambda detector: len(detector.null_scores_)).warn_of_few_null_scores()
+    @property
+    def finds_subsets(self) -> bool:  # noqa: D102
+        return self.detector.finds_subsets
 
-    def plan(self, n_samples: int, y: Any) -> Plan:
+    @property
+    def is_calibrated(self) -> bool:  # noqa: D102 (the base says it, as for those below)
+        return len(self.null_labels_) > 0
+
+    def warn_of_few_null_scores(self) -> None:  # noqa: D102
+        warn_of_few(min(len(one.null_scores_) for one in self.detectors_.values()), self.false_positive_rate)
+
+    def plan(self, n_samples: int, y: Any = None) -> Plan:
         """Share out the clean images of each class; see `subsetscan.calibration.plan`.
 
         Raises
@@ -113,19 +108,10 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
             leave_one_out=plans[0][1].leave_one_out,
         )
 
-    def start_fit(self, shares: Plan, y: Any) -> ClassConditionalFit:
-        """Begin a fit whose images come in batches, in the order of the plan.
+    def start_fit(self, shares: Plan, y: Any = None) -> Fit:  # noqa: D102
+        return _ClassConditionalFit(self, np.asarray(y)[shares.background])
 
-        Parameters
-        ----------
-        shares : Plan
-            What `plan` returned.
-        y : array-like of shape (n,)
-            The labels of all clean images.
-        """
-        return ClassConditionalFit(self, np.asarray(y)[shares.background])
-
-    def scan(self, X: Any, y: Any, return_nodes: bool = False) -> ScanResult:
+    def scan(self, X: Any, y: Any = None, *, return_nodes: bool = False) -> ScanResult:
         """Find the highest-scoring subset of nodes of each image, among its own class.
 
         Parameters
@@ -140,23 +126,19 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         ValueError
             If a label has no background, the labels are not as many as the images, or as for the detector's own scan.
         """
-        X = check_rows(self, X)
+        X = self._check_values(X)
         rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no image any class gives the result
         found = [self.detectors_[label].scan(X[own], return_nodes=return_nodes) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
         return ScanResult.concatenate(found).take(order)
 
-    def anomaly_score(self, X: Any, y: Any) -> np.ndarray:
+    def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the score of each image among its own class, float64 of shape (N,): higher is more anomalous."""
-        X = check_rows(self, X)
+        X = self._check_values(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
-    def p_values(self, X: Any, y: Any) -> np.ndarray:
-        """Compute the p-value of each image, calibrated with clean images of its own class, float64 of shape (N,)."""
-        return self.p_values_of(self.anomaly_score(X, y), y)
-
-    def p_values_of(self, scores: np.ndarray, y: Any) -> np.ndarray:
-        """Compute the calibrated p-values of scores that this detector gave to images with these labels."""
+    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+        """Compute the p-values of scores that this detector gave, calibrated with clean images of the same class."""
         return self._by_class(self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own]))
 
     def null_p_values(self) -> np.ndarray:
@@ -165,29 +147,19 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         rows = self._rows(self.null_labels_, self.null_labels_)
         return self._by_class(rows, lambda detector, _: detector.null_p_values())
 
-    def predict(self, X: Any, y: Any) -> np.ndarray:
-        """Flag images whose calibrated p-value is at most `false_positive_rate`: -1 for those, 1 for the others."""
-        X = check_rows(self, X)
-        return self._by_class(self._rows(X, y), lambda detector, own: detector.predict(X[own])).astype(np.int64)
+    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
+        """Compute each image's score minus its class' offset, float64 of shape (N,): negative for what is flagged."""
+        scores = self.anomaly_score(X, y)
+        if not self.is_calibrated:
+            raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
+        self.warn_of_few_null_scores()
+        rate = self.false_positive_rate
+        return self._by_class(
+            self._rows(scores, y), lambda detector, own: score_threshold(detector.null_scores_, rate) - scores[own]
+        )
 
-    def calibrate(self, X: Any, y: Any) -> ClassConditionalDetector:
-        """Take the scores of your own clean images, which must not be in the backgrounds, as null scores.
-
-        Raises
-        ------
-        ValueError
-            As for `scan`, and if a class is left without any.
-        """
-        with unchanged_on_error(self):
-            calibration = self.start_calibration()
-            calibration.add(X, y)
-            calibration.finish()
-            self.warn_of_few_null_scores()
-        return self
-
-    def start_calibration(self) -> ClassConditionalCalibration:
-        """Begin to `calibrate` with images that come in batches, each with its labels."""
-        return ClassConditionalCalibration(self)
+    def start_calibration(self) -> Calibration:  # noqa: D102
+        return _ClassConditionalCalibration(self)
 
     def _state(self) -> State:
         check_is_fitted(self)
@@ -207,8 +179,7 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         detector = cls(clone(parts[0]), min_class_size=description["min_class_size"])
         labels = np.asarray(description["classes"])
         detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[description["null_labels"]])
-        if names := description.get("feature_names"):
-            detector.feature_names_in_ = np.asarray(names, dtype=object)
+        detector._take_feature_names(description)
         return detector
 
     def _take_detectors(self, detectors: dict[Any, CalibratedDetector], null_labels: np.ndarray) -> None:
@@ -236,7 +207,7 @@ class ClassConditionalDetector(Persistent, BaseEstimator):
         return result
 
 
-class ClassConditionalFit:
+class _ClassConditionalFit:
     """The fits of all classes side by side; each batch comes with its labels.
 
     Parameters
@@ -250,18 +221,20 @@ class ClassConditionalFit:
         self._detector = detector
         classes, counts = np.unique(background_labels, return_counts=True)
         self._fits: dict[Any, Fit] = {
-            label: clone(detector.detector).start_fit(int(count))
+            label: clone(detector.detector).start_fit(Plan(np.arange(count), np.arange(0), leave_one_out=False))
             for label, count in zip(classes.tolist(), counts, strict=True)
         }
         self._null_labels = [background_labels[:0]]
 
-    def add_background(self, X: np.ndarray, y: np.ndarray) -> None:
+    def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
         """Add clean images to the background of their class."""
+        y = check_labels(y, len(X))
         for label in np.unique(y).tolist():
             self._fits[label].add_background(X[y == label])
 
-    def add_calibration(self, X: np.ndarray, y: np.ndarray) -> None:
+    def add_calibration(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
         """Score clean images against the background of their class."""
+        y = check_labels(y, len(X))
         self._null_labels.append(y)
         for label in np.unique(y).tolist():
             self._fits[label].add_calibration(X[y == label])
@@ -273,7 +246,7 @@ class ClassConditionalFit:
         return self._detector
 
 
-class ClassConditionalCalibration:
+class _ClassConditionalCalibration:
     """The calibrations of all classes side by side; each batch comes with its labels. See `Calibration`."""
 
     def __init__(self, detector: ClassConditionalDetector) -> None:
@@ -282,9 +255,9 @@ class ClassConditionalCalibration:
         self._parts: dict[Any, Calibration] = {}
         self._labels: list[np.ndarray] = []
 
-    def add(self, X: Any, y: Any) -> None:
+    def add(self, X: Any, y: Any = None) -> None:
         """Score clean images among their own class. Raises ValueError as `ClassConditionalDetector.scan` does."""
-        X = check_rows(self._detector, X)
+        X = self._detector._check_values(X)
         for label, own in self._detector._rows(X, y).items():
             if label not in self._parts:
                 self._parts[label] = self._detector.detectors_[label].start_calibration()
@@ -298,14 +271,3 @@ class ClassConditionalCalibration:
         for part in self._parts.values():
             part.finish()
         self._detector.null_labels_ = np.concatenate(self._labels)
-
-
-def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
-    """Take labels, one an image. Raises ValueError for another number of them, or one that is missing."""
-    y = column_or_1d(y)
-    if n_samples is not None and len(y) != n_samples:
-        raise ValueError(f"{n_samples} images but {len(y)} labels")
-    missing = y != y  # NaN, alone or among objects
-    if np.any(missing):
-        raise ValueError(f"each image needs a label, that of image {int(np.argmax(missing))} is NaN")
-    return y

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.random import RandomState
 from scipy.special import entr
 from sklearn.utils import check_array
 
 from .._extras import import_extra
+from .._random import RandomState
+from ..calibration import Plan
 from .base import DTYPES, CalibratedDetector
 from .persistence import State
 
@@ -106,7 +107,7 @@ class LocalSpatialEntropy(CalibratedDetector):
         calibration: str | None = "leave-one-out",
         calibration_fraction: float = 0.25,
         false_positive_rate: float = 0.05,
-        random_state: int | RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.shape = shape
         self.patch = patch
@@ -118,16 +119,18 @@ class LocalSpatialEntropy(CalibratedDetector):
         self.false_positive_rate = false_positive_rate
         self.random_state = random_state
 
-    def start_fit(self, n_background: int) -> _EntropyFit:  # noqa: D102 (the base says it)
-        del n_background
+    def start_fit(self, shares: Plan, y: Any = None) -> _EntropyFit:  # noqa: D102 (the base says it)
+        del shares, y
         return _EntropyFit(self, self._patch_entropy())
 
-    def anomaly_score(self, X: Any) -> np.ndarray:
+    def anomaly_score(self, X: Any, y: None = None) -> np.ndarray:
         """Compute the average local spatial entropy of each map in bits, float64 of shape (N,).
 
         Parameters
         ----------
         X : array-like of shape (N, J)
+        y : None
+            Ignored.
 
         Raises
         ------
@@ -138,6 +141,7 @@ class LocalSpatialEntropy(CalibratedDetector):
         ModuleNotFoundError
             For the reading "histogram", if scikit-image is not installed.
         """
+        del y
         X = self._check_values(X)
         return self._entropy.scores(X)
 
@@ -196,10 +200,12 @@ class _EntropyFit:
         self._entropy = entropy
         self._null_scores: list[np.ndarray] = []
 
-    def add_background(self, X: np.ndarray) -> None:
+    def add_background(self, X: np.ndarray, y: Any = None) -> None:
+        del y
         self._entropy.check(X)
 
-    def add_calibration(self, X: np.ndarray) -> None:
+    def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
+        del y
         self._null_scores.append(self._entropy.scores(self._entropy.check(X)))
 
     def finish(self) -> LocalSpatialEntropy:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.random import RandomState
 
+from .._random import RandomState
 from ..background import Background
-from .base import BackgroundDetector
+from .ranked import BackgroundDetector
 
 __all__ = ["SummaryDetector"]
 
@@ -55,7 +55,7 @@ class SummaryDetector(BackgroundDetector):
         calibration: str | None = "holdout",
         calibration_fraction: float = 0.25,
         false_positive_rate: float = 0.05,
-        random_state: int | RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.summary = summary
         self.tail = tail

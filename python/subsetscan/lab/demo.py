@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from .._tables import text_table
 from ..calibration import conformal_p_values
-from ..detector import SubsetScanDetector
+from ..detectors import SubsetScanDetector
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import figures

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..calibration import combined_scores
-from ..detector import SubsetScanDetector
+from ..detectors import SubsetScanDetector
 from ..scanner import ModelScanner
 from ..spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, ReconstructionError, Space
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._tables import text_table
-from ..detector import SubsetScanDetector
+from ..detectors import SubsetScanDetector
 from ..explanation import Explanation
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError, Space

@@ -101,9 +101,11 @@ def scan_everything(
         for values in _batches(space, images, on_images):
             for name, (statistic, tail) in product(space.names, product(STATISTICS, TAILS)):
                 if kind == NULL and inside:
-                    result = backgrounds[name].leave_one_out(values[name], statistic, tail, same_grid=True)
+                    result = backgrounds[name].leave_one_out(
+                        values[name], statistic=statistic, tail=tail, same_grid=True
+                    )
                 else:
-                    result = backgrounds[name].scan(values[name], statistic, tail)
+                    result = backgrounds[name].scan(values[name], statistic=statistic, tail=tail)
                 found.setdefault(f"{kind}|{name}|{statistic}|{tail}", []).append(result.scores)
                 if (name, statistic, tail) == (first, *PAPER):
                     found.setdefault(f"{kind}|size", []).append(result.sizes)

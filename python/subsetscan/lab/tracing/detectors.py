@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...detector import SubsetScanDetector
-from ...detectors import CalibratedDetector, CombinedDetector, LocalSpatialEntropy
+from ...detectors import CalibratedDetector, CombinedDetector, LocalSpatialEntropy, SubsetScanDetector
 from ...detectors.entropy import READINGS
 from ...spaces import ClassifierMargin, FeatureResponse, Pixels, Space
 from ..comparators import FeatureSqueezing, HiddenDensity

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.random import RandomState
 
-from .background import Background
-from .detectors.base import BackgroundDetector
-from .scanning import ScanResult
+from .._random import RandomState
+from ..background import Background
+from ..scanning import ScanResult
+from .ranked import BackgroundDetector
 
 __all__ = ["SubsetScanDetector"]
 
@@ -43,7 +43,7 @@ class SubsetScanDetector(BackgroundDetector):
         The part of the clean images that "holdout" keeps out.
     false_positive_rate : float in (0, 1), default 0.05
         The share of clean images that `predict` may flag. It is no guess at the share of outliers.
-    random_state : int, RandomState or None, default None
+    random_state : int, RandomState, Generator or None, default None
         Draws the part that is held out, and the seed of random ties.
 
     Attributes
@@ -86,7 +86,7 @@ class SubsetScanDetector(BackgroundDetector):
         calibration: str | None = "holdout",
         calibration_fraction: float = 0.25,
         false_positive_rate: float = 0.05,
-        random_state: int | RandomState | None = None,
+        random_state: RandomState = None,
     ) -> None:
         self.statistic = statistic
         self.tail = tail
@@ -98,12 +98,14 @@ class SubsetScanDetector(BackgroundDetector):
         self.false_positive_rate = false_positive_rate
         self.random_state = random_state
 
-    def scan(self, X: Any, return_nodes: bool = False) -> ScanResult:
+    def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
         """Find the highest-scoring subset of nodes of each image.
 
         Parameters
         ----------
         X : array-like of shape (N, J)
+        y : None
+            Ignored.
         return_nodes : bool
             Whether to return the subsets as well.
 
@@ -118,6 +120,7 @@ class SubsetScanDetector(BackgroundDetector):
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
+        del y
         X = self._check_values(X)
         return self.background_.scan(X, **self.scan_options_, return_nodes=return_nodes)
 
