@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import check_estimator
 
 from subsetscan import Background, SubsetScanDetector, select
@@ -16,6 +19,7 @@ from subsetscan.detectors import (
     CalibratedDetector,
     ClassConditionalDetector,
     CombinedDetector,
+    OutlierDetector,
     SummaryDetector,
     load_detector,
 )
@@ -29,7 +33,9 @@ def clean(rng):
     return rng.normal(size=(300, 20))
 
 
-@pytest.mark.parametrize("detector", [SummaryDetector(summary="fisher"), CombinedDetector(TAILS)])
+@pytest.mark.parametrize(
+    "detector", [SummaryDetector(summary="fisher"), CombinedDetector(TAILS), OutlierDetector(OneClassSVM())]
+)
 def test_the_contract_of_scikit_learn(detector):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*null scores cannot give a p-value")
@@ -146,35 +152,79 @@ def test_columns_of_another_order_are_refused(clean, tmp_path):
                     ask(frame[frame.columns[::-1]], *given_labels)
 
 
-def test_an_own_detector_is_saved_only_if_it_can_be_loaded(clean, tmp_path):
-    class Mean(CalibratedDetector):
-        calibration, calibration_fraction, false_positive_rate, random_state = "holdout", 0.25, 0.05, 0
+class Decisive(BaseEstimator):
+    """An estimator without score_samples."""
 
-        def start_fit(self, shares, y=None):
-            return StreamedMean(self)
+    def fit(self, X, y=None):
+        self.mean_ = X.mean(axis=0)
+        return self
 
-        def anomaly_score(self, X, y=None):
-            return self._check_values(X).mean(axis=1)
+    def decision_function(self, X):
+        return -np.abs(X - self.mean_).sum(axis=1)
 
-    class StreamedMean:
-        def __init__(self, detector):
-            self.detector, self.scores = detector, []
 
-        def add_background(self, X, y=None):
-            pass
+class Distance(CalibratedDetector):
+    """A detector of a user's own: the distance from the mean."""
 
-        def add_calibration(self, X, y=None):
-            self.scores.append(X.mean(axis=1))
+    def __init__(
+        self, power=2, calibration="holdout", calibration_fraction=0.25, false_positive_rate=0.05, random_state=0
+    ):
+        self.power = power
+        self.calibration = calibration
+        self.calibration_fraction = calibration_fraction
+        self.false_positive_rate = false_positive_rate
+        self.random_state = random_state
 
-        def finish(self):
-            self.detector._take_null_scores(np.concatenate(self.scores))
-            return self.detector
+    def fit_background(self, X):
+        self.mean_, self.n_seen_ = X.mean(axis=0), len(X)
 
-    detector = Mean().fit(clean)
+    def anomaly_score(self, X, y=None):
+        return (np.abs(self.check_values(X) - self.mean_) ** self.power).sum(axis=1)
+
+
+def test_a_detector_of_ones_own_is_saved_and_loaded(clean, tmp_path):
+    detector = Distance(power=3).fit(clean)
+    shares = plan(300, "holdout", 0.25, 0)
+    assert np.array_equal(detector.mean_, clean[shares.background].mean(axis=0))
     assert (detector.predict(clean + 2) == -1).all()
-    with pytest.raises(TypeError, match="Mean cannot be saved: it must define _state, .* and _new"):
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = load_detector(tmp_path / "detector.safetensors")
+    assert type(loaded) is Distance
+    assert loaded.get_params() == detector.get_params()
+    assert loaded.n_seen_ == 225
+    assert np.array_equal(loaded.p_values(clean), detector.p_values(clean))
+    with pytest.raises(ValueError, match="cannot leave out one image at a time"):
+        Distance(calibration="leave-one-out").fit(clean)
+
+
+def test_what_cannot_be_loaded_is_not_saved(clean, tmp_path):
+    detector = Distance().fit(clean)
+    detector.tree_ = {1, 2}
+    with pytest.raises(TypeError, match="Distance cannot be saved: tree_ is a set; arrays of numbers"):
         detector.save(tmp_path / "detector.safetensors")
+    outlier = OutlierDetector(OneClassSVM(), random_state=0).fit(clean)
+    with pytest.raises(TypeError, match="OutlierDetector cannot be saved: estimator is a OneClassSVM"):
+        outlier.save(tmp_path / "detector.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("of", ["score_samples", "decision_function", "pyod"])
+def test_outlier_detectors_of_others_are_calibrated(clean, rng, of):
+    if of == "pyod":
+        estimator = pytest.importorskip("pyod.models.knn").KNN()
+    else:
+        estimator = OneClassSVM() if of == "score_samples" else Decisive()
+    detector = OutlierDetector(estimator, random_state=0).fit(clean)
+    shares = plan(300, "holdout", 0.25, 0)
+    alone = clone(estimator).fit(clean[shares.background])
+    sign = 1 if of == "pyod" else -1
+    scores = sign * getattr(alone, "score_samples" if of == "score_samples" else "decision_function")(clean)
+    assert detector.anomaly_score(clean) == pytest.approx(scores, rel=1e-12)
+    assert np.array_equal(detector.null_scores_, detector.anomaly_score(clean[shares.calibration]))
+    assert np.mean(detector.p_values(clean * 3) <= 0.05) > 0.9
+    assert len(detector.anomaly_score(clean[:0])) == 0
+    with pytest.raises(TypeError, match="score_samples or decision_function, got StandardScaler"):
+        OutlierDetector(StandardScaler()).fit(clean)
 
 
 def test_a_combination_that_fails_to_calibrate_is_as_it_was(clean):

@@ -4,6 +4,7 @@ from .base import CalibratedDetector, Detector
 from .combined import CombinedDetector
 from .conditional import ClassConditionalDetector
 from .entropy import LocalSpatialEntropy
+from .outlier import OutlierDetector
 from .persistence import load_detector
 from .subset_scan import SubsetScanDetector
 from .summary import SummaryDetector
@@ -14,6 +15,7 @@ __all__ = [
     "CombinedDetector",
     "Detector",
     "LocalSpatialEntropy",
+    "OutlierDetector",
     "SubsetScanDetector",
     "SummaryDetector",
     "load_detector",

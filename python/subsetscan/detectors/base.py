@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from abc import abstractmethod
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from .._random import RandomState
@@ -30,6 +31,7 @@ __all__ = [
 
 DTYPES = (np.float64, np.float32, np.float16)
 _ROWS_AT_ONCE = 1024
+_FITTED = "fitted/"  # before the names of arrays in files
 
 
 class Fit(Protocol):
@@ -227,7 +229,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X, y) >= 0, 1, -1)
 
-    def _check_values(self, X: Any) -> np.ndarray:
+    def check_values(self, X: Any) -> np.ndarray:
         """Take rows of nodes for a fitted detector: their number and their names are those of the fit."""
         check_is_fitted(self)
         return validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
@@ -293,13 +295,39 @@ class CalibratedDetector(Detector):
     def warn_of_few_null_scores(self) -> None:  # noqa: D102
         warn_of_few(len(self.null_scores_), self.false_positive_rate)
 
+    def start_fit(self, shares: Plan, y: Any = None) -> Fit:  # noqa: D102
+        del y
+        return _CollectedFit(self, shares)
+
+    def fit_background(self, X: np.ndarray) -> None:
+        """Set what `anomaly_score` needs, from the node values of the background: attributes that end in "_".
+
+        What a detector of your own defines, beside `anomaly_score`, which begins with ``X = self.check_values(X)``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define fit_background, or start_fit")
+
     def _state(self) -> State:
+        description, tensors = self._common_state()
+        fitted = {}
+        for name, value in vars(self).items():
+            if not name.endswith("_") or name in ("null_scores_", "n_features_in_", "feature_names_in_"):
+                continue
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                tensors[_FITTED + name] = value
+            else:
+                fitted[name] = value
+        description |= {"fitted": fitted, "n_features": self.n_features_in_}
+        for name, value in [*description["parameters"].items(), *fitted.items()]:
+            if not _is_plain(value):
+                raise TypeError(
+                    f"{type(self).__name__} cannot be saved: {name} is a {type(value).__name__}; arrays of numbers, "
+                    "numbers, text and lists of these are saved"
+                )
+        return description, tensors
+
+    def _common_state(self) -> State:
+        """Return the state that all these detectors have in common."""
         check_is_fitted(self)
-        if type(self)._state is CalibratedDetector._state or getattr(self._new, "__isabstractmethod__", False):
-            raise TypeError(
-                f"{type(self).__name__} cannot be saved: it must define _state, which returns what tells a fitted "
-                "detector from a new one, and _new, which makes the detector of that"
-            )
         parameters = self.get_params(deep=False)
         if not isinstance(parameters["random_state"], int | np.integer):
             parameters["random_state"] = None
@@ -321,9 +349,12 @@ class CalibratedDetector(Detector):
         return detector
 
     @classmethod
-    @abstractmethod
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
         """Make a detector of this kind from its state, but for the null scores."""
+        detector = cls(**description["parameters"])
+        arrays = {name.removeprefix(_FITTED): array for name, array in tensors.items() if name.startswith(_FITTED)}
+        detector.__dict__.update(description["fitted"], **arrays, n_features_in_=description["n_features"])
+        return detector
 
     def _take_null_scores(self, null_scores: np.ndarray) -> None:
         score_threshold(null_scores, self.false_positive_rate)  # a rate that is out of range is refused now
@@ -334,6 +365,45 @@ class CalibratedDetector(Detector):
             raise ValueError(
                 "calibration=None gives scores only; fit with 'holdout' or 'leave-one-out' to decide, or call calibrate"
             )
+
+
+class _CollectedFit:
+    """A fit that needs the whole background at once; see `Fit`."""
+
+    def __init__(self, detector: CalibratedDetector, shares: Plan) -> None:
+        if shares.leave_one_out:
+            raise ValueError(
+                f"{type(detector).__name__} cannot leave out one image at a time, and scores those that it was fitted "
+                "on too low: calibration must be 'holdout' or None"
+            )
+        self._detector = detector
+        self._fitted: CalibratedDetector | None = None
+        self._background: list[np.ndarray] = []
+        self._null_scores: list[np.ndarray] = []
+
+    def add_background(self, X: np.ndarray, y: Any = None) -> None:
+        del y
+        self._background.append(np.array(X))
+
+    def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
+        del y
+        self._null_scores.append(self._complete().anomaly_score(X))
+
+    def finish(self) -> CalibratedDetector:
+        fitted = self._complete()
+        fitted._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
+        parameters = self._detector.get_params(deep=False)
+        found = {name: value for name, value in vars(fitted).items() if name not in parameters}
+        self._detector.__dict__.update(found)
+        return self._detector
+
+    def _complete(self) -> CalibratedDetector:
+        if self._fitted is None:
+            X = np.concatenate(self._background)
+            self._fitted, self._background = clone(self._detector), []
+            self._fitted.n_features_in_ = X.shape[1]
+            self._fitted.fit_background(X)
+        return self._fitted
 
 
 class _StreamedCalibration:
@@ -358,6 +428,14 @@ def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
     if not len(null_scores):
         raise ValueError("at least 1 clean image is needed to calibrate, got 0")
     return null_scores
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON holds a value, and gives it back as it was but for tuples."""
+    try:
+        return bool(json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value))
+    except (TypeError, ValueError):
+        return False
 
 
 def warn_of_few(n_null_scores: int, false_positive_rate: float) -> None:

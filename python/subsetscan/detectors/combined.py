@@ -82,7 +82,7 @@ class CombinedDetector(CalibratedDetector):
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
-        X = self._check_values(X)
+        X = self.check_values(X)
         p_values = np.column_stack([detector.p_values(X) for detector in self.detectors_])
         return combined_scores(p_values, self.combine_)
 
@@ -94,7 +94,7 @@ class CombinedDetector(CalibratedDetector):
         self._take_null_scores(combined_scores(null, self.combine_))
 
     def _state(self) -> State:
-        description, tensors = super()._state()
+        description, tensors = self._common_state()
         del description["parameters"]["detectors"]
         parts, arrays = pack(self.detectors_)
         return description | parts | {"combine": self.combine_}, tensors | arrays
@@ -148,7 +148,7 @@ class _CombinedCalibration:
 
     def add(self, X: Any, y: Any = None) -> None:
         del y
-        X = self._detector._check_values(X)
+        X = self._detector.check_values(X)
         for part in self._parts:
             part.add(X)
 

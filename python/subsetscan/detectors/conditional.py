@@ -126,7 +126,7 @@ class ClassConditionalDetector(Detector):
         ValueError
             If a label has no background, the labels are not as many as the images, or as for the detector's own scan.
         """
-        X = self._check_values(X)
+        X = self.check_values(X)
         rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no image any class gives the result
         found = [self.detectors_[label].scan(X[own], return_nodes=return_nodes) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
@@ -134,7 +134,7 @@ class ClassConditionalDetector(Detector):
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the score of each image among its own class, float64 of shape (N,): higher is more anomalous."""
-        X = self._check_values(X)
+        X = self.check_values(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
     def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
@@ -257,7 +257,7 @@ class _ClassConditionalCalibration:
 
     def add(self, X: Any, y: Any = None) -> None:
         """Score clean images among their own class. Raises ValueError as `ClassConditionalDetector.scan` does."""
-        X = self._detector._check_values(X)
+        X = self._detector.check_values(X)
         for label, own in self._detector._rows(X, y).items():
             if label not in self._parts:
                 self._parts[label] = self._detector.detectors_[label].start_calibration()

@@ -142,7 +142,7 @@ class LocalSpatialEntropy(CalibratedDetector):
             For the reading "histogram", if scikit-image is not installed.
         """
         del y
-        X = self._check_values(X)
+        X = self.check_values(X)
         return self._entropy.scores(X)
 
     def entropy_map(self, maps: Any) -> np.ndarray:
@@ -176,7 +176,7 @@ class LocalSpatialEntropy(CalibratedDetector):
         return _PatchEntropy(tuple(self.shape), self.patch, self.reading, self.levels, self.normalise)
 
     def _state(self) -> State:
-        description, tensors = super()._state()
+        description, tensors = self._common_state()
         description["parameters"]["shape"] = [int(n) for n in self.shape]
         return description | {"options": asdict(self._entropy)}, tensors
 

@@ -49,11 +49,11 @@ class BackgroundDetector(CalibratedDetector):
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
-        X = self._check_values(X)
+        X = self.check_values(X)
         return self._score(self.background_, X, self.scan_options_, False)
 
     def _state(self) -> State:
-        description, tensors = super()._state()
+        description, tensors = self._common_state()
         background = self.background_
         description |= {
             "scan_options": self.scan_options_,

@@ -121,7 +121,7 @@ class SubsetScanDetector(BackgroundDetector):
             Before `fit`.
         """
         del y
-        X = self._check_values(X)
+        X = self.check_values(X)
         return self.background_.scan(X, **self.scan_options_, return_nodes=return_nodes)
 
     def _options(self) -> dict[str, Any]:

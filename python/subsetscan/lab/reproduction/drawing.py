@@ -122,7 +122,7 @@ def _anomalous_nodes(part: Dataset, job: Job) -> Figure:
     rows = {}
     for kind, images in _originals_and_attacked(part, job).items():
         (values,) = error.transform(images).values()
-        found = background.scan(values, *PAPER, return_nodes=True)
+        found = background.scan(values, statistic=PAPER[0], tail=PAPER[1], return_nodes=True)
         shape = images.shape[1:3]
         rows[kind] = [
             Example(image[..., 0], values[n].reshape(shape), found.mask(n, shape), f"score {found.scores[n]:.0f}")

@@ -1,0 +1,88 @@
+"""Any outlier detector of scikit-learn or PyOD, calibrated and used as the others are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from .._random import RandomState
+from .base import CalibratedDetector
+
+__all__ = ["OutlierDetector"]
+
+
+class OutlierDetector(CalibratedDetector):
+    """Detect images by an estimator of scikit-learn or PyOD, with calibrated p-values.
+
+    The estimator sees the background's node values, all in memory. It cannot be saved, for that takes a pickle.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted by ``fit(X)``; scored by ``score_samples`` or ``decision_function``, where lower is more anomalous, as in
+        scikit-learn, or by the ``decision_function`` of PyOD, where higher is. A clone is fitted.
+    calibration : {"holdout", None}, default "holdout"
+        Leaving one image out would take as many fits as there are images.
+    calibration_fraction, false_positive_rate, random_state
+        As for `SubsetScanDetector`. An estimator that draws has a ``random_state`` of its own.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The fitted estimator.
+    null_scores_ : ndarray of shape (n,), float64
+    offset_ : float
+    n_features_in_ : int
+
+    Raises
+    ------
+    TypeError
+        In `fit`, if the estimator neither has ``score_samples`` nor ``decision_function``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> rng = np.random.default_rng(0)
+    >>> clean, attacked = rng.normal(size=(400, 50)), rng.normal(2, size=(3, 50))
+    >>> OutlierDetector(IsolationForest(random_state=0), random_state=0).fit(clean).predict(attacked)
+    array([-1, -1, -1])
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        calibration: str | None = "holdout",
+        calibration_fraction: float = 0.25,
+        false_positive_rate: float = 0.05,
+        random_state: RandomState = None,
+    ) -> None:
+        self.estimator = estimator
+        self.calibration = calibration
+        self.calibration_fraction = calibration_fraction
+        self.false_positive_rate = false_positive_rate
+        self.random_state = random_state
+
+    def fit_background(self, X: np.ndarray) -> None:  # noqa: D102 (the base says it, as for the other)
+        if not any(hasattr(self.estimator, name) for name in ("score_samples", "decision_function")):
+            raise TypeError(
+                "expected an outlier detector with score_samples or decision_function, got "
+                f"{type(self.estimator).__name__}"
+            )
+        self.estimator_ = clone(self.estimator).fit(X)
+
+    def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
+        del y
+        X = self.check_values(X)
+        if not len(X):
+            return np.empty(0)
+        if hasattr(self.estimator_, "decision_scores_"):  # of PyOD: the scores of the training data, higher is worse
+            scores = self.estimator_.decision_function(X)
+        elif hasattr(self.estimator_, "score_samples"):
+            scores = -self.estimator_.score_samples(X)
+        else:
+            scores = -self.estimator_.decision_function(X)
+        return np.asarray(scores, dtype=np.float64).reshape(len(X))
