@@ -478,3 +478,20 @@ def test_explanations_tell_positions_from_channels(images):
     lines = {line.split()[0]: line for line in str(told).splitlines()[2:]}
     assert " node " in lines["dense"]
     assert " position (" in lines["grid"]
+
+
+@pytest.mark.parametrize("combine", [None, "min", "fisher"])
+def test_predictions_are_p_values_at_the_rate(images, combine):
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.2)
+    space = Named(lambda x: {"one": as_rows(x), "two": -as_rows(x)}, one=(64,), two=(64,))
+    scanner = ModelScanner(space, detector, joint=True).fit(images[:60])
+    tested = np.concatenate([images[60:], images[:10] + 1])
+    p_values = scanner.p_values(tested, combine=combine)
+    flagged, decisions = scanner.predict(tested, combine=combine), scanner.decision_function(tested, combine=combine)
+    if combine:
+        p_values, flagged, decisions = {"": p_values}, {"": flagged}, {"": decisions}
+    assert set(flagged) == set(decisions) == set(p_values)
+    for name, p in p_values.items():
+        assert np.array_equal(flagged[name] == -1, p <= 0.2)
+        assert np.array_equal(decisions[name] < 0, p <= 0.2)
+        assert 0 < np.mean(p <= 0.2) < 1

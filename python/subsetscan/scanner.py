@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from . import scanner_files
 from ._labels import as_callable, predicted_labels
-from .calibration import combined_scores, conformal_p_values
+from .calibration import combined_scores, conformal_p_values, score_threshold
 from .detectors import Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
 from .explanation import Explanation, SpaceExplanation
@@ -281,21 +281,38 @@ class ModelScanner:
         ValueError
             As for `scan`, if the detectors were not calibrated, or if there is no such combination.
         """
-        if combine is not None:
-            combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan
-        self._check_fitted()
-        images = self._check_images(images)
-        labels = self._labels(images, labels)
-        scores: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
-        joint: list[np.ndarray] = []
-        for rows, values in self._values(images, np.arange(len(images)), "scan"):
-            for name, array in values.items():
-                scores[name].append(self.detectors_[name].anomaly_score(array, _of(labels, rows)))
-            if self._joint:
-                joint.append(self._joint.scan(values).scores)
-        found = {name: np.concatenate(parts) for name, parts in scores.items()}
-        p_values = self.p_values_of(found | ({_JOINT: np.concatenate(joint)} if joint else {}), labels)
+        scores, labels = self._scores(images, labels, combine)
+        p_values = self.p_values_of(scores, labels)
         return p_values if combine is None else self.combine(p_values, combine)
+
+    def decision_function(
+        self, images: Any, labels: Any = None, combine: str | None = None
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """Compute the threshold minus the score of each image: negative for what `predict` flags.
+
+        Parameters, shapes and errors are those of `p_values`.
+        """
+        scores, labels = self._scores(images, labels, combine)
+        if combine is not None:
+            p_values = self.p_values_of(scores, labels)
+            own, null = self._combined(p_values, combine)
+            return score_threshold(null, self._rate()) - own
+        decisions = {name: detector.decisions_of(scores[name], labels) for name, detector in self.detectors_.items()}
+        if self._joint:
+            decisions[_JOINT] = score_threshold(self._joint.null_scores, self._rate()) - scores[_JOINT]
+        return decisions
+
+    def predict(
+        self, images: Any, labels: Any = None, combine: str | None = None
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """Flag images whose calibrated p-value is at most the detectors' `false_positive_rate`.
+
+        Parameters, shapes and errors are those of `p_values`; -1 for what is flagged, 1 for the others.
+        """
+        decisions = self.decision_function(images, labels, combine)
+        if isinstance(decisions, dict):
+            return {name: np.where(own >= 0, 1, -1) for name, own in decisions.items()}
+        return np.where(decisions >= 0, 1, -1)
 
     def p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
         """Compute the calibrated p-values of scores that `scan` gave, by the names of their spaces."""
@@ -325,12 +342,7 @@ class ModelScanner:
         ValueError
             If there is no such combination, or no space.
         """
-        names = [name for name in self.names if name in p_values]
-        if not names:
-            raise ValueError(f"nothing to combine: p-values of {', '.join(self.names)} are needed")
-        null = np.column_stack([self.detectors_[name].null_p_values() for name in names])
-        own = np.column_stack([p_values[name] for name in names])
-        return conformal_p_values(combined_scores(own, combine), combined_scores(null, combine))
+        return conformal_p_values(*self._combined(p_values, combine))
 
     def explain(self, image: Any, label: Any = None) -> Explanation:
         """Tell which layers, channels and positions carry an image's subset.
@@ -426,6 +438,39 @@ class ModelScanner:
             )
             scanner._joint.null_scores = saved.joint_null_scores
         return scanner
+
+    def _combined(self, p_values: Mapping[str, np.ndarray], combine: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the combined scores of images, and those of the images that calibrate."""
+        names = [name for name in self.names if name in p_values]
+        if not names:
+            raise ValueError(f"nothing to combine: p-values of {', '.join(self.names)} are needed")
+        null = np.column_stack([self.detectors_[name].null_p_values() for name in names])
+        own = np.column_stack([p_values[name] for name in names])
+        return combined_scores(own, combine), combined_scores(null, combine)
+
+    def _scores(self, images: Any, labels: Any, combine: str | None) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Score images for p-values, in each space and as one, and return their labels with the scores."""
+        self._check_fitted()
+        if combine is not None:
+            combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan, as is
+        if not self.is_calibrated:
+            self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
+        images = self._check_images(images)
+        labels = self._labels(images, labels)
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([_JOINT] if self._joint else []))}
+        for rows, values in self._values(images, np.arange(len(images)), "scan"):
+            for name, array in values.items():
+                scores[name].append(self.detectors_[name].anomaly_score(array, _of(labels, rows)))
+            if self._joint:
+                scores[_JOINT].append(self._joint.scan(values).scores)
+        return {name: np.concatenate(parts) for name, parts in scores.items()}, labels
+
+    def _rate(self) -> float:
+        """Return the rate of what has no detector of its own. Raises ValueError if the detectors differ in it."""
+        rates = {detector.false_positive_rate for detector in self.detectors_.values()}
+        if len(rates) > 1:
+            raise ValueError(f"the detectors must have one false_positive_rate to decide together, got {sorted(rates)}")
+        return rates.pop()
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "detectors_"):

@@ -121,8 +121,8 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """Compute the p-value of each image that calibrates, among themselves, float64 of shape (n,)."""
 
     @abstractmethod
-    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute a number for each image, float64 of shape (N,): negative for what `predict` flags."""
+    def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+        """Compute the `decision_function` of scores that this detector gave, float64 of shape (N,)."""
 
     @property
     @abstractmethod
@@ -209,6 +209,13 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """Compute the opposite of the anomaly score, float64 of shape (N,): in scikit-learn lower is worse."""
         return -self.anomaly_score(X, y)
 
+    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
+        """Compute the threshold minus the score of each image, float64 of shape (N,): negative for what is flagged.
+
+        In scikit-learn's words `score_samples` minus `offset_`. Raises and warns as `predict` does.
+        """
+        return self.decisions_of(self.anomaly_score(X, y), y)
+
     def predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Flag images whose calibrated p-value is at most `false_positive_rate`.
 
@@ -273,15 +280,11 @@ class CalibratedDetector(Detector):
         self._check_calibrated()
         return null_p_values(self.null_scores_)
 
-    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute `score_samples` minus `offset_`, float64 of shape (N,): negative for what `predict` flags.
-
-        Raises and warns as `predict` does.
-        """
-        scores = self.score_samples(X, y)
+    def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
+        del y
         self._check_calibrated()
         self.warn_of_few_null_scores()
-        return scores - self.offset_
+        return -np.asarray(scores) - self.offset_
 
     @property
     def offset_(self) -> float:  # noqa: D102 (the class says it)

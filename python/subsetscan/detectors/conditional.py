@@ -147,9 +147,8 @@ class ClassConditionalDetector(Detector):
         rows = self._rows(self.null_labels_, self.null_labels_)
         return self._by_class(rows, lambda detector, _: detector.null_p_values())
 
-    def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute each image's score minus its class' offset, float64 of shape (N,): negative for what is flagged."""
-        scores = self.anomaly_score(X, y)
+    def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+        """Compute the threshold of each image's class minus its score, float64 of shape (N,)."""
         if not self.is_calibrated:
             raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
         self.warn_of_few_null_scores()
