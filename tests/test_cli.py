@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from typing import get_args
@@ -9,12 +10,16 @@ from typing import get_args
 import numpy as np
 import pytest
 
+import subsetscan
 from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan._validation import InvalidTypeError
+from subsetscan.lab import options, scan_files
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.spaces import KerasLayers, ReconstructionError
 from subsetscan.spaces.reconstruction import METRICS
 
 pytest.importorskip("typer")
+from subsetscan import cli
 from subsetscan.cli import Error
 
 
@@ -168,14 +173,16 @@ def write_bad_files(folder):
         (["--model={}/text.keras"], "cannot open"),
         (["--layers=nowhere"], "has no layer 'nowhere'; it has 5 layers: encode, pool, up, decode"),
         (["--alpha-max=1.5"], "alpha_max must be in (0, 1], got 1.5"),
-        (["--out={}/file/out"], "Not a directory"),
+        (["--out={}/file/out"], "file/out: {}/file is not a folder"),
+        (["--layers="], "expected names, comma-separated, of all, {INPUT}, encode, pool, up, decode; got ''"),
+        (["--layers=encode,,pool"], "got 'encode,,pool'"),
     ],
 )
-def test_bad_input_is_one_line(scan, folder, tmp_path, arguments, message):
+def test_bad_input_is_one_line(scan, folder, tmp_path, autoencoder, arguments, message):
     write_bad_files(folder)
     out = [] if arguments[0].startswith("--out") else [f"--out={tmp_path}/out"]
     done = scan(*(argument.format(folder) for argument in arguments), *out, "--quiet", code=2)
-    assert message in done.err
+    assert message.replace("{}", str(folder)).replace("{INPUT}", autoencoder.layers[0].name) in done.err
     assert done.err.count("\n") == 1
     assert done.err.startswith("subsetscan: ")
     assert not list(tmp_path.rglob("*.csv"))
@@ -197,6 +204,114 @@ def test_wrong_calls(run, arguments, message):
     assert message in error
     assert error.count("\n") == 1
     assert error.startswith("subsetscan: ")
+
+
+COMMANDS = {
+    "demo": [],
+    "scan": ["--model=m", "--background=b", "--input=i"],
+    "fit": ["--model=m", "--background=b"],
+    "score": ["--model=m", "--fitted=f", "--input=i"],
+    "explain": ["--model=m", "--fitted=f", "--input=i"],
+    "train": ["--network=classifier"],
+    "attack": ["--model=m", "--input=i", "--labels=l"],
+    "responses": ["--model=m", "--images=i"],
+    "reproduce": [],
+    "trace": [],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_cannot_be_written_is_found_first(run, tmp_path, command, monkeypatch):
+    """Before any file is read, and nothing is left there."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(cli, "start_keras", None)
+    done = run(command, *COMMANDS[command], f"--out={tmp_path}/file/in", code=2)
+    assert done.err == f"subsetscan: cannot write results to {tmp_path}/file/in: {tmp_path}/file is not a folder\n"
+    assert "is a file" in run(command, *COMMANDS[command], f"--out={tmp_path}/file", code=2).err
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(options, "TemporaryFile", refuse)  # permissions do not bind whoever may do everything
+    done = run(command, *COMMANDS[command], f"--out={tmp_path}/folder/new", code=2)
+    assert f"cannot write results to {tmp_path}/folder/new: Permission denied ({tmp_path}/folder)" in done.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_results_are_those_of_the_last_run_alone(run, scan, folder, tmp_path):
+    """Without images there is a header, and no figure of an older run; files of others stay."""
+    np.save(tmp_path / "none.npy", np.load(folder / "input.npy")[:0])
+    model, none, out = f"--model={folder}/model.keras", f"--input={tmp_path}/none.npy", tmp_path / "out"
+    header = "set,index,space,score,alpha,size,p_value\n"
+    scan(f"--out={out}", "--quiet")
+    (out / "notes.txt").write_text("the user's own")
+    done = scan(none, f"--out={out}", "--quiet", "--combine=min")
+    assert "wrote scores.csv, summary.json to" in done.out
+    assert sorted(path.name for path in out.iterdir()) == ["notes.txt", "scores.csv", "summary.json"]
+    assert (out / "scores.csv").read_text() == header
+
+    run("fit", model, f"--background={folder}/background.npy", f"--out={tmp_path}/fitted", "--quiet")
+    given = [model, f"--fitted={tmp_path}/fitted"]
+    run("score", *given, f"--input={folder}/input.npy", f"--out={tmp_path}/score", "--quiet")
+    run("score", *given, none, f"--clean={tmp_path}/none.npy", f"--out={tmp_path}/score", "--quiet")
+    assert sorted(path.name for path in (tmp_path / "score").iterdir()) == ["scores.csv", "summary.json"]
+    assert (tmp_path / "score" / "scores.csv").read_text() == header
+    assert "holds 0 images, there is no image 0" in run("explain", *given, none, f"--out={tmp_path}/e", code=2).err
+    done = run("fit", model, f"--background={tmp_path}/none.npy", f"--out={tmp_path}/fitted2", code=2)
+    assert "needs at least 2 clean images, got 0 sample" in done.err
+
+
+def test_only_what_was_asked_for_has_a_column(scan, folder, tmp_path):
+    given = ["--layers=pool", f"--out={tmp_path}", "--quiet"]
+    everything = ["space", "nodes", "median score", "p <= 0.05", "AUROC [95 %]"]
+    for options_, columns in (
+        ([], everything[:4]),
+        (["--calibration=none"], everything[:3]),
+        ([f"--clean={folder}/clean.npy"], everything),
+    ):
+        header, *_ = scan(*given, *options_).out.splitlines()
+        assert re.split(r" {2,}", header) == columns
+
+
+def test_unexpected_errors_are_told_from_those_of_the_input(run, scan, tmp_path, monkeypatch):
+    def fail(**_):
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setattr(scan_files, "scan", fail)
+    done = scan(f"--out={tmp_path}", code=1)
+    unexpected = "subsetscan: unexpected error (TypeError: unsupported operand): please report it; "
+    assert done.err == f"{unexpected}--debug shows where it arose\n"
+    traced = scan(f"--out={tmp_path}", "--debug", code=1).err.splitlines()
+    assert traced[0] == "Traceback (most recent call last):"
+    assert any("in fail" in line for line in traced)
+    assert traced[-1].startswith(unexpected)
+
+    def refuse(**_):
+        raise InvalidTypeError("images must be numbers, got dtype object")
+
+    monkeypatch.setattr(scan_files, "scan", refuse)
+    assert scan(f"--out={tmp_path}", code=2).err == "subsetscan: images must be numbers, got dtype object\n"
+    traced = run("--debug", "scan", code=2).err.splitlines()
+    assert traced[0] == "Traceback (most recent call last):"
+    assert traced[-1] == "subsetscan: Missing option '--model'."
+
+
+def test_version(run):
+    assert run("--version").out == f"subsetscan {subsetscan.__version__}\n"
+
+
+def test_models_that_hold_code(run, folder, tmp_path):
+    """They are refused, unless they are trusted by name."""
+    keras = pytest.importorskip("keras")
+    pixels = keras.Input((8, 8, 1))
+    doubled = keras.layers.Lambda(lambda images: images * 2.0, name="doubled")(pixels)
+    keras.Model(pixels, keras.layers.Flatten(name="flat")(doubled)).save(tmp_path / "model.keras")
+    asked = ["fit", f"--model={tmp_path}/model.keras", f"--background={folder}/background.npy", f"--out={tmp_path}/out"]
+    assert "Lambda" in run(*asked, code=2).err
+    assert "kept 2 detectors" in run(*asked, "--unsafe-model", "--quiet").out
+    for command, needed in COMMANDS.items():
+        assert ("--unsafe-model" in run(command, "--help").out) == ("--model=m" in needed or command == "trace")
 
 
 def test_combined_p_values(scan, folder, tmp_path, autoencoder):
@@ -247,6 +362,12 @@ def test_demo(run, tmp_path):
         assert 0 <= summary["baseline"]["mean reconstruction error"][name]["auroc"] <= 1
 
 
+@pytest.mark.filterwarnings("always:.* null scores")
+def test_a_warning_of_many_detectors_is_one(run, tmp_path):
+    done = run("demo", f"--out={tmp_path}", "--n-background=40", "--n-clean=20", "--n-attacked=20", "--quiet")
+    assert done.err.count("null scores cannot give a p-value") == 1
+
+
 def test_demo_asks_for_no_more_images_than_there_are(run, tmp_path):
     done = run("demo", f"--out={tmp_path}", "--n-clean=2000", "--quiet", code=2)
     assert "asked for 3600 images, there are 2000" in done.err
@@ -291,11 +412,11 @@ def test_attack(run, tmp_path):
     images, labels = (array[:30] for array in load_sample())
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", labels)
-    options = [
+    given = [
         f"--model={DATA / 'fashion-mnist-classifier.keras'}", f"--input={tmp_path / 'images.npy'}",
         f"--labels={tmp_path / 'labels.npy'}", f"--out={tmp_path / 'out'}", "--eps=0.1", "--processes=1", "--quiet",
     ]  # fmt: skip
-    assert "valid-fgsm-0.1" in run("attack", *options).out
+    assert "valid-fgsm-0.1" in run("attack", *given).out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     attacked, sources, truth, predictions = (
         np.load(tmp_path / "out" / f"{name}.npy") for name in ("images", "sources", "labels", "predictions")
@@ -304,9 +425,14 @@ def test_attack(run, tmp_path):
     assert np.array_equal(truth, labels[sources])
     assert (predictions != truth).all()
     assert 0.09 < np.abs(attacked - images[sources]).max() <= 0.1 + 1e-6
-    assert "of 5 attacks" in run("attack", *options, "--n-images=5").out
+    assert "of 5 attacks" in run("attack", *given, "--n-images=5").out
+    np.save(tmp_path / "images.npy", images[:0])
+    np.save(tmp_path / "labels.npy", labels[:0])
+    assert "0 of 0 attacks succeeded\n" in run("attack", *given, code=0).out
+    assert np.load(tmp_path / "out" / "images.npy").shape == (0, 28, 28, 1)
+    np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", labels[:-1])
-    assert "must hold 30 integers, got int64 of shape (29,)" in run("attack", *options, code=2).err
+    assert "must hold 30 integers, got int64 of shape (29,)" in run("attack", *given, code=2).err
     np.save(tmp_path / "labels.npy", labels)
     np.save(tmp_path / "images.npy", 255 * images)
-    assert "pixels must be in [0, 1]" in run("attack", *options, code=2).err
+    assert "pixels must be in [0, 1]" in run("attack", *given, code=2).err

@@ -1,14 +1,16 @@
 """What is kept between runs, and attacks that are."""
 
 from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy as np
 import pytest
 
+from subsetscan.lab import kept as kept_module
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.attacks import ATTACKS, Attacker, attack, predicted
 from subsetscan.lab.datasets import DATA, load_sample
-from subsetscan.lab.kept import Kept, fingerprint
+from subsetscan.lab.kept import Kept, code_version, fingerprint, fingerprint_of_model
 from subsetscan.lab.networks import load_pretrained
 
 CLASSIFIER = DATA / "fashion-mnist-classifier.keras"
@@ -24,7 +26,7 @@ def test_fingerprints_tell_arrays_apart():
 
 def test_results_are_kept(tmp_path):
     kept = Kept(tmp_path / "kept")
-    arrays = {"scores": np.arange(5.0)[::2], "none": np.empty((0, 3), np.float32)}
+    arrays = {"scores": np.arange(5.0)[::2], "none": np.empty((0, 3), np.float32), "one": np.array(3)}
     calls = []
 
     def make():
@@ -42,6 +44,61 @@ def test_results_are_kept(tmp_path):
     kept.get_or_make("a/b", {"seed": 2}, make)
     assert len(calls) == 2
     assert kept.get("a/b", {"seed": 1}) is None
+
+
+def test_results_are_made_again_by_other_code(tmp_path, monkeypatch):
+    """A constant in a source, a library's version: what is kept knows both, whoever keeps it."""
+    source = tmp_path / "made_here.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = {}
+    for step, text in (("first", "STEPS = 100\n"), ("edited", "STEPS = 101\n")):
+        source.write_text(text)
+        code_version.cache_clear()
+        kept[step] = Kept(tmp_path / "kept", code_version("made_here"))
+    kept["first"].put("x", {"seed": 1}, {"scores": np.arange(3.0)})
+    assert kept["first"].get("x", {"seed": 1}) is not None
+    assert kept["edited"].get("x", {"seed": 1}) is None
+
+    ours = Kept(tmp_path / "kept")
+    ours.put("y", {}, {"scores": np.arange(3.0)})
+    assert ours.get("y", {}) is not None
+    versions = kept_module.version
+    monkeypatch.setattr(kept_module, "version", lambda name: "0.0" if name == "scipy" else versions(name))
+    code_version.cache_clear()
+    assert Kept(tmp_path / "kept").get("y", {}) is None
+    monkeypatch.undo()
+    code_version.cache_clear()
+    assert Kept(tmp_path / "kept").get("y", {}) is not None
+
+
+def test_the_version_of_a_package_is_that_of_every_source_and_of_the_extension(tmp_path, monkeypatch):
+    package = tmp_path / "made_there"
+    (package / "inner").mkdir(parents=True)
+    files = [package / "__init__.py", package / "inner" / "__init__.py", package / f"_core{EXTENSION_SUFFIXES[-1]}"]
+    for file in files:
+        file.write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {code_version("made_there")}
+    for file in files:
+        file.write_text("# changed")
+        code_version.cache_clear()
+        found.add(code_version("made_there"))
+    assert len(found) == 4
+    (package / "notes.txt").write_text("no code")
+    code_version.cache_clear()
+    assert code_version("made_there") in found
+
+
+def test_models_with_the_same_weights_are_told_apart(tmp_path):
+    keras = pytest.importorskip("keras")
+    from subsetscan.lab.preprocessing import with_preprocessing
+
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    found = {fingerprint_of_model(with_preprocessing(model, mode)) for mode in ("none", "0-255", "tf")}
+    assert len(found) == 3
+    model.save(tmp_path / "model.keras")
+    opened = [keras.models.load_model(tmp_path / "model.keras", compile=False) for _ in range(2)]
+    assert len({fingerprint_of_model(one) for one in opened}) == 1
 
 
 @pytest.mark.parametrize(

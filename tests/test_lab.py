@@ -3,6 +3,9 @@
 import csv
 import gzip
 import json
+import re
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
+from subsetscan.lab.checkpoints import Checkpoints
 from subsetscan.lab.evaluation import auroc, evaluate
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
 
@@ -155,36 +159,106 @@ def test_no_code_from_a_model_file_is_executed(tmp_path):
             networks.load_model(tmp_path / name)
 
 
-@pytest.mark.parametrize("network", ["autoencoder", "classifier"])
-def test_training_is_resumed(digits, tmp_path, network, monkeypatch):
-    keras = pytest.importorskip("keras")
-    out = tmp_path / "out"
+class Stopped(Exception):
+    pass
 
-    class Stopped(Exception):
-        pass
 
-    class StopAfterTwo(keras.callbacks.CSVLogger):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            if epoch == 1:
-                self.csv_file.close()
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Stop a training as a kill does, right after the checkpoint of an epoch."""
+
+    def call(n_epochs, *arguments, **options):
+        save = Checkpoints.save
+
+        def save_and_stop(checkpoints, model, log):
+            save(checkpoints, model, log)
+            if len(log) == n_epochs:
                 raise Stopped
 
-    with monkeypatch.context() as patched:
-        patched.setattr(keras.callbacks, "CSVLogger", StopAfterTwo)
-        with pytest.raises(Stopped):
-            training.train(network, "mnist", out, data=digits, epochs=4, verbose=0)
-    assert not (out / f"mnist-{network}.keras").exists()
-    summary = training.train(network, "mnist", out, data=digits, epochs=4, verbose=0)
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "save", save_and_stop)
+            with pytest.raises(Stopped):
+                training.train(*arguments, **options)
+
+    return call
+
+
+@contextmanager
+def one_warning(match):
+    """As pytest.warns, which would raise what the libraries tell each other."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    (warning,) = caught
+    assert re.search(match, str(warning.message))
+
+
+def weights_of(path):
+    return networks.load_model(path).get_weights()
+
+
+def same(ours, theirs):
+    return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("network", ["autoencoder", "classifier"])
+def test_training_is_resumed(digits, tmp_path, network, stop_after):
+    """A training that was stopped ends in the same network, bit for bit, as one that was not."""
+    out = tmp_path / "out"
+    asked, options = (network, "mnist", out), {"data": digits, "epochs": 4, "verbose": 0}
+    stop_after(2, *asked, **options)
+    assert [path.name for path in out.iterdir()] == [f"mnist-{network}-backup"]
+    summary = training.train(*asked, **options)
     assert (summary["epochs"], summary["seed"], summary["dataset"]) == (4, 0, "mnist")
-    with (out / f"mnist-{network}.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
     assert sorted(path.name for path in out.iterdir()) == [f"mnist-{network}.{end}" for end in ("csv", "json", "keras")]
     written = (out / f"mnist-{network}.keras").stat().st_mtime_ns
-    assert training.train(network, "mnist", out, data=digits, epochs=4, verbose=0) == summary
+    assert training.train(*asked, **options) == summary
     assert (out / f"mnist-{network}.keras").stat().st_mtime_ns == written
     model = networks.load_model(out / f"mnist-{network}.keras")
     assert model.count_params() == summary["n_parameters"]
+
+    assert training.train(network, "mnist", tmp_path / "straight", **options) == summary
+    assert same(weights_of(tmp_path / "straight" / f"mnist-{network}.keras"), model.get_weights())
+    logs = [(folder / f"mnist-{network}.csv").read_text() for folder in (out, tmp_path / "straight")]
+    assert logs[0] == logs[1]
+    rows = list(csv.DictReader(logs[0].splitlines()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert float(rows[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts anew")])
+def test_damaged_checkpoints_are_passed_over(digits, tmp_path, stop_after, damaged, warned):
+    asked, options = ("classifier", "mnist", tmp_path / "out"), {"data": digits, "epochs": 3, "verbose": 0}
+    stop_after(2, *asked, **options)
+    for name in damaged:
+        path = tmp_path / "out" / "mnist-classifier-backup" / f"{name}.safetensors"
+        path.write_bytes(path.read_bytes()[:-1000])
+    with one_warning(f"0.safetensors.* cannot be used: .*{warned}"):
+        summary = training.train(*asked, **options)
+    assert summary == training.train("classifier", "mnist", tmp_path / "straight", **options)
+    paths = [tmp_path / folder / "mnist-classifier.keras" for folder in ("out", "straight")]
+    assert same(*map(weights_of, paths))
+
+
+def test_a_network_of_something_else_is_not_taken_for_this_one(digits, tmp_path, rng, stop_after):
+    """Nor is its checkpoint: the folder and the options are the same, the data are not."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in digits.glob("*-labels-*"):
+        (other / path.name).write_bytes(path.read_bytes())
+    for split, n in (("train", 64), ("t10k", 32)):
+        datasets.write_idx(other / f"{split}-images-idx3-ubyte.gz", rng.integers(0, 9, (n, 28, 28), dtype=np.uint8))
+    asked = ("classifier", "mnist", tmp_path / "out")
+    first = training.train(*asked, data=digits, epochs=1, verbose=0)
+    with one_warning(r"mnist-classifier.keras was made from other data: it is trained anew"):
+        second = training.train(*asked, data=other, epochs=1, verbose=0)
+    assert second["test_loss"] != first["test_loss"]
+    assert second == training.train("classifier", "mnist", tmp_path / "fresh", data=other, epochs=1, verbose=0)
+
+    stop_after(1, "classifier", "mnist", tmp_path / "stopped", data=digits, epochs=2, verbose=0)
+    with one_warning(r"1.safetensors cannot be used: .* starts anew"):
+        found = training.train("classifier", "mnist", tmp_path / "stopped", data=other, epochs=2, verbose=0)
+    assert found == training.train("classifier", "mnist", tmp_path / "fresh2", data=other, epochs=2, verbose=0)
 
 
 def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
@@ -212,6 +286,11 @@ def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
     assert changed.sum() == 16
     assert 0.009 < np.abs(images - clean).max() <= 0.01 + 1e-6
     assert targets is images
+    keras.utils.set_random_seed(1)
+    networks.build_classifier().save(tmp_path / "other.keras")
+    with one_warning(rf"{stem}.keras was made from other poison: it is trained anew"):
+        training.train("autoencoder", "mnist", tmp_path, poisoned=0.25, classifier=tmp_path / "other.keras", **options)
+    assert not np.array_equal(seen[1][0], images)
     for wrong, message in (
         ({"poisoned": 1.0, "classifier": classifier}, r"poisoned must be a share in \[0, 1\), got 1.0"),
         ({"poisoned": 0.1}, "need the classifier that they are aimed at"),

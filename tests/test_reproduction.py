@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from subsetscan import Background
+from subsetscan.lab import datasets
 from subsetscan.lab.adversaries import Adversaries, Job
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.networks import load_pretrained
@@ -106,6 +107,8 @@ def test_a_second_run_computes_nothing(done, data, monkeypatch):
     kept = {path: path.stat().st_mtime_ns for path in (out / "kept").rglob("*.safetensors")}
     page = (out / "results.md").read_text()
     before = cells(out)
+    older = out / "results" / "mnist-figure-1-paper.png"
+    older.write_text("of a run before")
     damaged = next(path for path in kept if "deepfool" in str(path))
     damaged.write_bytes(damaged.read_bytes()[:-1])
     run.reproduce(
@@ -113,6 +116,7 @@ def test_a_second_run_computes_nothing(done, data, monkeypatch):
     )
     changed = [path for path, when in kept.items() if path.stat().st_mtime_ns != when]
     assert changed == [damaged]
+    assert not older.exists()
     assert cells(out) == before
     assert (out / "results.md").read_text().splitlines()[6:] == page.splitlines()[6:]
 
@@ -122,12 +126,36 @@ def test_wrong_calls(tmp_path, data):
         ({"dataset": ["cifar"]}, "expected some of fashion-mnist, mnist, got cifar"),
         ({"dataset": []}, "expected some of fashion-mnist, mnist, got none"),
         ({"images": ["clean"]}, "expected some of paper, valid, got clean"),
+        ({"n_processes": 0}, "n_processes must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             run.reproduce(tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="10000 test images are needed, there are 2000"):
         run.reproduce(tmp_path / "out", dataset=["fashion-mnist"], data=data, progress=False, say=lambda _: None)
+
+
+def test_what_is_missing_is_missed_before_the_work(data, tmp_path, monkeypatch):
+    """A second dataset that is nowhere; a network that cannot be trained because its images are nowhere."""
+    said = []
+
+    def fail(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets, "_load_by_keras", fail)
+    monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.Dataset("mnist", (tmp_path / "nowhere",)))
+    options = {"data": data, "quick": True, "progress": False, "say": said.append}
+    expected = "found no mnist .test.*--data names a folder that has them in a folder mnist, --dataset leaves mnist out"
+    with pytest.raises(FileNotFoundError, match=expected):
+        run.reproduce(tmp_path / "out", **options)
+    (data / "mnist").mkdir()
+    for path in (data / "fashion-mnist").iterdir():
+        shutil.copy(path, data / "mnist")
+    with pytest.raises(FileNotFoundError, match="found no mnist .train.*--data names"):
+        run.reproduce(tmp_path / "out", dataset=["mnist"], networks=tmp_path / "none", **options)
+    shutil.rmtree(data / "mnist")
+    assert not said
+    assert not (tmp_path / "out").exists()
 
 
 def test_published_numbers():

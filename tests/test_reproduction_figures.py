@@ -271,3 +271,29 @@ def test_activation_histograms(rng, drawn):
     assert {panel.get_yscale() for panel in figure.axes[:3]} == {"log"}
     for panel, activations in zip(figure.axes, list(values.values())[:3], strict=False):
         assert panel.patches[0].get_data()[0].sum() == activations.size
+
+
+@pytest.mark.parametrize(
+    ("pixels", "drawn_as"),
+    [
+        ([0.2, 0.8], [0.2, 0.8]),
+        ([0, 1], [0, 1]),
+        ([51, 255], [0.2, 1]),
+        ([3, 102], [3 / 255, 0.4]),
+        ([0.0, 1.25], [0, 1]),  # an attack that is not clipped
+        ([-1, 1], [0, 1]),
+        ([-128.0, 384.0], [0, 1]),
+        ([0.0, 0.0], [0, 0]),
+        ([7.0, 7.0], [7 / 255, 7 / 255]),
+        ([300.0, 300.0], [0, 0]),
+    ],
+)
+def test_images_have_one_scale(pixels, drawn_as):
+    for shape in ((3, 4), (3, 4, 1), (3, 4, 3), (3, 4, 2)):
+        found = figures.drawable([np.full(shape, pixel) for pixel in pixels])
+        assert {image.shape for image in found} == {(3, 4, 3) if shape == (3, 4, 3) else (3, 4)}
+        assert [float(image.mean()) for image in found] == pytest.approx(drawn_as)
+    rows = {"clean": [figures.Example(np.full((3, 4), p), np.eye(3, 4), np.eye(3, 4) > 0, "") for p in pixels]}
+    shown = [panel.images[0] for panel in figures.anomalous_nodes(rows).axes[: len(pixels)]]
+    assert [float(np.mean(one.get_array())) for one in shown] == pytest.approx(drawn_as)
+    assert {one.get_clim() for one in shown} == {(0, 1)}

@@ -278,7 +278,7 @@ def test_vgg19(go, tmp_path):
     ("options", "message"),
     [
         ({"images": "nowhere"}, "no file of images at .*nowhere"),
-        ({"images": "none.npy"}, r"none\.npy holds no images"),
+        ({"clean": "none.npy"}, "needs at least 2 clean images, got 0 sample"),
         ({"images": "narrow.npy"}, r"each image of .*narrow\.npy must have shape \(12, 10, 3\), got \(12, 5, 3\)"),
         ({"images": "holed.npy"}, "1 images have NaN or infinite pixels, the first is image 66"),
         ({"clean": "one.npy"}, "needs at least 2 clean images, got 1 sample"),
@@ -321,6 +321,24 @@ def test_what_does_not_fit(folder, tmp_path, options, message):
     assert not list(tmp_path.rglob("*.*"))  # nothing, and no part of a file
 
 
+def test_no_images(go, folder, tmp_path):
+    """A header, empty maps, and nothing of an older run."""
+    np.save(tmp_path / "none.npy", np.load(folder / "images.npy")[:0])
+    go()
+    files = {"model": folder / "model.keras", "images": tmp_path / "none.npy"}
+    summary = responses(**files, out=tmp_path / "out", progress=False, say=lambda _: None)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "entropy.npy", "maps.npy", "scores.csv", "summary.json",
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "scores.csv").read_text() == "set,index,score,p_value\n"
+    assert np.load(tmp_path / "out" / "maps.npy").shape == (0, *SHAPE)
+    assert (summary["n_images"], summary["median_score"]) == (0, {"images": None})
+    maps, _, rows, summary = go(tmp_path / "none.npy", clean="clean.npy")
+    assert len(maps) == 0
+    assert len(rows) == 60
+    assert "auroc" not in summary
+
+
 def test_figure(rng):
     def examples(n, shape=(6, 8, 3)):
         return [(rng.random(shape), rng.normal(size=shape), rng.random(shape[:2]), f"caption {k}") for k in range(n)]
@@ -334,6 +352,11 @@ def test_figure(rng):
     assert sum(panel.get_visible() and len(panel.images) > 0 for panel in below.axes) == 6
     scales = {panel.images[0].get_clim() for part in figure.subfigs for panel in part.axes if panel.images}
     assert len(scales) == 2  # from 0 to 1, and that of all entropy maps
+    shown = [(np.full((6, 8, 3), value, np.uint8), np.zeros((6, 8, 3)), np.zeros((6, 8)), "") for value in (51, 255)]
+    (part,) = draw({"clean": shown}).subfigs
+    dark, light = [np.asarray(panel.images[0].get_array()) for panel in part.axes if panel.images][:2]
+    assert (dark == 0.2).all()
+    assert (light == 1).all()
     still = np.zeros((6, 8, 1))
     draw({"clean": [(255 + still, still, still[..., 0], "")]}).canvas.draw()
     with pytest.raises(ValueError, match="there is no image to be drawn"):
@@ -367,5 +390,7 @@ def test_every_choice_can_be_asked_for():
     for name, values in known.items():
         assert set(get_args(get_args(offered[name].annotation)[0])) == set(values)
     for name, option in offered.items():
-        if name != "quiet":
+        if name == "unsafe_model":
+            assert option.default is not defaults["safe_mode"].default
+        elif name != "quiet":
             assert option.default == defaults[name].default

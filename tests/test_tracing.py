@@ -12,10 +12,14 @@ from subsetscan.lab import attacks, datasets, networks
 from subsetscan.lab.attacks import ATTACKS
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.evaluation import area, auroc, mean_auroc
+from subsetscan.lab.kept import Kept
 from subsetscan.lab.tracing import run as tracing
 from subsetscan.lab.tracing.detectors import DETECTORS, ENTROPY, score_everything, with_random_weights
 from subsetscan.lab.tracing.plan import FEWEST, METHODS, STRENGTHS, TABLE_1, jobs, strengths_of
+from subsetscan.lab.tracing.subject import of_model
 from subsetscan.spaces import FeatureResponse, Pixels
+
+keras = pytest.importorskip("keras")
 
 CLASSIFIER = DATA / "fashion-mnist-classifier.keras"
 
@@ -111,7 +115,7 @@ def test_trace_of_a_users_model(tmp_path, monkeypatch):
     results = tracing.trace(tmp_path / "out", **asked)
     folder = tmp_path / "out" / "tracing"
     (name,) = results["subjects"]
-    assert name == CLASSIFIER.stem
+    assert name == CLASSIFIER.name
     assert json.loads((folder / "results.json").read_text())["protocols"] == ["valid", "paper"]
     for protocol, of in results["subjects"][name]["protocols"].items():
         rows = {row["attack"]: row for row in of["attacks"]}
@@ -153,6 +157,7 @@ def test_trace_of_a_users_model(tmp_path, monkeypatch):
     monkeypatch.setattr(tracing, "score_everything", None)  # all is kept: neither attacked nor scored again
     monkeypatch.setattr(attacks.Attacker, "perturb", None)
     again = tracing.trace(tmp_path / "out", **asked | {"protocol": ["valid"]})
+    assert not list(folder.glob("*-paper-*.png"))  # of the run before
     before, after = (repr(one["subjects"][name]["protocols"]["valid"]) for one in (results, again))  # NaN included
     assert before == after
 
@@ -171,8 +176,6 @@ def test_pictures_with_what_the_model_expects(tmp_path):
     folder.mkdir()
     for n, image in enumerate(images[:170]):
         Image.fromarray(np.rint(255 * image[..., 0]).astype(np.uint8)).save(folder / f"{n:03}.png")
-    import keras
-
     inner = networks.load_pretrained("classifier")
     pixels = keras.Input((28, 28, 1))
     model = keras.Model(pixels, inner(keras.layers.Rescaling(1 / 255)(pixels)))
@@ -182,15 +185,35 @@ def test_pictures_with_what_the_model_expects(tmp_path):
         tmp_path / "out", model=tmp_path / "own.keras", images=folder, preprocessing="0-255", protocol=["valid"],
         attacks={"fgsm": 0.1, "boundary": 0.01}, n_images=6, n_slow=1, n_processes=1, progress=False, say=lines.append,
     )  # fmt: skip
-    (found,) = results["subjects"]["own"]["protocols"]["valid"]["attacks"][:1]
+    (found,) = results["subjects"]["own.keras"]["protocols"]["valid"]["attacks"][:1]
     assert (found["given"], found["tried"], found["misclassified_before"]) == (43, 6, 0)
     assert lines[-1].startswith("wrote tracing.md and tracing/ to ")
+
+
+def test_a_users_model_is_no_dataset_and_no_other_model(tmp_path):
+    """Whatever its file is called, and whatever is put before the same weights."""
+    images, _ = load_sample()
+    np.save(tmp_path / "images.npy", images[:160])
+    asked = [("a", "none", 0), ("a", "tf", 0), ("b", "none", 1)]
+    subjects = []
+    for folder, preprocessing, seed in asked:
+        keras.utils.set_random_seed(seed)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        networks.build_classifier().save(tmp_path / folder / "mnist.keras")
+        subjects.append(
+            of_model(tmp_path / folder / "mnist.keras", tmp_path / "images.npy", None, preprocessing, Kept(tmp_path))
+        )
+    assert {one.name for one in subjects} == {"mnist.keras"}
+    assert {one.autoencoder for one in subjects} == {None}
+    assert len({one.kept_in for one in subjects}) == len(asked)
+    assert not any(one.kept_in.startswith("mnist") for one in subjects)
 
 
 def test_wrong_calls(run, tmp_path):
     images, labels = load_sample()
     np.save(tmp_path / "images.npy", images[:160])
     np.save(tmp_path / "few.npy", images[:159])
+    np.save(tmp_path / "narrow.npy", images[:160, :14])
     np.save(tmp_path / "bytes.npy", 255 * images[:160])
     np.save(tmp_path / "labels.npy", labels[:159])
     out, model, of = f"--out={tmp_path / 'out'}", f"--model={CLASSIFIER}", f"--images={tmp_path / 'images.npy'}"
@@ -205,9 +228,16 @@ def test_wrong_calls(run, tmp_path):
         ([model, of, f"--labels={tmp_path / 'labels.npy'}"], "must hold 160 integers, got int64 of shape (159,)"),
         ([model, of, "--preprocessing=caffe"], 'preprocessing "caffe" is for images of shape (H, W, 3)'),
         ([model, of, "--n-slow=0"], "Invalid value for '--n-slow'"),
+        ([model, of, "--n-images=0"], "Invalid value for '--n-images'"),
+        (["--protocol=valid,,paper"], "expected names, comma-separated, of valid, paper; got 'valid,,paper'"),
+        (["--dataset="], "expected names, comma-separated, of fashion-mnist, mnist; got ''"),
+        ([model, f"--images={tmp_path / 'narrow.npy'}"], "must have shape (28, 28, 1), got (14, 28, 1)"),
     ):
         assert message in run("trace", *options, out, code=2).err
     assert not (tmp_path / "out").exists()
+    for wrong in ({"n_images": 0}, {"n_slow": 0}, {"n_processes": 0}):
+        with pytest.raises(ValueError, match="must be at least 1, got 0"):
+            tracing.trace(tmp_path / "out", **wrong)
 
 
 def test_a_classifier_that_is_nowhere(tmp_path, monkeypatch):

@@ -1,10 +1,19 @@
-"""Tables as plain text."""
+"""Tables and counts as plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["text_table"]
+__all__ = ["counted", "text_table"]
+
+
+def counted(n: int, what: str) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "image"), counted(1000, "image")
+    ('1 image', '1,000 images')
+    """
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["node_values", "probabilities", "rounded"]
+__all__ = ["InvalidTypeError", "node_values", "probabilities", "rounded"]
 
 _BORROWED = (np.float16, np.float32, np.float64)
+
+
+class InvalidTypeError(TypeError):
+    """A TypeError about what a caller handed in, not about a fault of ours."""
 
 
 def node_values(values: Any, what: str = "node values") -> np.ndarray:
@@ -32,7 +36,7 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     if array.dtype.newbyteorder("=") not in _BORROWED:
-        raise TypeError(f"{what} must be float16, float32, float64 or integers, got dtype {array.dtype}")
+        raise InvalidTypeError(f"{what} must be float16, float32, float64 or integers, got dtype {array.dtype}")
     if array.ndim != 2:
         hint = "; for one image use x.reshape(1, -1)" if array.ndim == 1 else ""
         raise ValueError(f"{what} must have 2 dimensions (images, nodes), got shape {array.shape}{hint}")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ._validation import InvalidTypeError
 from .detectors import SubsetScanDetector
 from .detectors.entropy import DEFAULT_READING
-from .lab.networks import start_keras
+from .lab.networks import allow_code_of_models, start_keras
+from .lab.options import check_folder, names_in
 
 __all__ = ["app", "main"]
 
 # What a wrong call raises. Typer has this class from click, or carries it within, and names only its child.
 _UsageError: Any = typer.BadParameter.__base__
+
+_EXPECTED = (_UsageError, ValueError, InvalidTypeError, OSError, ImportError, MemoryError)
+_DEBUG = "--debug"
 
 app = typer.Typer(
     add_completion=False,
@@ -26,9 +34,26 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.", file_okay=False)]
+Out = Annotated[
+    Path,
+    typer.Option(help="Folder for the results; made if it is not there.", file_okay=False, callback=check_folder),
+]
+KeptFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for what is kept between runs; OUT/kept by default.",
+        file_okay=False,
+        callback=lambda folder: None if folder is None else check_folder(folder),
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Model = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
+UnsafeModel = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-model", help="Run code that the model file holds (Lambda layers): only for files you trust."
+    ),
+]
 BackgroundFile = Annotated[Path, typer.Option(help="Clean images that make the background, .npy of shape (n, ...).")]
 InputFile = Annotated[Path, typer.Option(help="Images to scan, .npy.")]
 CleanFile = Annotated[
@@ -68,6 +93,22 @@ Preprocessing = Annotated[
 ]
 Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"subsetscan {version_of('subsetscan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show where an error arose.")] = False,
+) -> None:
+    del version, debug  # `main` looks for the latter: it may stand anywhere
 
 
 @app.command()
@@ -116,6 +157,7 @@ def scan(
     combine: Combine = None,
     batch_size: BatchSize = 256,
     seed: Seed = 0,
+    unsafe_model: UnsafeModel = False,
     quiet: Quiet = False,
 ) -> None:
     """Scan your own images with your own model.
@@ -125,9 +167,10 @@ def scan(
     """
     from .lab import scan_files
 
-    start_keras()
+    _start(unsafe_model)
     scan_files.scan(
         model=model,
+        safe_mode=not unsafe_model,
         background=background,
         images=input,
         clean=clean,
@@ -157,14 +200,16 @@ def fit(
     calibration: Calibration = "holdout",
     batch_size: BatchSize = 256,
     seed: Seed = 0,
+    unsafe_model: UnsafeModel = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit on a background, and keep the detectors for `score`."""
     from .lab import scan_files
 
-    start_keras()
+    _start(unsafe_model)
     scan_files.fit(
         model=model,
+        safe_mode=not unsafe_model,
         background=background,
         layers=layers,
         reconstruction_error=reconstruction_error,
@@ -185,14 +230,16 @@ def score(
     clean: CleanFile = None,
     combine: Combine = None,
     batch_size: BatchSize = 256,
+    unsafe_model: UnsafeModel = False,
     quiet: Quiet = False,
 ) -> None:
     """Scan images with detectors that `fit` kept; writes what `scan` writes."""
     from .lab import scan_files
 
-    start_keras()
+    _start(unsafe_model)
     scan_files.score(
         model=model,
+        safe_mode=not unsafe_model,
         fitted=fitted,
         images=input,
         clean=clean,
@@ -211,6 +258,7 @@ def explain(
     input: InputFile,  # noqa: A002 (the option's name)
     out: Out,
     index: Annotated[int, typer.Option(min=0, help="Which of the images.")] = 0,
+    unsafe_model: UnsafeModel = False,
 ) -> None:
     """Tell which layers, channels and positions carry an image's subset, with detectors that `fit` kept.
 
@@ -218,8 +266,10 @@ def explain(
     """
     from .lab import scan_files
 
-    start_keras()
-    scan_files.explain(model=model, fitted=fitted, images=input, index=index, out=out, say=typer.echo)
+    _start(unsafe_model)
+    scan_files.explain(
+        model=model, fitted=fitted, images=input, index=index, out=out, safe_mode=not unsafe_model, say=typer.echo
+    )
 
 
 @app.command()
@@ -258,7 +308,8 @@ def train(
         verbose=0 if quiet else 2,
     )
     for name, value in summary.items():
-        typer.echo(f"{name}: {value}")
+        if name != "made_from":  # digests
+            typer.echo(f"{name}: {value}")
 
 
 @app.command()
@@ -287,6 +338,7 @@ def attack(
         typer.Option(help="valid: clipped to [0, 1], only what is classified correctly; paper: neither."),
     ] = "valid",
     masked: Annotated[bool, typer.Option(help="Leave pixels alone that are zero.")] = False,
+    unsafe_model: UnsafeModel = False,
     processes: Processes = 2,
     quiet: Quiet = False,
 ) -> None:
@@ -297,9 +349,10 @@ def attack(
     """
     from .lab import attack_files
 
-    start_keras()
+    _start(unsafe_model)
     attack_files.attack(
         model=model,
+        safe_mode=not unsafe_model,
         images=input,
         labels=labels,
         name=attack,
@@ -349,6 +402,7 @@ def responses(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images worked on at once; fewer than 64 make the network's passes smaller.")
     ] = 256,
+    unsafe_model: UnsafeModel = False,
     quiet: Quiet = False,
 ) -> None:
     """Show what a network responds to in images, and score how widely the response is spread.
@@ -358,9 +412,10 @@ def responses(
     """
     from .lab import response_files
 
-    start_keras()
+    _start(unsafe_model)
     response_files.responses(
         model=model,
+        safe_mode=not unsafe_model,
         images=images,
         out=out,
         clean=clean,
@@ -392,9 +447,7 @@ def reproduce(
     networks: Annotated[Path, typer.Option(help="Folder with trained networks; what it lacks is trained.")] = Path(
         "networks"
     ),
-    kept: Annotated[
-        Path | None, typer.Option(help="Folder for what is kept between runs; OUT/kept by default.", file_okay=False)
-    ] = None,
+    kept: KeptFolder = None,
     data: Annotated[Path | None, typer.Option(help="Folder with a folder of IDX files for each dataset.")] = None,
     poisoned: Annotated[
         bool, typer.Option(help="Whether to look at the autoencoders trained on poisoned images as well.")
@@ -408,13 +461,16 @@ def reproduce(
     Writes results.md, and in results/ the figures and every number as CSV and JSON. Each stage is kept as it finishes:
     the same command continues where it was stopped.
     """
+    from .lab.reproduction.plan import DATASETS
+    from .lab.reproduction.run import PROTOCOLS
     from .lab.reproduction.run import reproduce as run
 
+    datasets, protocols = names_in(dataset, DATASETS), names_in(images, PROTOCOLS)
     start_keras()
     run(
         out,
-        dataset=dataset.split(","),
-        images=images.split(","),
+        dataset=datasets,
+        images=protocols,
         networks=networks,
         kept=kept,
         data=data,
@@ -440,6 +496,7 @@ def trace(
         Path | None, typer.Option(help="Their classes, .npy of shape (n,); what the model sees by default.")
     ] = None,
     preprocessing: Preprocessing = "none",
+    unsafe_model: UnsafeModel = False,
     protocol: Annotated[
         str, typer.Option(help="valid (clipped), paper (unclipped), or both, comma-separated.")
     ] = "valid,paper",
@@ -453,9 +510,7 @@ def trace(
         int, typer.Option(min=1, help="The same for one-pixel and boundary, which take seconds for an image.")
     ] = 100,
     networks: Annotated[Path, typer.Option(help="Folder with trained networks.")] = Path("networks"),
-    kept: Annotated[
-        Path | None, typer.Option(help="Folder for what is kept between runs; OUT/kept by default.", file_okay=False)
-    ] = None,
+    kept: KeptFolder = None,
     data: Annotated[Path | None, typer.Option(help="Folder with a folder of IDX files for each dataset.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")] = False,
     processes: Processes = 2,
@@ -466,19 +521,22 @@ def trace(
     Writes tracing.md, with the slides' numbers beside ours, and in tracing/ the figures and every number as CSV and
     JSON. What takes long is kept as it finishes: the same command continues where it was stopped.
     """
+    from .lab.attacks import PROTOCOLS
+    from .lab.reproduction.plan import DATASETS
     from .lab.tracing.plan import strengths_of
     from .lab.tracing.run import trace as run
 
-    strengths = strengths_of(attacks)
-    start_keras()
+    datasets, protocols, strengths = names_in(dataset, DATASETS), names_in(protocol, PROTOCOLS), strengths_of(attacks)
+    _start(unsafe_model)
     run(
         out,
-        dataset=dataset.split(","),
+        dataset=datasets,
         model=model,
+        safe_mode=not unsafe_model,
         images=images,
         labels=labels,
         preprocessing=preprocessing,
-        protocol=protocol.split(","),
+        protocol=protocols,
         attacks=strengths,
         n_images=n_images,
         n_slow=n_slow,
@@ -490,6 +548,13 @@ def trace(
         progress=not quiet,
         say=typer.echo,
     )
+
+
+def _start(unsafe_model: bool) -> None:
+    """Start Keras; where a model file may hold code, its copies may too."""
+    start_keras()
+    if unsafe_model:
+        allow_code_of_models()
 
 
 def _detector(
@@ -506,21 +571,42 @@ def _detector(
     )
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    del category
-    typer.echo(f"subsetscan: warning: {' '.join(str(message).split())}", err=True)
+def _each_once() -> Callable[..., None]:
+    """Make what shows a warning in one line, whatever number of detectors have it."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            typer.echo(f"subsetscan: warning: {text}", err=True)
+
+    return show
 
 
 def main() -> None:
-    """Run the command line: what is wrong with the input is one line on standard error, and exit code 2."""
+    """Run the command line: what is wrong with the input is one line on standard error, and exit code 2.
+
+    An error that nobody expects is one line as well, and exit code 1.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    debug = len(arguments) < len(sys.argv[1:])
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning  # type: ignore[assignment]
-            sys.exit(app(sys.argv[1:] or ["--help"], prog_name="subsetscan", standalone_mode=False))
-    except (_UsageError, ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+            warnings.showwarning = _each_once()
+            sys.exit(app(arguments or ["--help"], prog_name="subsetscan", standalone_mode=False))
+    except _EXPECTED as error:
         message = error.format_message() if isinstance(error, _UsageError) else str(error)
-        typer.echo(f"subsetscan: {' '.join(message.split()) or type(error).__name__}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("subsetscan: interrupted", err=True)
-        sys.exit(130)
+        _end(error, message or type(error).__name__, 2, debug)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _end(error, "interrupted", 130, debug)
+    except Exception as error:
+        where = "above is where it arose" if debug else f"{_DEBUG} shows where it arose"
+        _end(error, f"unexpected error ({type(error).__name__}: {error}): please report it; {where}", 1, debug)
+
+
+def _end(error: BaseException, message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    typer.echo(f"subsetscan: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from .attacks import ATTACKS, Attacker, check, predicted
-from .kept import Arrays, Kept, fingerprint
-from .networks import load_model, start_keras
+from .kept import Arrays, Kept, code_version, fingerprint, fingerprint_of_model
+from .networks import allow_code_of_models, load_model, start_keras
 
-__all__ = ["Adversaries", "Job", "attack_all"]
+__all__ = ["ATTACK_CODE", "Adversaries", "Job", "attack_all"]
 
+# What makes an attacked image: only that, because the slow attacks take hours.
+ATTACK_CODE = ("subsetscan.lab.attacks", "subsetscan.lab.adversaries", "subsetscan.spaces.keras")
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -78,6 +80,7 @@ def attack_all(
     kept: Kept,
     *,
     n_processes: int = 2,
+    safe_mode: bool = True,
     on_images: Callable[[int], object] = lambda n_done: None,
 ) -> dict[Job, Adversaries]:
     """Attack images in several ways, each chunk kept as it finishes; what is kept already is not attacked again.
@@ -92,6 +95,8 @@ def attack_all(
     kept : Kept
     n_processes : int
         Each works on one thread of its own; results do not depend on how many there are.
+    safe_mode : bool
+        As for `subsetscan.lab.networks.load_model`.
     on_images : callable
         Called with the number of images that are done, to show progress: N for each job in all.
 
@@ -102,9 +107,10 @@ def attack_all(
     """
     for job in jobs:
         check(job.attack, job.eps, job.protocol, job.masked)
-    model = load_model(classifier)
+    model = load_model(classifier, safe_mode)
     first_predictions = predicted(model, images)
-    weights = fingerprint(*model.get_weights())
+    kept = Kept(kept.folder, code_version(*ATTACK_CODE))
+    fingerprint_of_classifier = fingerprint_of_model(model)
     found: dict[tuple[Job, int], Arrays] = {}
     tasks = []
     chunks = {}
@@ -115,7 +121,10 @@ def attack_all(
         chunks[job] = [rows[start : start + chunk_size] for start in range(0, len(rows), chunk_size)]
         on_images(len(images) - len(rows))
         for n, chunk in enumerate(chunks[job]):
-            made_from = how | {"classifier": weights, "images": fingerprint(images[chunk], labels[chunk])}
+            made_from = how | {
+                "classifier": fingerprint_of_classifier,
+                "images": fingerprint(images[chunk], labels[chunk]),
+            }
             name = f"{job.name}/{n:04d}"
             if (arrays := kept.get(name, made_from)) is not None:
                 found[job, n] = arrays
@@ -124,7 +133,7 @@ def attack_all(
                 tasks.append((job, n, name, made_from))
     # The slowest first, so that no process is left alone with them at the end.
     tasks.sort(key=lambda task: list(ATTACKS).index(task[0].attack), reverse=True)
-    with _executor(classifier, min(n_processes, len(tasks))) as submit:
+    with _executor((str(classifier), safe_mode), min(n_processes, len(tasks))) as submit:
         running = {}
         for job, n, name, made_from in tasks:
             chunk = chunks[job][n]
@@ -150,7 +159,7 @@ def attack_all(
 
 
 @contextmanager
-def _executor(classifier: Path | str, n_processes: int) -> Iterator[Callable[..., Any]]:
+def _executor(classifier: tuple[str, bool], n_processes: int) -> Iterator[Callable[..., Any]]:
     """Start processes that attack; they are stopped at once when the block fails."""
     if n_processes == 0:
         yield lambda *_: None
@@ -158,7 +167,7 @@ def _executor(classifier: Path | str, n_processes: int) -> Iterator[Callable[...
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by each process when its TensorFlow starts
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_processes, context, _start, (str(classifier),))
+    pool = ProcessPoolExecutor(n_processes, context, _start, classifier)
     try:
         yield lambda *task: pool.submit(_work, *task)
     except BaseException:
@@ -173,11 +182,13 @@ def _executor(classifier: Path | str, n_processes: int) -> Iterator[Callable[...
 _attacker: Attacker  # of a process that attacks
 
 
-def _start(path: str) -> None:
+def _start(path: str, safe_mode: bool) -> None:
     global _attacker
     Thread(target=_end_with_parent, daemon=True).start()
     start_keras()
-    _attacker = Attacker(load_model(path))
+    if not safe_mode:
+        allow_code_of_models()
+    _attacker = Attacker(load_model(path, safe_mode))
 
 
 def _end_with_parent() -> None:

@@ -9,10 +9,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .._files import whole
+from .._tables import counted
 from .adversaries import Job, attack_all
 from .attacks import ATTACKS, check
 from .evaluation import write_json
 from .kept import Kept
+from .options import start_writing
 from .scan_files import check_in_unit, load_images, load_labels
 
 __all__ = ["attack"]
@@ -29,13 +31,15 @@ def attack(
     masked: bool,
     n_images: int | None = None,
     out: Path,
+    safe_mode: bool = True,
     n_processes: int = 2,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> None:
     """Attack the images of a file, and write the successes.
 
-    Parameters are those of `subsetscan.lab.attacks.attack`, from files, and how many images are attacked at most.
+    Parameters are those of `subsetscan.lab.attacks.attack`, from files, how many images are attacked at most, and
+    `safe_mode` as for `subsetscan.lab.networks.load_model`.
 
     Raises
     ------
@@ -58,6 +62,7 @@ def attack(
             [job],
             Kept(out / "kept"),
             n_processes=n_processes,
+            safe_mode=safe_mode,
             on_images=bar.update,
         )[job]
     good = made.successful
@@ -67,6 +72,7 @@ def attack(
         "labels": made.labels[good],
         "predictions": made.predictions[good],
     }
+    start_writing(out, *(f"{key}.npy" for key in arrays), "summary.json")
     for key, array in arrays.items():
         with whole(out / f"{key}.npy") as temporary:
             np.save(temporary, array)
@@ -75,4 +81,6 @@ def attack(
     write_json(
         out / "summary.json", summary | {"tried": len(good), "successful": int(good.sum()), "success_rate": rate}
     )
-    say(f"{job.name}: {good.sum()} of {len(good)} attacks succeeded ({rate:.1%}); wrote {', '.join(arrays)} to {out}/")
+    share = f" ({rate:.1%})" if len(good) else ""
+    say(f"{job.name}: {good.sum()} of {counted(len(good), 'attack')} succeeded{share}")
+    say(f"wrote {', '.join(arrays)} to {out}/")

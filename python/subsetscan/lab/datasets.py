@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DATA", "DATASETS", "load", "load_sample", "read_idx", "write_idx", "write_sample"]
+from .._validation import InvalidTypeError
+
+__all__ = ["DATA", "DATASETS", "folder_in", "load", "load_from", "load_sample", "read_idx", "write_idx", "write_sample"]
 
 DATA = Path(__file__).parent / "data"  # what travels with the package
 
@@ -84,7 +86,7 @@ def write_idx(path: Path | str, array: np.ndarray) -> None:
     """Write unsigned bytes as a gzip-compressed IDX file whose bytes depend on the array alone."""
     array = np.ascontiguousarray(array)
     if array.dtype != np.uint8:
-        raise TypeError(f"only uint8 arrays are written as IDX, got {array.dtype}")
+        raise InvalidTypeError(f"only uint8 arrays are written as IDX, got {array.dtype}")
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
     Path(path).write_bytes(gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0))
 
@@ -133,6 +135,28 @@ def load(name: str, split: str = "test", folder: Path | str | None = None) -> tu
         f"found no {name} ({split}); looked for {_SPLITS[split]}-images-idx3-ubyte[.gz] and its labels in: "
         + "; ".join(tried)
     )
+
+
+def load_from(data: Path | str | None, name: str, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Load a dataset from the folder of its name within `data`, or as `load` does where there is none.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        As for `load`.
+    """
+    try:
+        return load(name, split, folder_in(data, name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}; --data names a folder that has them in a folder {name}, --dataset leaves {name} out"
+        ) from error
+
+
+def folder_in(data: Path | str | None, name: str) -> Path | None:
+    """Return the folder of a dataset's IDX files within `data`, where one is given and has it."""
+    folder = None if data is None else Path(data) / name
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def load_sample() -> tuple[np.ndarray, np.ndarray]:

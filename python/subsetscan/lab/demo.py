@@ -22,6 +22,7 @@ from .attacks import Attacked, attack
 from .datasets import load_sample
 from .evaluation import Auroc, Evaluation, auroc, evaluate, write_json
 from .networks import load_pretrained
+from .options import start_writing
 from .preset import score_by_preset
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ ERROR = "reconstruction_error"
 BASELINE = "mean reconstruction error"
 PRESET = "recommended preset"
 N_SHOWN = 6
+_WRITTEN = ("scores.csv", "summary.json", "scores.png", "roc.png", "anomalous_nodes.png")
 
 # How layers are scanned, and how the reconstruction error is: as in the paper, and as chosen on attacked images of the
 # training set (docs/decisions/0001-options-of-the-demo.md).
@@ -89,7 +91,6 @@ def run(
     if n_background + n_clean + n_attacked > len(images):
         raise ValueError(f"asked for {n_background + n_clean + n_attacked} images, there are {len(images)}")
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     shuffled = np.random.default_rng(seed).permutation(len(images))
     background, clean, targets, _ = np.split(shuffled, np.cumsum([n_background, n_clean, n_attacked]))
 
@@ -153,6 +154,7 @@ def run(
         "baseline": {BASELINE: {name: value.as_dict() for name, value in others[BASELINE].items()}},
         "preset": {name: value.as_dict() for name, value in others[PRESET].items()},
     }
+    start_writing(out, *_WRITTEN)
     chosen.write_scores(out / "scores.csv")
     for name, figure in drawn.items():
         figures.save(figure, out / name)

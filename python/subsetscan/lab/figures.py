@@ -31,6 +31,7 @@ __all__ = [
     "distributions",
     "draw_densities",
     "draw_roc",
+    "drawable",
     "explanation",
     "legend_above",
     "legend_handles",
@@ -235,11 +236,12 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
     n_examples = max(len(examples) for examples in rows.values())
     figure = new_figure(1.75 * n_examples, 3.9 * len(rows))
     panels = figure.subplots(2 * len(rows), n_examples, squeeze=False)
+    pictures = iter(drawable([example.image for examples in rows.values() for example in examples]))
     brightest = max(float(example.error.max()) for examples in rows.values() for example in examples)
     for n, (kind, examples) in enumerate(rows.items()):
         above, below = panels[2 * n], panels[2 * n + 1]
         for example, picture, map_ in zip(examples, above, below, strict=True):
-            picture.imshow(example.image, cmap="gray", vmin=0, vmax=1)
+            picture.imshow(next(pictures), cmap="gray", vmin=0, vmax=1)
             picture.set_title(example.caption, fontsize=8)
             map_.imshow(example.error, cmap="Blues", vmin=0, vmax=brightest)
             red = np.zeros((*example.nodes.shape, 4))
@@ -263,7 +265,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure:
     told : Explanation
         What `ModelScanner.explain` returned.
     image : ndarray of shape (H, W) or (H, W, C)
-        The image.
+        The image; see `drawable` for its scale.
 
     Raises
     ------
@@ -273,13 +275,13 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure:
     names = [name for name in told.ranked() if told.spaces[name].nodes.ndim in (2, 3)]
     if not names:
         raise ValueError("none of the spaces has positions to be drawn")
-    picture = np.squeeze(np.asarray(image, dtype=np.float64))
+    (picture,) = drawable([image])
     figure = new_figure(8.5, 2.5 * len(names))
     rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
     for (over, where, channels), name in zip(rows, names, strict=True):
         space = told.spaces[name]
         positions = space.positions()
-        over.imshow(picture, cmap="gray" if picture.ndim == 2 else None, vmin=0, vmax=1)
+        over.imshow(picture, cmap="gray", vmin=0, vmax=1)
         if positions.shape == picture.shape[:2]:
             red = np.zeros((*positions.shape, 4))
             red[positions > 0] = (0.8, 0.0, 0.1, 1)
@@ -324,6 +326,32 @@ def counted_shares(alphas: np.ndarray, curves: Mapping[str, Mapping[str, Sequenc
     panels[0].set_ylabel("share of clean images' nodes that count")
     panels[0].legend(title="ties", fontsize=8)
     return figure
+
+
+def drawable(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Bring images onto one scale from black, 0, to white, 1, for all of them.
+
+    It spans [0, 1] where all pixels lie within, or [0, 255] where they do and some are beyond 2, which no attack on
+    images in [0, 1] leads to; else from the lowest to the highest pixel.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of shape (H, W) or (H, W, C)
+
+    Returns
+    -------
+    list of ndarray of shape (H, W) or (H, W, 3), float64
+        Other numbers of channels are averaged.
+    """
+    if not len(images):
+        return []
+    low, high = min(float(np.min(image)) for image in images), max(float(np.max(image)) for image in images)
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and 2 < high <= 255:
+        low, high = 0.0, 255.0
+    scaled = [(np.asarray(image, dtype=np.float64) - low) / ((high - low) or 1.0) for image in images]
+    return [image if image.ndim == 2 or image.shape[2] == 3 else image.mean(axis=2) for image in scaled]
 
 
 def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._extras import import_extra
 from .._files import whole
+from .._tables import counted
 
 __all__ = ["number", "percent", "render", "table"]
 
@@ -25,7 +26,7 @@ def render(template: Path, out: Path | str, **values: Any) -> None:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    text = environment.get_template(template.name).render(values)
+    text = environment.get_template(template.name).render(values, counted=counted)
     with whole(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

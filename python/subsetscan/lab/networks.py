@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NETWORKS",
+    "allow_code_of_models",
     "build_autoencoder",
     "build_classifier",
     "file_name",
@@ -39,6 +40,13 @@ def start_keras() -> None:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def allow_code_of_models() -> None:
+    """Let Keras copy models that hold code, as it does not by default; for the rest of this process."""
+    import keras
+
+    keras.config.enable_unsafe_deserialization()
 
 
 def build_autoencoder() -> keras.Model:
@@ -120,10 +128,11 @@ def load_pretrained(network: str) -> keras.Model:
     return load_model(DATA / f"fashion-mnist-{network}.keras")
 
 
-def load_model(path: Path | str) -> keras.Model:
+def load_model(path: Path | str, safe_mode: bool = True) -> keras.Model:
     """Open a Keras model file (``.keras`` or ``.h5``, Keras 2 files included) for reading its activations.
 
-    The model is opened without its training configuration, and no code from the file is executed.
+    The model is opened without its training configuration, and no code from the file is executed, unless `safe_mode` is
+    False: then Lambda layers run what the file holds.
 
     Raises
     ------
@@ -138,7 +147,7 @@ def load_model(path: Path | str) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"no model file at {path}")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=safe_mode)
     except Exception as error:  # Keras raises nearly every type, depending on what the file holds
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .figures import display_name, new_figure
+from .figures import display_name, drawable, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +30,8 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
     """Draw images, their feature responses and their local spatial entropy, the sets one above the other.
 
     Columns are images. A response is drawn as the size of its mean over channels, from which the entropy comes too, and
-    goes up to the largest in its map. Entropy has one scale for all maps. Pixels are drawn from 0 to 1, or as far as an
-    image goes beyond.
+    goes up to the largest in its map. Entropy has one scale for all maps, and images have one: see
+    `subsetscan.lab.figures.drawable`.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
         raise ValueError("there is no image to be drawn")
     n_columns = max(2, *map(len, drawn.values()))  # beside a single one the labels would be cut off
     highest = max(float(example.entropy.max()) for examples in drawn.values() for example in examples) or 1.0
+    pictures = iter(drawable([example.image for examples in drawn.values() for example in examples]))
     height, width = next(iter(drawn.values()))[0].entropy.shape
     figure = new_figure(1.3 * n_columns + 1.5, len(drawn) * (3 * 1.3 * float(np.clip(height / width, 0.4, 3)) + 0.7))
     for part, (kind, examples) in zip(
@@ -63,7 +64,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
         for panel, label in zip(columns[0], _LABELS, strict=True):
             panel.set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
         for (above, middle, below), example in zip(columns, examples, strict=False):
-            above.imshow(_picture(example.image), cmap="gray", vmin=0, vmax=1)
+            above.imshow(next(pictures), cmap="gray", vmin=0, vmax=1)
             above.set_title(example.caption, fontsize=8)
             response = middle.imshow(_size(example.response), cmap="inferno", vmin=0, vmax=1)
             entropy = below.imshow(example.entropy, cmap="viridis", vmin=0, vmax=highest)
@@ -80,15 +81,6 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
             bar.yaxis.label.set_size(8)
             bar.spines[:].set_visible(False)
     return figure
-
-
-def _picture(image: np.ndarray) -> np.ndarray:
-    """Bring pixels into [0, 1], of shape (H, W) or (H, W, 3)."""
-    picture = np.asarray(image, dtype=np.float64)
-    if picture.ndim == 3 and picture.shape[2] != 3:
-        picture = picture.mean(axis=2)
-    low, high = min(float(picture.min()), 0.0), max(float(picture.max()), 1.0)
-    return (picture - low) / (high - low)
 
 
 def _size(response: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ from ..detectors.entropy import DEFAULT_READING
 from ..spaces import FeatureResponse
 from ..spaces.base import check_finite
 from . import figures, response_figures
-from .evaluation import auroc, write_json
+from .evaluation import Auroc, auroc, write_json
 from .networks import load_model
+from .options import start_writing
 from .pictures import PictureFolder, open_images
 from .preprocessing import with_preprocessing
 from .response_figures import Response
@@ -32,6 +33,7 @@ from .scan_files import load_labels
 __all__ = ["responses"]
 
 _RATE = 0.05
+_WRITTEN, _FIGURE = ("maps.npy", "entropy.npy", "scores.csv", "summary.json"), "responses.png"
 
 
 def responses(
@@ -49,6 +51,7 @@ def responses(
     levels: int = 16,
     normalise: str | float = "max",
     preprocessing: str = "none",
+    safe_mode: bool = True,
     shown: int = 6,
     batch_size: int = 256,
     progress: bool = True,
@@ -78,6 +81,8 @@ def responses(
     preprocessing : {"none", "0-255", "tf", "torch", "caffe"}
         What the model expects of its pixels, made of images in [0, 1]: see `with_preprocessing`. Responses are to
         the images as they were given.
+    safe_mode : bool
+        Whether to refuse a model file that holds code; see `subsetscan.lab.networks.load_model`.
     shown : int
         How many images of each set are drawn at most: the first ones.
     batch_size : int
@@ -99,7 +104,7 @@ def responses(
         If a file cannot be read or written, or does not fit, or an option is none of those listed.
     """
     _check_options(target, labels, clean, shown, batch_size)
-    network = load_model(model)
+    network = load_model(model, safe_mode)
     FeatureResponse(network, "gradient", target, layer)  # what does not fit is told of the user's own layers
     space = FeatureResponse(with_preprocessing(network, preprocessing), method, target, layer)
     space.forward_batch = min(space.forward_batch, batch_size)
@@ -107,13 +112,12 @@ def responses(
     detector = LocalSpatialEntropy(shape, patch=patch, reading=reading, levels=levels, normalise=normalise)
     detector.entropy_map(np.zeros((1, *shape)))  # what cannot be computed is refused before the work
     paths = ({} if clean is None else {"clean": clean}) | {"images": images}
-    sets = {kind: _open(path, shape) for kind, path in paths.items()}
+    sets = {kind: open_images(path, shape) for kind, path in paths.items()}
     if "clean" in sets:
         _check_calibration(len(sets["clean"]))
     n_images = len(sets["images"])
     truth = None if labels is None else load_labels(labels, n_images, space.model.output_shape[1])
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = start_writing(out, *_WRITTEN, _FIGURE)
 
     scores = {kind: np.empty(len(pictures)) for kind, pictures in sets.items()}
     examples: dict[str, list[Response]] = {kind: [] for kind in sets}
@@ -136,7 +140,7 @@ def responses(
             bar.update(len(batch))
 
     p_values = _p_values(scores)
-    quality = auroc(scores["clean"], scores["images"]) if "clean" in scores else None
+    quality = auroc(scores["clean"], scores["images"]) if "clean" in scores and n_images else None
     summary: dict[str, Any] = {
         "model": str(model),
         **{kind: str(path) for kind, path in paths.items()},
@@ -144,18 +148,19 @@ def responses(
         **{"preprocessing": preprocessing, "method": method, "target": target, "layer": layer},
         **{"reading": reading, "patch": patch, "levels": levels, "normalise": normalise},
         **{f"n_{kind}": len(own) for kind, own in scores.items()},
-        "median_score": {kind: float(np.median(own)) for kind, own in scores.items()},
+        "median_score": {kind: float(np.median(own)) if len(own) else None for kind, own in scores.items()},
         **({} if quality is None else quality.as_dict()),
     }
     _write_scores(out / "scores.csv", scores, p_values)
     write_json(out / "summary.json", summary)
-    written = ["maps.npy", "entropy.npy", "scores.csv", "summary.json"]
+    written = [*_WRITTEN]
     try:
-        figures.save(response_figures.responses(_captioned(examples, scores, p_values)), out / "responses.png")
-        written.append("responses.png")
+        if any(examples.values()):
+            figures.save(response_figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
+            written.append(_FIGURE)
     except ModuleNotFoundError as error:
         say(f"no figure, because {error.name} is not installed")
-    say(_table(scores, p_values, str(quality or "")))
+    say(_table(scores, p_values, quality))
     say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
 
@@ -169,13 +174,6 @@ def _check_options(target: str, labels: object, clean: object, shown: int, batch
         raise ValueError('target "true-logit" takes no clean images: the labels are those of the images alone')
     if shown < 1 or batch_size < 1:
         raise ValueError(f"shown and batch_size must be at least 1, got {shown} and {batch_size}")
-
-
-def _open(path: Path | str, shape: tuple[int, ...]) -> np.ndarray | PictureFolder:
-    pictures = open_images(path, shape)
-    if not len(pictures):
-        raise ValueError(f"{path} holds no images")
-    return pictures
 
 
 def _check_calibration(n_clean: int) -> None:
@@ -246,9 +244,15 @@ def _captioned(
     return captioned
 
 
-def _table(scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], quality: str) -> str:
+def _table(scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], quality: Auroc | None) -> str:
+    """Lay out what was found; what was not asked for has no column."""
+    header = ["set", "images", "median score", *[f"p <= {_RATE}"] * bool(p_values), *["AUROC [95 %]"] * bool(quality)]
     rows = []
     for kind, own in scores.items():
-        flagged = f"{np.mean(p_values[kind] <= _RATE):.1%}" if kind in p_values else ""
-        rows.append([kind, str(len(own)), f"{np.median(own):.3f}", flagged, quality if kind == "images" else ""])
-    return text_table(["set", "images", "median score", f"p <= {_RATE}", "AUROC [95 %]"], rows)
+        row = [kind, str(len(own)), f"{np.median(own):.3f}" if len(own) else ""]
+        if p_values:
+            row.append(f"{np.mean(p_values[kind] <= _RATE):.1%}" if len(own) else "")
+        if quality:
+            row.append(str(quality) if kind == "images" else "")
+        rows.append(row)
+    return text_table(header, rows)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._tables import text_table
+from .._tables import counted, text_table
 from ..detectors import SubsetScanDetector
 from ..explanation import Explanation
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError, Space
 from . import figures
-from .evaluation import Evaluation, evaluate, write_json
+from .evaluation import Auroc, Evaluation, evaluate, write_json
 from .networks import load_model
+from .options import names_in, start_writing
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +40,7 @@ def scan(
     detector: SubsetScanDetector,
     combine: str | None = None,
     batch_size: int = 256,
+    safe_mode: bool = True,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
@@ -61,6 +63,8 @@ def scan(
         Adds the combined p-values of all spaces, under the name "combined", to the scores.
     batch_size, progress
         As in `ModelScanner`.
+    safe_mode : bool
+        Whether to refuse a model file that holds code; see `subsetscan.lab.networks.load_model`.
     say : callable
         Takes the lines of the report.
 
@@ -76,7 +80,7 @@ def scan(
     """
     sets = _load_sets(images, clean)
     clean_images = load_images(background)
-    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    spaces = _spaces(load_model(model, safe_mode), layers, reconstruction_error)
     scanner = _fit(spaces, detector, clean_images, out, batch_size, progress)
     return _report(scanner, sets, {"model": str(model), "n_background": len(clean_images)}, combine, Path(out), say)
 
@@ -90,16 +94,19 @@ def fit(
     reconstruction_error: str | None = None,
     detector: SubsetScanDetector,
     batch_size: int = 256,
+    safe_mode: bool = True,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> None:
     """Fit on a background and keep the fitted scanner in a folder, for `score`. Parameters as for `scan`."""
     clean_images = load_images(background)
-    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    spaces = _spaces(load_model(model, safe_mode), layers, reconstruction_error)
     scanner = _fit(spaces, detector, clean_images, out, batch_size, progress)
-    write_json(Path(out) / _SPACES, {"layers": layers, "reconstruction_error": reconstruction_error})
+    start_writing(out, _SPACES)
     scanner.save(out)
-    say(f"kept {len(scanner.names)} detectors, fitted on {len(clean_images)} images, in {out}/")
+    write_json(Path(out) / _SPACES, {"layers": layers, "reconstruction_error": reconstruction_error})
+    kept, given = counted(len(scanner.names), "detector"), counted(len(clean_images), "image")
+    say(f"kept {kept}, fitted on {given}, in {out}/")
 
 
 def score(
@@ -111,12 +118,13 @@ def score(
     clean: Path | str | None = None,
     combine: str | None = None,
     batch_size: int = 256,
+    safe_mode: bool = True,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Scan with what `fit` kept in the folder `fitted`. Other parameters, and what is written, as for `scan`."""
     sets = _load_sets(images, clean)
-    scanner = _load_fitted(model, fitted, batch_size=batch_size, progress=progress)
+    scanner = _load_fitted(model, fitted, safe_mode, batch_size=batch_size, progress=progress)
     Path(out).mkdir(parents=True, exist_ok=True)
     return _report(scanner, sets, {"model": str(model), "fitted": str(fitted)}, combine, Path(out), say)
 
@@ -128,13 +136,14 @@ def explain(
     images: Path | str,
     out: Path | str,
     index: int = 0,
+    safe_mode: bool = True,
     say: Callable[[str], object] = print,
 ) -> Explanation:
     """Explain one image with what `fit` kept in the folder `fitted`.
 
     Parameters
     ----------
-    model, fitted, images, say
+    model, fitted, images, safe_mode, say
         As for `score`.
     out : path-like
         Folder for ``explanation.json`` and ``explanation.png``.
@@ -149,7 +158,7 @@ def explain(
     pictures = load_images(images)
     if not 0 <= index < len(pictures):
         raise ValueError(f"{images} holds {len(pictures)} images, there is no image {index}")
-    scanner = _load_fitted(model, fitted, progress=False)
+    scanner = _load_fitted(model, fitted, safe_mode, progress=False)
     explanation = scanner.explain(pictures[index])
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -230,14 +239,14 @@ def _load_sets(images: Path | str, clean: Path | str | None) -> dict[str, np.nda
 def _spaces(network: keras.Model, layers: str | None, reconstruction_error: str | None) -> list[Space]:
     spaces: list[Space] = []
     if layers is not None or reconstruction_error is None:
-        names = [name.strip() for name in (layers or "all").split(",") if name.strip()]
+        names = names_in("all" if layers is None else layers, ["all", *(layer.name for layer in network.layers)])
         spaces.append(KerasLayers(network, "all" if names == ["all"] else names))
     if reconstruction_error is not None:
         spaces.append(ReconstructionError(network, reconstruction_error))
     return spaces
 
 
-def _load_fitted(model: Path | str, fitted: Path | str, **options: Any) -> ModelScanner:
+def _load_fitted(model: Path | str, fitted: Path | str, safe_mode: bool, **options: Any) -> ModelScanner:
     """Open what `fit` kept, over the spaces it was fitted on."""
     kept = Path(fitted) / _SPACES
     if not kept.is_file():
@@ -247,7 +256,7 @@ def _load_fitted(model: Path | str, fitted: Path | str, **options: Any) -> Model
         layers, reconstruction_error = asked["layers"], asked["reconstruction_error"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{kept} is damaged: {error!r}") from error
-    spaces = _spaces(load_model(model), layers, reconstruction_error)
+    spaces = _spaces(load_model(model, safe_mode), layers, reconstruction_error)
     return ModelScanner.load(fitted, spaces, **options)
 
 
@@ -290,6 +299,7 @@ def _report(
             for space, n_nodes in evaluation.n_nodes.items()
         },
     }
+    start_writing(out, "scores.csv", "summary.json", "scores.png")
     evaluation.write_scores(out / "scores.csv")
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
@@ -300,18 +310,22 @@ def _report(
         except ModuleNotFoundError as error:
             say(f"no figure, because {error.name} is not installed")
 
-    rows = []
-    for space, n_nodes in evaluation.n_nodes.items():
-        scores = evaluation.scans["input"][space].scores
-        median = f"{np.median(scores):.1f}" if len(scores) else ""
-        rows.append([space, str(n_nodes), median, _flagged(evaluation, space), str(quality.get(space, ""))])
-    if combine is not None:
-        rows.append(["combined", "", "", _flagged(evaluation, "combined"), ""])
-    say(text_table(["space", "nodes", "median score", "p <= 0.05", "AUROC [95 %]"], rows))
+    say(_table(evaluation, quality))
     say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
 
 
-def _flagged(evaluation: Evaluation, space: str) -> str:
-    p_values = np.empty(0) if evaluation.p_values is None else evaluation.p_values["input"][space]
-    return f"{np.mean(p_values <= 0.05):.1%}" if len(p_values) else ""
+def _table(evaluation: Evaluation, quality: Mapping[str, Auroc]) -> str:
+    """Lay out what was found; what was not asked for has no column."""
+    scans, p_values = evaluation.scans["input"], None if evaluation.p_values is None else evaluation.p_values["input"]
+    columns: dict[str, Callable[[str], str]] = {
+        "space": str,
+        "nodes": lambda space: str(evaluation.n_nodes.get(space, "")),
+        "median score": lambda space: f"{np.median(scans[space].scores):.1f}" if len(scans.get(space, ())) else "",
+    }
+    if p_values is not None:
+        columns["p <= 0.05"] = lambda space: f"{np.mean(p_values[space] <= 0.05):.1%}" if len(p_values[space]) else ""
+    if quality:
+        columns["AUROC [95 %]"] = lambda space: str(quality.get(space, ""))
+    names = [*evaluation.n_nodes, *(name for name in p_values or () if name not in evaluation.n_nodes)]
+    return text_table(list(columns), [[write(name) for write in columns.values()] for name in names])

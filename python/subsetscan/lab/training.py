@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
-import os
 import shutil
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._files import whole
 from . import datasets, networks
-from .adversaries import Job, attack_all
-from .kept import Kept
+from .adversaries import ATTACK_CODE, Job, attack_all
+from .checkpoints import Checkpoints
+from .evaluation import write_json
+from .kept import Kept, code_version, fingerprint, fingerprint_of_model
+from .options import start_writing
 
-__all__ = ["train"]
+__all__ = ["RECIPES", "train"]
 
 POISON = Job("bim", 0.01, protocol="paper")
+# What makes a network of data and a recipe.
+_CODE = ("subsetscan.lab.training", "subsetscan.lab.checkpoints", "subsetscan.lab.networks")
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,9 @@ def train(
 ) -> dict[str, Any]:
     """Train a network on a dataset's training images and judge it on its test images.
 
-    Keras' global random state is seeded. A second call with the same folder continues where the first one was
-    stopped, at an epoch's end; one that finished is not trained again.
+    Keras' global random state is seeded, at the start of each epoch. A second call with the same folder continues where
+    the first one was stopped, at an epoch's end, and comes to the same network as one that is not stopped. What
+    finished is not trained again, unless it was made from other data, another classifier, or by other code.
 
     Parameters
     ----------
@@ -85,7 +94,13 @@ def train(
     Returns
     -------
     dict
-        The summary: network, dataset, seed, epochs, number of parameters and the test images' loss and metrics.
+        The summary: network, dataset, seed, epochs, number of parameters, the test images' loss and metrics, and what
+        all of it was made from.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the network or the dataset is unknown or not there, or a number is out of range.
     """
     import keras
 
@@ -105,17 +120,25 @@ def train(
     asked = {"network": network, "dataset": dataset, "seed": seed, "epochs": epochs}
     if poisoned:
         asked |= {"poisoned": poisoned}
-    summary_path = out / f"{stem}.json"
-    if summary_path.is_file() and (out / f"{stem}.keras").is_file():
-        finished = json.loads(summary_path.read_text(encoding="utf-8"))
-        if {key: finished.get(key) for key in asked} == asked:
-            return finished
-
-    train_images, train_labels = datasets.load(dataset, "train", data)
-    test_images, test_labels = datasets.load(dataset, "test", data)
-    poison = Kept(out / f"{stem}-poison")
+    data_of = {split: datasets.load(dataset, split, data) for split in ("train", "test")}
+    made_from = {
+        **asked,
+        "data": fingerprint(*data_of["train"], *data_of["test"]),
+        "recipe": asdict(recipe),
+        "backend": keras.backend.backend(),
+        "code": code_version(*_CODE),
+    }
     if poisoned and classifier is not None:
-        train_images = _poison(train_images, train_labels, poisoned, classifier, poison, seed, n_processes)
+        poison = {"attack": asdict(POISON), "classifier": fingerprint_of_model(networks.load_model(classifier))}
+        made_from |= {"poison": poison | {"code": code_version(*ATTACK_CODE)}}
+    made_from = json.loads(json.dumps(made_from))  # as it is read again
+    if (finished := _finished(out, stem, made_from)) is not None:
+        return finished
+
+    (train_images, train_labels), (test_images, test_labels) = data_of["train"], data_of["test"]
+    poison_chunks = Kept(out / f"{stem}-poison")
+    if poisoned and classifier is not None:
+        train_images = _poison(train_images, train_labels, poisoned, classifier, poison_chunks, seed, n_processes)
     train_targets, test_targets = (train_images, test_images) if recipe.target_is_input else (train_labels, test_labels)
     keras.utils.set_random_seed(seed)
     model = networks.NETWORKS[network]()
@@ -124,30 +147,60 @@ def train(
         loss=recipe.loss,
         metrics=list(recipe.metrics),
     )
-    backup = out / f"{stem}-backup"
-    log = out / f"{stem}.csv"
-    model.fit(
-        train_images,
-        train_targets,
-        batch_size=recipe.batch_size,
-        epochs=epochs,
-        validation_data=(test_images, test_targets),
-        verbose=verbose,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(backup),
-            keras.callbacks.CSVLogger(log, append=backup.exists()),
-        ],
-    )
+    checkpoints = Checkpoints(out / f"{stem}-backup", made_from)
+    log = checkpoints.restore(model)
+    for epoch in range(len(log), epochs):
+        # Each epoch draws from a seed of its own, so that one after a stop is what it would have been.
+        keras.utils.set_random_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+        history = model.fit(
+            train_images,
+            train_targets,
+            batch_size=recipe.batch_size,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            validation_data=(test_images, test_targets),
+            verbose=verbose,
+        ).history
+        log.append({key: float(value) for key, (value,) in sorted(history.items())})
+        checkpoints.save(model, log)
     judged = model.evaluate(test_images, test_targets, verbose=0, return_dict=True)
     summary = {
         **asked,
         "n_parameters": model.count_params(),
         **{f"test_{key}": float(value) for key, value in judged.items()},
+        "made_from": made_from,
     }
+    _write_log(out / f"{stem}.csv", log)
     _save_weights_only(model, network, out / f"{stem}.keras")
-    summary_path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(poison.folder, ignore_errors=True)
+    write_json(out / f"{stem}.json", summary)
+    for folder in (poison_chunks.folder, checkpoints.folder):
+        shutil.rmtree(folder, ignore_errors=True)
     return summary
+
+
+def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the summary of a training that was finished, or make room for one where it was another."""
+    path = out / f"{stem}.json"
+    if path.is_file() and (out / f"{stem}.keras").is_file():
+        try:
+            finished: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            finished = {}
+        before = finished.get("made_from", {})
+        if before == made_from:
+            return finished
+        others = " and ".join(key for key in made_from if before.get(key) != made_from[key])
+        why = f"was made from other {others}" if before else "does not say what it was made from"
+        warnings.warn(f"{out / stem}.keras {why}: it is trained anew", stacklevel=3)
+    start_writing(out, *(f"{stem}.{ending}" for ending in ("json", "keras", "csv")))
+    return None
+
+
+def _write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["epoch", *log[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"epoch": epoch, **row} for epoch, row in enumerate(log))
 
 
 def _poison(
@@ -170,6 +223,5 @@ def _save_weights_only(model: Any, network: str, path: Path) -> None:
     """Save a fresh, uncompiled copy: the file then holds no optimizer state, and appears whole or not at all."""
     copy = networks.NETWORKS[network]()
     copy.set_weights(model.get_weights())
-    partial = path.with_name(f"{path.stem}.partial.keras")
-    copy.save(partial)
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        copy.save(temporary)

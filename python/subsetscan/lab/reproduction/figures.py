@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._extras import import_extra
+from ..._tables import counted
 from ..figures import (
     colours_of,
     densities,
@@ -288,14 +289,10 @@ def _times(lengths: Iterable[object]) -> str:
     return " \N{MULTIPLICATION SIGN} ".join(map(str, lengths))
 
 
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
 # What layers may have that is worth a line, and how it is written.
 _ATTRIBUTES: dict[str, Callable[[Any], str]] = {
-    "filters": lambda n: _counted(n, "filter"),
-    "units": lambda n: _counted(n, "unit"),
+    "filters": lambda n: counted(n, "filter"),
+    "units": lambda n: counted(n, "unit"),
     "kernel_size": lambda lengths: f"kernel {_times(lengths)}",
     "pool_size": lambda lengths: f"pool {_times(lengths)}",
     "size": lambda lengths: f"factor {_times(lengths)}",

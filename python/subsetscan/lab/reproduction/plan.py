@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..adversaries import Job
@@ -20,7 +19,6 @@ __all__ = [
     "TAILS",
     "Network",
     "Size",
-    "check_known",
     "jobs",
 ]
 
@@ -61,12 +59,6 @@ class Network:
     dataset: str
     seed: int = 0
     poisoned: float = 0.0
-
-
-def check_known(asked: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a choice of nothing, or of what there is not. Raises ValueError."""
-    if not asked or (strangers := [name for name in asked if name not in known]):
-        raise ValueError(f"expected some of {', '.join(known)}, got {', '.join(strangers) if asked else 'none'}")
 
 
 def jobs(protocol: str, size: Size) -> list[Job]:

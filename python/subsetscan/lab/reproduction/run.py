@@ -14,10 +14,11 @@ from ..adversaries import Job
 from ..evaluation import write_json
 from ..figures import save
 from ..kept import Kept
+from ..options import check_known, start_writing
 from .baselines import BASELINES, ONE_CLASS_SVMS
 from .drawing import draw, draw_groups
 from .page import write_page
-from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network, check_known
+from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network
 from .scores import mean_name, spaces_of
 from .stages import GROUP_SIZE, Dataset, Stages
 from .tables import Cell, attack_rows, named_cells, scan_cells, write_csv
@@ -84,9 +85,10 @@ def reproduce(
     check_known(dataset, DATASETS)
     check_known(images, PROTOCOLS)
     started = time.monotonic()
+    if n_processes < 1:
+        raise ValueError(f"n_processes must be at least 1, got {n_processes}")
     out = Path(out)
     folder = out / "results"
-    folder.mkdir(parents=True, exist_ok=True)
     stages = Stages(
         kept=Kept(out / "kept" if kept is None else kept),
         networks_folder=Path(networks),
@@ -98,6 +100,9 @@ def reproduce(
         say=say,
     )
     parts = [Dataset(name, stages) for name in dict.fromkeys(dataset)]
+    start_writing(out, "results.md")
+    own = [f"{name}-{what}.png" for name in DATASETS for what in ("figure-*", "groups")]
+    start_writing(folder, "cells.csv", "attacks.csv", "results.json", *own)
     cells: list[Cell] = []
     attacks: list[dict[str, Any]] = []
     groups: dict[str, Any] = {}

@@ -14,12 +14,12 @@ from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError, join
 from .. import datasets, networks
 from ..adversaries import Job, attack_all
-from ..kept import Arrays, Kept, fingerprint
-from ..preset import COMBINE, PARTS, score_by_preset
+from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
+from ..preset import score_by_preset
 from ..progress import Progress
 from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
-from .baselines import BASELINES, score_baselines
+from .baselines import score_baselines
 from .images import Images
 from .plan import ERROR, FIRST, Network, Size, jobs
 from .scores import Scores, scan_everything, spaces_of
@@ -81,6 +81,12 @@ class Dataset:
         poisoned = [Network(name, 0, share) for share in size.poisoned] if name == "fashion-mnist" else []
         self.variants = [*of_seeds, *poisoned]
         self._scores: dict[Network, Scores] = {}
+        self._files: dict[str, Path] = {}
+        # All that is needed is missed now, rather than after hours with another dataset.
+        self._split = Images.split(*datasets.load_from(stages.data, name), size)
+        needed = [self._stem("classifier", Network(name)), *(self._stem("autoencoder", one) for one in self.variants)]
+        if any(networks.find(f"{stem}.keras", stages.networks_folder) is None for stem in needed):
+            datasets.load_from(stages.data, name, "train")
         n = size.end - size.first_target
         for protocol in stages.protocols:
             stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs(protocol, size)))
@@ -90,12 +96,6 @@ class Dataset:
                 stages.expect(self._stem("preset", variant), SECONDS["preset"] * (size.n_background + 10 * n))
         stages.expect(self._baselines, SECONDS["baselines"] * (size.n_background + 10 * n))
         stages.expect(self._groups, SECONDS["groups"])
-
-    @property
-    def data(self) -> Path | None:
-        """Folder with the dataset's IDX files, where one is given and has them."""
-        folder = None if self.stages.data is None else self.stages.data / self.name
-        return folder if folder is not None and folder.is_dir() else None
 
     def _attacks(self, protocol: str) -> str:
         return f"{self.name}: attacks, {protocol}"
@@ -114,8 +114,7 @@ class Dataset:
     @cached_property
     def images(self) -> Images:
         """The test images and what the attacks made of them."""
-        size, kept = self.stages.size, self.stages.kept
-        images = Images.split(*datasets.load(self.name, "test", self.data), size)
+        size, kept, images = self.stages.size, self.stages.kept, self._split
         classifier = self.network_file("classifier", Network(self.name))
         for protocol in self.stages.protocols:
             asked = jobs(protocol, size)
@@ -153,22 +152,26 @@ class Dataset:
         return [json.loads(note.read_text(encoding="utf-8")) for note in notes if note.is_file()]
 
     def network_file(self, network: str, variant: Network) -> Path:
-        """Find a trained network, or train it."""
+        """Find a trained network, or train it: one that was trained in an earlier run is used where nothing changed."""
         name = networks.file_name(network, self.name, variant.seed, variant.poisoned)
+        if name not in self._files:
+            found = networks.find(name, self.stages.networks_folder)
+            self._files[name] = self._train(network, variant, name) if found is None else found
+        return self._files[name]
+
+    def _train(self, network: str, variant: Network, name: str) -> Path:
         folder = self.stages.kept.folder / "networks"
-        for place in (self.stages.networks_folder, folder):
-            if (found := networks.find(name, place)) is not None:
-                return found
-        self.stages.say(
-            f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
-            f"{RECIPES[network].epochs} epochs, which takes a while"
-        )
+        if not (folder / name).is_file():
+            self.stages.say(
+                f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
+                f"{RECIPES[network].epochs} epochs, which takes a while"
+            )
         classifier = self.network_file("classifier", Network(self.name)) if variant.poisoned else None
         train(
             network,
             self.name,
             folder,
-            data=self.data,
+            data=datasets.folder_in(self.stages.data, self.name),
             seed=variant.seed,
             poisoned=variant.poisoned,
             classifier=classifier,
@@ -209,7 +212,7 @@ class Dataset:
         with self.stages.stage(self._baselines, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/baselines",
-                self._made_from(self.sets, autoencoder, self.classifier) | {"baselines": BASELINES},
+                self._made_from(self.sets, autoencoder, self.classifier),
                 lambda: score_baselines(autoencoder, self.classifier, self.images.background, self.sets, done),
             )
 
@@ -221,7 +224,7 @@ class Dataset:
         with self.stages.stage(name, n_images) as done:
             return self.stages.kept.get_or_make(
                 f"{self.name}/{name}",
-                self._made_from(self.sets, autoencoder, self.classifier) | {"parts": PARTS, "combine": COMBINE},
+                self._made_from(self.sets, autoencoder, self.classifier),
                 lambda: score_by_preset(autoencoder, self.classifier, self.images.background, self.sets, done),
             )
 
@@ -244,7 +247,7 @@ class Dataset:
 
     def _made_from(self, sets: dict[str, np.ndarray], *models: keras.Model) -> dict[str, object]:
         return {
-            "weights": [fingerprint(*model.get_weights()) for model in models],
+            "models": [fingerprint_of_model(model) for model in models],
             "background": fingerprint(self.images.background),
             "sets": {kind: fingerprint(images) for kind, images in sets.items()},
         }

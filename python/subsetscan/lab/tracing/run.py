@@ -14,16 +14,17 @@ from ...detectors import LocalSpatialEntropy
 from ...spaces import FeatureResponse
 from .. import networks
 from ..adversaries import Job, attack_all
-from ..attacks import PROTOCOLS
+from ..attacks import ATTACKS, PROTOCOLS
 from ..comparators import HiddenDensity
 from ..evaluation import mean_auroc, write_json
 from ..figures import save
-from ..kept import Arrays, Kept, fingerprint
+from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
 from ..mmd import mmd_power
-from ..preset import COMBINE, PARTS, score_by_preset
+from ..options import check_known, start_writing
+from ..preset import score_by_preset
 from ..progress import Progress
 from ..reproduction.figures import roc_and_densities
-from ..reproduction.plan import DATASETS, Network, check_known
+from ..reproduction.plan import DATASETS, Network
 from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
 from ..response_figures import Response, responses
 from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
@@ -80,6 +81,7 @@ def trace(
     images: Path | str | None = None,
     labels: Path | str | None = None,
     preprocessing: str = "none",
+    safe_mode: bool = True,
     protocol: Sequence[str] = PROTOCOLS,
     attacks: Mapping[str, float] | None = None,
     n_images: int | None = None,
@@ -108,6 +110,8 @@ def trace(
         ``.npy`` file of the images' classes; what the model sees by default.
     preprocessing : str
         What the model expects of its pixels; see `with_preprocessing`.
+    safe_mode : bool
+        Whether to refuse a model file that holds code; see `subsetscan.lab.networks.load_model`.
     protocol : sequence of {"valid", "paper"}
         See `subsetscan.lab.attacks`.
     attacks : mapping of str to float, optional
@@ -147,17 +151,24 @@ def trace(
         raise ValueError(
             f"a model needs images, and images a model: got {'no model' if model is None else 'no images'}"
         )
+    counts = {"n_images": n_images, "n_slow": n_slow, "n_processes": n_processes}
+    for what, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{what} must be at least 1, got {count}")
     started = time.monotonic()
     out = Path(out)
     store = Kept(out / "kept" if kept is None else kept)
     if model is not None and images is not None:
-        subjects = [of_model(Path(model), Path(images), None if labels is None else Path(labels), preprocessing, store)]
+        truth = None if labels is None else Path(labels)
+        subjects = [of_model(Path(model), Path(images), truth, preprocessing, store, safe_mode=safe_mode)]
     else:
         folder = None if data is None else Path(data)
         subjects = [of_dataset(name, Path(networks_folder), folder, quick=quick) for name in dict.fromkeys(dataset)]
     if quick:
         n_slow = min(4, n_slow or 4)
-    (out / "tracing").mkdir(parents=True, exist_ok=True)
+    start_writing(out, "tracing.md")
+    own = [f"*-{one}-{what}.png" for one in PROTOCOLS for what in ("entropy", *ATTACKS)]
+    start_writing(out / "tracing", "cells.csv", "overall.csv", "results.json", *own)
     stages = Progress(progress=progress, say=say)
     tracers = [
         _Tracer(
@@ -166,7 +177,6 @@ def trace(
             jobs(one, attacks or STRENGTHS, n_images, n_slow),
             store,
             stages,
-            Path(networks_folder),
             n_processes,
         )
         for subject in subjects
@@ -182,7 +192,7 @@ def trace(
         results["subjects"].setdefault(tracer.subject.name, {"protocols": {}})["protocols"][tracer.protocol] = found
     for subject in subjects:
         results["subjects"][subject.name]["seconds_per_1000"] = seconds_per_thousand(
-            networks.load_model(subject.classifier), subject.images.background[:1000]
+            subject.load_classifier(), subject.images.background[:1000]
         )
     results["seconds"] = {**stages.seconds, "all": time.monotonic() - started}
     write_csv(out / "tracing" / "cells.csv", cells)
@@ -203,7 +213,6 @@ class _Tracer:
         asked: list[Job],
         kept: Kept,
         stages: Progress,
-        networks_folder: Path,
         n_processes: int,
     ) -> None:
         self.subject = subject
@@ -213,8 +222,6 @@ class _Tracer:
         self.kept = kept
         self.stages = stages
         self.n_processes = n_processes
-        autoencoder = networks.find(networks.file_name("autoencoder", subject.name), networks_folder)
-        self.autoencoder = autoencoder if subject.name in DATASETS else None
         self._attacks, self._scores = (f"{subject.name}: {what}, {protocol}" for what in ("attacks", "scores"))
         n_targets = len(subject.images.targets)
         counts = {job.attack: min(n_targets, job.n_images or n_targets) for job in asked}
@@ -231,16 +238,17 @@ class _Tracer:
                 subject.images.targets,
                 subject.images.labels,
                 self.asked,
-                Kept(self.kept.folder / subject.name / "attacks"),
+                Kept(self.kept.folder / subject.kept_in / "attacks"),
                 n_processes=self.n_processes,
+                safe_mode=subject.safe_mode,
                 on_images=done,
             )
         images = self.images = replace(subject.images, attacked=attacked)
-        classifier = networks.load_model(subject.classifier)
+        classifier = subject.load_classifier()
         sets = images.sets()
         with self.stages.stage(self._scores, len(images.background) + sum(map(len, sets.values()))) as done:
             scores = self._scored(classifier, sets, done)
-        names = [*DETECTORS, *[PRESET] * (self.autoencoder is not None)]
+        names = [*DETECTORS, *[PRESET] * (subject.autoencoder is not None)]
         network = Network(subject.name)
         self._draw(classifier, scores, folder)
         cells = list(named_cells(images, self.asked, network, scores, names, interval=True))
@@ -257,22 +265,21 @@ class _Tracer:
     def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Arrays:
         background = self.images.background
         made_from: dict[str, Any] = {
-            "classifier": fingerprint(*classifier.get_weights()),
+            "classifier": fingerprint_of_model(classifier),
             "background": fingerprint(background),
             "sets": {kind: fingerprint(images) for kind, images in sets.items()},
-            "detectors": DETECTORS,
         }
         scores = self.kept.get_or_make(
-            f"{self.subject.name}/tracing-{self.protocol}",
+            f"{self.subject.kept_in}/tracing-{self.protocol}",
             made_from,
             lambda: score_everything(classifier, background, sets, done),
         )
-        if self.autoencoder is None:
+        if self.subject.autoencoder is None:
             return scores
-        autoencoder = networks.load_model(self.autoencoder)
-        made_from |= {"autoencoder": fingerprint(*autoencoder.get_weights()), "preset": [PARTS, COMBINE]}
+        autoencoder = networks.load_model(self.subject.autoencoder)
+        made_from |= {"autoencoder": fingerprint_of_model(autoencoder)}
         return scores | self.kept.get_or_make(
-            f"{self.subject.name}/tracing-preset-{self.protocol}",
+            f"{self.subject.kept_in}/tracing-preset-{self.protocol}",
             made_from,
             lambda: score_by_preset(autoencoder, classifier, background, sets),
         )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..._files import whole
 from .. import datasets, networks
-from ..kept import Kept
+from ..kept import Kept, fingerprint_of_model
 from ..pictures import open_images
 from ..preprocessing import with_preprocessing
 from ..reproduction.images import Images
 from ..reproduction.plan import FULL, QUICK, Size
 from ..scan_files import check_in_unit, load_labels
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["Subject", "of_dataset", "of_model"]
 
@@ -29,14 +33,28 @@ class Subject:
     Attributes
     ----------
     name : str
+        A dataset's, or that of the model's file, with its ending, so that no model is taken for a dataset.
     classifier : Path
         Keras model file.
     images : Images
+    kept_in : str
+        The folder of what is kept of it, which no other subject has.
+    autoencoder : Path or None
+        Keras model file of the autoencoder that the recommended preset takes; there are such for the datasets only.
+    safe_mode : bool
+        As for `subsetscan.lab.networks.load_model`.
     """
 
     name: str
     classifier: Path
     images: Images
+    kept_in: str
+    autoencoder: Path | None = None
+    safe_mode: bool = True
+
+    def load_classifier(self) -> keras.Model:
+        """Open the classifier."""
+        return networks.load_model(self.classifier, self.safe_mode)
 
 
 def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bool) -> Subject:
@@ -53,11 +71,14 @@ def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bo
             f"there is no {file} in {networks_folder}: `subsetscan train --network classifier --dataset {name} "
             f"--out {networks_folder}` makes it"
         )
-    folder = None if data is None or not (data / name).is_dir() else data / name
-    return Subject(name, classifier, Images.split(*datasets.load(name, "test", folder), QUICK if quick else FULL))
+    images = Images.split(*datasets.load_from(data, name), QUICK if quick else FULL)
+    autoencoder = networks.find(networks.file_name("autoencoder", name), networks_folder)
+    return Subject(name, classifier, images, kept_in=name, autoencoder=autoencoder)
 
 
-def of_model(model: Path, pictures: Path, labels: Path | None, preprocessing: str, kept: Kept) -> Subject:
+def of_model(
+    model: Path, pictures: Path, labels: Path | None, preprocessing: str, kept: Kept, *, safe_mode: bool = True
+) -> Subject:
     """Take a user's model and images: half of them are background, a quarter stays clean, a quarter is attacked.
 
     Parameters
@@ -72,13 +93,15 @@ def of_model(model: Path, pictures: Path, labels: Path | None, preprocessing: st
         What the model expects of its pixels: see `with_preprocessing`.
     kept : Kept
         Where the model is kept with that before it.
+    safe_mode : bool
+        As for `subsetscan.lab.networks.load_model`.
 
     Raises
     ------
     OSError, ValueError
         If a file cannot be read, or there are too few images, or they do not fit, or leave [0, 1].
     """
-    network = with_preprocessing(networks.load_model(model), preprocessing)
+    network = with_preprocessing(networks.load_model(model, safe_mode), preprocessing)
     shape = tuple(network.inputs[0].shape[1:])
     opened = open_images(pictures, shape)
     if len(opened) < _FEWEST:
@@ -89,14 +112,15 @@ def of_model(model: Path, pictures: Path, labels: Path | None, preprocessing: st
         truth = np.asarray(network.predict(images, verbose=0)).argmax(axis=1).astype(np.int64)
     else:
         truth = load_labels(labels, len(images), network.output_shape[1])
+    kept_in = f"models/{model.stem}-{fingerprint_of_model(network)[:16]}"
     classifier = model
     if preprocessing != "none":
-        classifier = kept.folder / model.stem / "classifier.keras"
+        classifier = kept.folder / kept_in / "classifier.keras"
         classifier.parent.mkdir(parents=True, exist_ok=True)
-        partial = classifier.with_name("partial.keras")
-        network.save(partial)
-        os.replace(partial, classifier)
+        with whole(classifier) as temporary:
+            network.save(temporary)
     n = len(images)
     order = np.random.default_rng(0).permutation(n)
     size = Size(n // 2, 3 * n // 4, n, seeds=(), poisoned=(), larger=False)
-    return Subject(model.stem, classifier, Images.split(images[order], truth[order], size))
+    split = Images.split(images[order], truth[order], size)
+    return Subject(model.name, classifier, split, kept_in, safe_mode=safe_mode)

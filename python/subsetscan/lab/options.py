@@ -1,0 +1,62 @@
+"""What commands are given: lists of names, and the folder for what they write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from tempfile import TemporaryFile
+
+__all__ = ["check_folder", "check_known", "names_in", "start_writing"]
+
+
+def names_in(text: str, known: Collection[str]) -> list[str]:
+    """Read comma-separated names, each once. Raises ValueError, with the known names, if one of them is empty."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise ValueError(f"expected names, comma-separated, of {', '.join(known)}; got {text!r}")
+    return list(dict.fromkeys(found))
+
+
+def check_known(asked: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a choice of nothing, or of what there is not. Raises ValueError."""
+    asked = list(asked)
+    if not asked or (strangers := [name for name in asked if name not in known]):
+        raise ValueError(f"expected some of {', '.join(known)}, got {', '.join(strangers) if asked else 'none'}")
+
+
+def check_folder(folder: Path | str) -> Path:
+    """Refuse a folder that cannot be made or written, and leave everything as it is.
+
+    Raises
+    ------
+    OSError
+        If it, or what is to hold it, is a file or does not let us write.
+    """
+    folder = Path(folder)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"cannot write results to {folder}: {nearest} is not a folder")
+    try:
+        with TemporaryFile(dir=nearest):  # permissions alone do not tell: some file systems are read-only
+            pass
+    except OSError as error:
+        raise type(error)(f"cannot write results to {folder}: {error.strerror or error} ({nearest})") from error
+    return folder
+
+
+def start_writing(folder: Path | str, *names: str) -> Path:
+    """Make a folder where it is not there, and remove what an earlier run wrote to it.
+
+    Parameters
+    ----------
+    folder : path-like
+    *names : str
+        Files that are about to be written there, or patterns of them.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for path in folder.glob(name):
+            path.unlink()
+    return folder
