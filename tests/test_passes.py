@@ -1,5 +1,8 @@
 """A value depends on the image alone, a row is that of its image, and the model stays as it was."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -176,7 +179,38 @@ def test_counters(rows):
     assert np.array_equal(values["counter"], 2 * rows)
     assert same(before, variables(model))
     assert np.array_equal(space.transform(np.tile(rows, (14, 1)))["counter"], np.tile(2 * rows, (14, 1)))
+    responses = FeatureResponse(model, "gradient", layer="counter")
+    for _ in range(2):
+        assert np.array_equal(responses.transform(rows)["response"], 4 * rows)
     assert same(before, variables(model))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda space: pickle.loads(pickle.dumps(space))])
+def test_copies(rows, copied):
+    model = over(layers.LSTM(3, stateful=True, name="rnn"), batch_shape=(8, 4, 6), shape=None)
+    space = KerasLayers(model)
+    expected = space.transform(rows.reshape(10, 4, 6))["rnn"]
+    other = copied(space)
+    for _ in range(2):
+        assert np.array_equal(other.transform(rows.reshape(10, 4, 6))["rnn"], expected)
+    assert other.fingerprint() == space.fingerprint()
+
+
+def test_a_pass_that_fails_puts_variables_back(rows):
+    class Failing(layers.Layer):
+        def call(self, x):
+            tensorflow.debugging.assert_less(x, 100.0)
+            return x
+
+    tensorflow = pytest.importorskip("tensorflow")
+    model = over(Counter(name="counter"), Failing(name="failing"))
+    space = KerasLayers(model)
+    space.transform(rows)
+    before = variables(model)
+    for one in (space, KerasLayers(model)):
+        with pytest.raises(tensorflow.errors.InvalidArgumentError):
+            one.transform(100 * np.abs(rows) + 100)
+        assert same(before, variables(model))
 
 
 NOISY = {

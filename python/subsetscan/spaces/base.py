@@ -137,7 +137,8 @@ def check_images(
 
 
 def _cast(images: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    exact = dtype.kind in "iu" or images.dtype.itemsize < 8 or images.dtype.kind == "f"  # NumPy takes int64 to float64
+    # NumPy counts int64 to float64 as safe.
+    exact = images.dtype.kind == "f" or images.dtype.itemsize < 8 or dtype.kind in "iu"
     if exact and np.can_cast(images.dtype, dtype):
         return images.astype(dtype, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -148,9 +149,8 @@ def _cast(images: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         lost = ~np.isfinite(cast)
     else:
         lost = cast.astype(np.float64) != images.astype(np.float64)
-        large = ~lost & (
-            np.abs(images.astype(np.float64)) >= 2**53
-        )  # beyond that float64 too takes one whole number for another
+        # Beyond this float64 too takes one whole number for another.
+        large = ~lost & (np.abs(images.astype(np.float64)) >= 2**53)
         lost[large] = [int(a) != int(b) for a, b in zip(cast[large], images[large], strict=True)]
     if lost.any():
         at = np.unravel_index(lost.argmax(), lost.shape)

@@ -102,7 +102,7 @@ class NetworkSpace(Batched, Space):
 
     def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
         shapes = [str((*self.model.inputs[0].shape[1:], self.model.inputs[0].dtype)), str([*self.node_shapes.values()])]
-        return digest(type(self).__name__, *self._options(), *shapes, weights_digest(self.model, self._reader))
+        return digest(type(self).__name__, *self._options(), *shapes, weights_digest(self._reader))
 
     def _options(self) -> list[str]:
         """List what tells this space from others of its class over the same network: part of its fingerprint."""
@@ -163,14 +163,12 @@ def _unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, row
     return output if rows == 1 else output.reshape(n_samples, rows, *output.shape[1:])
 
 
-def weights_digest(model: keras.Model, network: keras.Model) -> str:
-    """Digest those weights of a model that a view of its graph uses, in the model's order; no state of random numbers.
+def weights_digest(network: keras.Model) -> str:
+    """Digest the weights of a network in its order, without the states of random number generators.
 
-    The same model saved and loaded has the same digest.
+    A network that is read in the same way of the same model, saved and loaded, has the same digest.
     """
-    used = {id(weight) for weight in network.weights}
-    weights = {id(weight): weight for weight in model.weights if id(weight) in used}
-    return digest(*(np.asarray(weight) for weight in weights.values()))
+    return digest(*(np.asarray(weight) for weight in network.weights))
 
 
 def _parts(space: NetworkSpace) -> list[NetworkSpace]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
     """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
     shape = tuple(tensor.shape[1:])
     if None in shape:
-        raise ValueError(f"the output of {name} has no fixed size: its shape is {tuple(tensor.shape)}")
+        raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
     return shape
 
 
@@ -180,29 +181,27 @@ def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> 
 
 def checked_passes(name: str, network: keras.Model, forward: Forward) -> Passes:
     """Make passes whose error names the layer of a functional model to blame; `name` is what the user calls it."""
-    import keras
-
-    variables, draws = _states(network)
-
-    def refusal(batch: Sequence[np.ndarray], comparison: Comparison) -> ValueError:
-        blamed = _first_differing(network, batch[0], passes.tolerance)
-        if blamed is None:
-            names = {network.outputs[n]._keras_history.operation.name for n in comparison.differing}
-        else:
-            names = {blamed.name}
-            inside = _all_layers(blamed) if isinstance(blamed, keras.layers.Layer) else []
-            changed = {id(variable) for variable in comparison.changed}
-            names |= {layer.name for layer in inside if changed & {id(one) for one in _own_variables(layer)}}
-        return ValueError(
-            f"the same sample has other values elsewhere in a batch, beside others, after {', '.join(sorted(names))} "
-            f"of {name}: a value must depend on the sample alone. It does not where a layer draws random "
-            "numbers, starts from a state that an earlier call left, normalizes over the batch (training=True), or "
-            "puts the rows of a sample apart; leave out that layer and those after it"
-        )
-
     dtypes = [layer.compute_dtype for layer in _all_layers(network)]
-    passes = Passes(forward, variables, draws, dtypes, refusal)
-    return passes
+    return Passes(forward, partial(_states, network), dtypes, partial(_refusal, name, network))
+
+
+def _refusal(
+    name: str, network: keras.Model, batch: Sequence[np.ndarray], comparison: Comparison, tolerance: float
+) -> ValueError:
+    blamed = _first_differing(network, batch[0], tolerance)
+    if blamed is None:
+        names = {network.outputs[n]._keras_history.operation.name for n in comparison.differing}
+    else:
+        inside = _all_layers(blamed) if hasattr(blamed, "_flatten_layers") else []
+        changed = {id(variable) for variable in comparison.changed}
+        names = {layer.name for layer in inside if changed & {id(one) for one in _own_variables(layer)}}
+        names.add(blamed.name)
+    return ValueError(
+        f"the same sample has other values elsewhere in a batch, beside others, after {', '.join(sorted(names))} of "
+        f"{name}: a value must depend on the sample alone. It does not where a layer draws random numbers, starts from "
+        "a state that an earlier call left, normalizes over the batch (training=True), or puts the rows of a sample "
+        "apart; leave out that layer and those after it"
+    )
 
 
 def _first_differing(network: keras.Model, images: np.ndarray, tolerance: float) -> Any:
@@ -215,14 +214,13 @@ def _first_differing(network: keras.Model, images: np.ndarray, tolerance: float)
     if not tensors:
         return None
     whole = keras.Model(network.inputs[0], tensors)
-    variables, draws = _states(whole)
 
     def forward(images: np.ndarray) -> list[np.ndarray]:
         outputs = whole.predict_on_batch(images)
         outputs = [np.asarray(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
         return [output if output.shape[:1] == images.shape[:1] else images for output in outputs]
 
-    differing = compare(forward, [images], variables, draws, tolerance).differing
+    differing = compare(forward, [images], *_states(whole), tolerance).differing
     return tensors[differing[0]]._keras_history.operation if differing else None
 
 

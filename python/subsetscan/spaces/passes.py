@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batched", "Comparison", "Forward", "Passes", "compare"]
+__all__ = ["Batched", "Comparison", "Forward", "Passes", "States", "compare"]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
+States = Callable[[], tuple[list[Any], list[Any]]]
 
 _TOLERANCES = {"float16": 1e-2, "bfloat16": 3e-2}  # GPUs round by the place in the batch; processors do not
 _TOLERANCE = 1e-5
@@ -67,25 +68,23 @@ class Passes:
     ----------
     forward : callable
         The pass. Each output has a row for each sample.
-    variables, draws : sequence of variables
-        The network's variables; the states of its random number generators.
+    states : callable
+        Lists the network's variables, and apart from them the states of its random number generators.
     dtypes : sequence of str
         In which the network computes: the tolerance is that of the coarsest.
     refusal : callable
-        Makes the error for outputs that differ, from the batch and the comparison.
+        Makes the error for outputs that differ, from the batch, the comparison and the tolerance.
     """
 
     def __init__(
         self,
         forward: Forward,
-        variables: Sequence[Any],
-        draws: Sequence[Any],
+        states: States,
         dtypes: Sequence[str],
-        refusal: Callable[[Sequence[np.ndarray], Comparison], Exception],
+        refusal: Callable[[Sequence[np.ndarray], Comparison, float], Exception],
     ) -> None:
         self.forward = forward
-        self.variables = list(variables)
-        self.draws = list(draws)
+        self.states = states
         self.tolerance = max((_TOLERANCES.get(dtype, _TOLERANCE) for dtype in dtypes), default=_TOLERANCE)
         self._refusal = refusal
         self._changing: list[Any] = []
@@ -107,13 +106,17 @@ class Passes:
             parts.append([output[:n_samples] for output in self._pass([_padded(array, size) for array in batch])])
         return [outputs[0] if len(outputs) == 1 else np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled network has other variables.
+        return self.__dict__ | {"_changing": [], "_compared": False}
+
     def _pass(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._compared:
             with _unchanged(self._changing):
                 return self.forward(*batch)
-        comparison = compare(self.forward, batch, self.variables, self.draws, self.tolerance)
+        comparison = compare(self.forward, batch, *self.states(), self.tolerance)
         if comparison.differing:
-            raise self._refusal(batch, comparison)
+            raise self._refusal(batch, comparison, self.tolerance)
         self._changing = comparison.changed
         # Samples that are all alike show neither a wrong order nor what comes from the samples beside.
         self._compared = any(bool((array != array[:1]).any()) for array in batch)

@@ -214,7 +214,7 @@ class FeatureResponse(Batched, Space):
     def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
         source = self.model.inputs[0]
         options = (self.method, self.target, self._end, str((*source.shape[1:], source.dtype)))
-        return digest("FeatureResponse", *options, weights_digest(self.model, self._view))
+        return digest("FeatureResponse", *options, weights_digest(self._view))
 
     def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
         if self.target != "true-logit":
