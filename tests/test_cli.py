@@ -171,7 +171,7 @@ def write_bad_files(folder):
         (["--background={}/one.npy"], "needs at least 2 clean images, got 1 sample"),
         (["--model={}/nowhere.keras"], "no model file at"),
         (["--model={}/text.keras"], "cannot open"),
-        (["--layers=nowhere"], "has no layer 'nowhere'; it has 5 layers: encode, pool, up, decode"),
+        (["--layers=nowhere"], "has no layer 'nowhere'; it has 4 layers: encode, pool, up, decode"),
         (["--alpha-max=1.5"], "alpha_max must be in (0, 1], got 1.5"),
         (["--out={}/file/out"], "file/out: {}/file is not a folder"),
         (["--layers="], "expected names, comma-separated, of all, {INPUT}, encode, pool, up, decode; got ''"),

@@ -206,7 +206,7 @@ def test_the_hidden_layer(seeing):
     two = keras.Model(inputs, layers.Add(name="sum")([layers.Dense(3)(x), layers.Dense(3)(x)]))
     with pytest.raises(ValueError, match="sum has no weights and 2 inputs; name the layer"):
         HiddenDensity(two)
-    with pytest.raises(ValueError, match="has no layer 'last'; it has 6 layers: convolution, flat, hidden"):
+    with pytest.raises(ValueError, match="has no layer 'last'; it has 5 layers: convolution, flat, hidden"):
         HiddenDensity(classifier, layer="last")
 
 

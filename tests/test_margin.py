@@ -132,6 +132,39 @@ def test_the_logits_share_the_weights(images, build):
     assert np.allclose(softmax, model.predict_on_batch(images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("build", [functional, sequential, nested])
+@pytest.mark.parametrize("end", ["activation", "no bias", "Softmax"])
+def test_the_model_of_logits_is_cloned_and_saved(images, build, end, tmp_path):
+    model = build(end)
+    logits = keras.Model(model.inputs, logit_tensor(model))
+    expected = logits.predict_on_batch(images)
+    clone = keras.models.clone_model(logits)
+    clone.set_weights(logits.get_weights())
+    assert not {id(weight) for weight in clone.weights} & {id(weight) for weight in model.weights}
+    logits.save(tmp_path / "logits.keras")
+    for other in (clone, keras.models.load_model(tmp_path / "logits.keras")):
+        assert [weight.shape for weight in other.weights] == [weight.shape for weight in logits.weights]
+        assert np.array_equal(other.predict_on_batch(images), expected)
+        margin = ClassifierMargin(other).transform(images)["margin"]
+        assert np.allclose(margin, ClassifierMargin(model).transform(images)["margin"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_of_logits_is_attacked(images):
+    art = pytest.importorskip("art.estimators.classification")
+    from art.attacks.evasion import FastGradientMethod
+
+    model = functional("activation")
+    logits = keras.Model(model.inputs, logit_tensor(model))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    logits.compile("sgd", loss)  # what is refitted is compiled alike
+    classifier = art.TensorFlowV2Classifier(logits, 5, (8, 8, 1), loss_object=loss)
+    labels = logits.predict_on_batch(images).argmax(axis=1)
+    attacked = FastGradientMethod(classifier, eps=0.3).generate(images)
+    assert np.mean(model.predict_on_batch(attacked).argmax(axis=1) == labels) < 0.5
+    refitted = classifier.clone_for_refitting()
+    assert refitted.predict(images).shape == (90, 5)
+
+
 @pytest.mark.parametrize("build", [functional, nested])
 def test_spaces_over_one_network_share_a_pass(images, build):
     model = build("activation")

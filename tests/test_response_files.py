@@ -284,7 +284,7 @@ def test_vgg19(go, tmp_path):
         ({"clean": "one.npy"}, "needs at least 2 clean images, got 1 sample"),
         ({"images": "bytes.npy", "preprocessing": "tf"}, r'"tf" is of pixels in \[0, 1\], .* go from 0 to 255'),
         ({"preprocessing": "imagenet"}, "unknown preprocessing 'imagenet'; known are none, 0-255, tf, torch, caffe"),
-        ({"preprocessing": "tf", "layer": "conv3"}, "small has no layer 'conv3'; it has 5 layers: conv1, conv2"),
+        ({"preprocessing": "tf", "layer": "conv3"}, "small has no layer 'conv3'; it has 4 layers: conv1, conv2"),
         ({"method": "lrp"}, "unknown method 'lrp'"),
         ({"target": "loss"}, "unknown target 'loss'"),
         ({"reading": "entropy"}, "unknown reading 'entropy'"),

@@ -240,6 +240,19 @@ def test_layers_by_name_and_index():
     same(found(network("sequential"), "deconvnet", "activations", layer=-5), expected)
 
 
+def test_layers_themselves_and_their_outputs():
+    for model in (network(), network("nested")):
+        inner = model if model.layers[1].name == "first" else model.get_layer("features")
+        values = found(model, "guided", "activations", layer=inner.get_layer("pool"))
+        same(values, responses(steps()[:3], "guided", "activations"))
+    shared = network("shared")
+    same(found(shared, "guided", "activations", layer="shared:1"), responses(steps()[:5], "guided", "activations"))
+    with pytest.raises(ValueError, match="has no layer 'pool' .another layer of this name"):
+        FeatureResponse(network(), layer=layers.MaxPooling2D(name="pool"))
+    with pytest.raises(TypeError, match="a layer must be a name, an index or a layer of the model, got True"):
+        FeatureResponse(network(), layer=True)
+
+
 def differences(model, objective, step=1e-5):
     """Central differences of a number that the model's output gives for each image, by each pixel."""
     steps = step * np.eye(IMAGES[0].size).reshape(-1, *SHAPE)
@@ -303,6 +316,51 @@ def test_linear_layers_pass_a_backward_pass_on():
         values, gradient = space.responses(IMAGES), found(model, "gradient", "top-logit")
         assert np.allclose(space._network(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)
         assert np.allclose(values, gradient, rtol=1e-4, atol=1e-6) == (relu is None)
+
+
+INFERENCE_IDENTITIES = {
+    "ActivityRegularization": lambda: layers.ActivityRegularization(l2=0.1),
+    "AlphaDropout": lambda: layers.AlphaDropout(0.5),
+    "Dropout": lambda: layers.Dropout(0.5),
+    "GaussianDropout": lambda: layers.GaussianDropout(0.5),
+    "GaussianNoise": lambda: layers.GaussianNoise(0.5),
+    "SpatialDropout2D": lambda: layers.SpatialDropout2D(0.5),
+    "AugMix": lambda: layers.AugMix(),
+    "CutMix": lambda: layers.CutMix(),
+    "MixUp": lambda: layers.MixUp(),
+    "RandAugment": lambda: layers.RandAugment(),
+    "RandomBrightness": lambda: layers.RandomBrightness(0.5),
+    "RandomColorJitter": lambda: layers.RandomColorJitter(brightness_factor=0.5),
+    "RandomContrast": lambda: layers.RandomContrast(0.5),
+    "RandomErasing": lambda: layers.RandomErasing(),
+    "RandomFlip": lambda: layers.RandomFlip(),
+    "RandomGaussianBlur": lambda: layers.RandomGaussianBlur(),
+    "RandomRotation": lambda: layers.RandomRotation(0.5),
+    "RandomShear": lambda: layers.RandomShear(0.5),
+    "RandomTranslation": lambda: layers.RandomTranslation(0.5, 0.5),
+    "RandomZoom": lambda: layers.RandomZoom(0.5),
+}
+
+
+@pytest.mark.parametrize("kind", INFERENCE_IDENTITIES)
+def test_what_is_the_identity_in_inference(kind):
+    inputs = keras.Input(SHAPE)
+
+    def build(first, training=None):
+        x = inputs if first is None else first(inputs, training=training) if training else first(inputs)
+        x = layers.Conv2D(3, (3, 2), activation="relu", name="first")(x)
+        return keras.Model(inputs, layers.Dense(5, name="logits")(layers.Flatten()(x)))
+
+    plain, layer = build(None), INFERENCE_IDENTITIES[kind]()
+    model = build(layer)
+    model.set_weights(plain.get_weights())
+    states = random_states()
+    for method in ("deconvnet", "guided"):
+        assert np.array_equal(found(model, method, "top-logit"), found(plain, method, "top-logit"))
+    assert random_states() == states
+    if "Dropout" in kind or "Noise" in kind:
+        with pytest.raises(ValueError, match=f'{layer.name} is called with training=True: "guided" is defined for'):
+            FeatureResponse(build(layer, training=True), "guided", "top-logit")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -458,7 +516,7 @@ def test_what_is_none():
     with pytest.raises(ValueError, match="a layer is for target \"activations\"; 'top-logit' reads the logits"):
         FeatureResponse(model, "guided", "top-logit", layer="first")
     for which in ("nowhere", 12):
-        with pytest.raises(ValueError, match=f"has no layer {which!r}; it has 7 layers: first, pool, second"):
+        with pytest.raises(ValueError, match=f"has no layer {which!r}; it has 6 layers: first, pool, second"):
             FeatureResponse(model, layer=which)
     with pytest.raises(ValueError, match=r"shared has 3 outputs in .*, or is used so often: expected a layer with one"):
         FeatureResponse(network("shared"), layer="shared")

@@ -495,3 +495,11 @@ def test_predictions_are_p_values_at_the_rate(images, combine):
         assert np.array_equal(flagged[name] == -1, p <= 0.2)
         assert np.array_equal(decisions[name] < 0, p <= 0.2)
         assert 0 < np.mean(p <= 0.2) < 1
+
+
+def test_a_pixel_that_no_float32_holds_is_told_by_the_number_of_its_image(images):
+    huge = images.astype(np.float64)
+    huge[83, 2, 2] = 1e300
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    with pytest.raises(ValueError, match=r"image 83 has the value 1e\+300, which float32 cannot hold"):
+        ModelScanner(Pixels((8, 8, 1)), detector, batch_size=7).fit(huge)

@@ -29,9 +29,32 @@ def test_layers_by_name_and_index(autoencoder):
     assert KerasLayers(autoencoder, ["up", 1, -1]).names == ("up", "encode", "decode")
 
 
-@pytest.mark.parametrize("wanted", [["nowhere"], [9], ["encode", "nowhere"]])
+def test_layers_themselves(autoencoder, images):
+    first = autoencoder.layers[0]  # the input layer
+    space = KerasLayers(autoencoder, [first, autoencoder.get_layer("up"), np.int64(1)])
+    assert space.names == (first.name, "up", "encode")
+    assert np.array_equal(space.transform(images)[first.name], images.reshape(90, 64))
+    other = layers.Conv2D(2, 3, name="encode")
+    with pytest.raises(ValueError, match=r"has no layer 'encode' \(another layer of this name\); it has 4 layers: enc"):
+        KerasLayers(autoencoder, [other])
+    with pytest.raises(ValueError, match="has no layer 'elsewhere'; it has 4 layers: encode, pool, up, decode"):
+        KerasLayers(autoencoder, [layers.Dense(1, name="elsewhere")])
+
+
+@pytest.mark.parametrize("wanted", [True, np.True_, 1.0, None, ["encode"], b"encode"])
+def test_what_names_no_layer(autoencoder, wanted):
+    with pytest.raises(TypeError, match="a layer must be a name, an index or a layer of the model, got"):
+        KerasLayers(autoencoder, [wanted])
+    if wanted != ["encode"] and wanted != b"encode":
+        with pytest.raises(TypeError, match='layers must be "all" or a list of names or indices, got'):
+            KerasLayers(autoencoder, wanted)
+
+
+@pytest.mark.parametrize("wanted", [["nowhere"], [9], [-6], ["encode", "nowhere"], ["nowhere:0"], ["encode:0"]])
 def test_a_layer_that_is_not_there(autoencoder, wanted):
-    with pytest.raises(ValueError, match="has no layer .*: encode, pool, up, decode"):
+    with pytest.raises(
+        ValueError, match="(has no layer .*; it has 4 layers: enc|no output 'encode:0'; its outputs are e)"
+    ):
         KerasLayers(autoencoder, wanted)
 
 
@@ -101,6 +124,11 @@ def test_layers_with_several_outputs_and_nested_models(images):
     assert set(space.names) == {"inner", "halves:0", "halves:1", "shared:0", "shared:1", "sum"}
     values = space.transform(images)
     assert np.array_equal(values["halves:0"].reshape(90, 8, 8, 2), values["inner"].reshape(90, 8, 8, 4)[..., :2])
+    some = KerasLayers(model, ["halves:1", "shared:0", "halves:1"])
+    assert some.names == ("halves:1", "shared:0")
+    assert np.array_equal(some.transform(images)["halves:1"], values["halves:1"])
+    with pytest.raises(ValueError, match="halves of .* has no output 'halves:2'; its outputs are halves:0, halves:1"):
+        KerasLayers(model, ["halves:2"])
     # The same layer in another model does not count here.
     keras.Model(inputs, shared(shared(left)))
     assert KerasLayers(model, ["shared"]).names == ("shared:0", "shared:1")

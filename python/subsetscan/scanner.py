@@ -22,7 +22,7 @@ from .explanation import Explanation, SpaceExplanation
 from .inputs import InputSummary
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
-from .spaces.base import Space, check_finite, check_node_values, join
+from .spaces.base import ImageError, Space, check_finite, check_node_values, join
 
 __all__ = ["ModelScanner"]
 
@@ -522,7 +522,10 @@ class ModelScanner:
                 expected = None  # once is enough
             values: dict[str, np.ndarray] = {}
             for space in self._passes:
-                values |= check_node_values(space, space.transform(inputs), batch)
+                try:
+                    values |= check_node_values(space, space.transform(inputs), batch)
+                except ImageError as error:
+                    raise ImageError(int(batch[error.image]), error.why) from None
             yield batch, values
 
     def _warn_of_few_null_scores(self) -> None:

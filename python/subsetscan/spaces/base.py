@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Pixels", "Space", "as_rows", "check_finite", "check_images", "check_node_values", "join"]
+__all__ = [
+    "ImageError",
+    "Pixels",
+    "Space",
+    "as_rows",
+    "check_finite",
+    "check_images",
+    "check_node_values",
+    "digest",
+    "join",
+]
+
+
+class ImageError(ValueError):
+    """What is wrong with one image, told by its number."""
+
+    def __init__(self, image: int, why: str) -> None:
+        super().__init__(f"image {image} {why}")
+        self.image = image
+        self.why = why
 
 
 class Space(ABC):
@@ -45,7 +65,7 @@ class Space(ABC):
         Raises
         ------
         ValueError
-            If the images have the wrong shape, or a pixel is NaN or infinite.
+            If the images have the wrong shape, or a pixel is NaN or infinite, or beyond what the space computes with.
         """
 
     def channel_axis(self, name: str) -> int | None:
@@ -58,7 +78,16 @@ class Space(ABC):
         return None if n_axes == 2 else n_axes - 1
 
     def fingerprint(self) -> str | None:
-        """Return a digest of what turns inputs into node values; None by default."""
+        """Return a digest of what turns images into node values, such as the weights of a network.
+
+        A detector that was fitted on one space can so tell that it is given another. The same network saved and loaded
+        has the same fingerprint; states of random number generators are no part of it.
+
+        Returns
+        -------
+        str or None
+            A SHA-256 in hexadecimal. None, the default, is that of a space which does not say.
+        """
         return None
 
     def joined(self, other: Space) -> Space | None:
@@ -89,6 +118,9 @@ class Pixels(Space):
         images = check_images(images, self.node_shapes["pixels"])
         return {"pixels": as_rows(images)}
 
+    def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
+        return digest("Pixels", str(self.node_shapes["pixels"]))
+
 
 def join(spaces: Sequence[Space]) -> list[Space]:
     """Make one of those spaces that can share a pass, as those that read the same network can.
@@ -112,8 +144,13 @@ def join(spaces: Sequence[Space]) -> list[Space]:
     return result
 
 
-def check_images(images: Any, image_shape: Sequence[int | None]) -> np.ndarray:
-    """Take images as float32, refusing those of another shape (None fits any size) and those that are not finite."""
+def check_images(
+    images: Any, image_shape: Sequence[int | None], dtype: np.dtype[Any] | type[np.generic] = np.float32
+) -> np.ndarray:
+    """Take images as numbers of a type, refusing another shape (None fits any size) and what is not finite.
+
+    Values that the type cannot hold are refused too: what would become infinite, or another whole number.
+    """
     images = np.asarray(images)
     if images.dtype.kind not in "biuf":
         raise TypeError(f"images must be numbers, got dtype {images.dtype}")
@@ -124,7 +161,31 @@ def check_images(images: Any, image_shape: Sequence[int | None]) -> np.ndarray:
     if not fits:
         raise ValueError(f"each image must have shape {tuple(image_shape)}, got {received} ({images.shape} in all)")
     check_finite(images)
-    return images.astype(np.float32, copy=False)
+    return _cast(images, np.dtype(dtype))
+
+
+def _cast(images: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    # NumPy counts int64 to float64 as safe.
+    exact = images.dtype.kind == "f" or images.dtype.itemsize < 8 or dtype.kind in "iu"
+    if exact and np.can_cast(images.dtype, dtype):
+        return images.astype(dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = images.astype(dtype)
+    if dtype.kind in "biu":
+        lost = cast != images
+    elif images.dtype.kind == "f":
+        lost = ~np.isfinite(cast)
+    else:
+        lost = cast.astype(np.float64) != images.astype(np.float64)
+        # Beyond this float64 too takes one whole number for another.
+        large = ~lost & (np.abs(images.astype(np.float64)) >= 2**53)
+        lost[large] = [int(a) != int(b) for a, b in zip(cast[large], images[large], strict=True)]
+    if lost.any():
+        at = np.unravel_index(lost.argmax(), lost.shape)
+        raise ImageError(
+            int(at[0]), f"has the value {images[at]}, which {dtype.name} cannot hold: it would become {cast[at]}"
+        )
+    return cast
 
 
 def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
@@ -185,3 +246,14 @@ def _row(rows: np.ndarray | int, n: int) -> int:
 def as_rows(array: np.ndarray) -> np.ndarray:
     """Flatten what belongs to each image: (N, ...) to (N, J)."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def digest(*parts: str | np.ndarray) -> str:
+    """Compute the SHA-256 of texts and arrays, with the arrays' types and shapes, in hexadecimal."""
+    result = hashlib.sha256()
+    for part in parts:
+        text = part if isinstance(part, str) else f"{part.dtype.name} {part.shape}"
+        result.update(f"{len(text)} {text}".encode())
+        if not isinstance(part, str):
+            result.update(np.ascontiguousarray(part).tobytes())
+    return result.hexdigest()

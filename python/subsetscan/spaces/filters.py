@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .base import Space, as_rows, check_images
+from .base import Space, as_rows, check_images, digest
 
 __all__ = ["Laplacian"]
 
@@ -63,3 +63,6 @@ class Laplacian(Space):
         images = check_images(images, shape)
         down, across = (ndimage.correlate1d(images, _SECOND_DIFFERENCE, axis, mode="nearest") for axis in (1, 2))
         return {name: as_rows(down + across)}
+
+    def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
+        return digest("Laplacian", *map(str, self.node_shapes.values()))

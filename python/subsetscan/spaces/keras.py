@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._extras import import_extra
-from .base import Space, as_rows, check_images
+from .base import Space, as_rows, check_images, digest
+from .keras_graph import (
+    check_graph,
+    checked_passes,
+    find_outputs,
+    has_graph,
+    input_dtype,
+    known_shape,
+    rows_per_sample,
+)
+from .passes import Batched
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["KerasLayers", "NetworkSpace"]
+__all__ = ["KerasLayers", "NetworkSpace", "check_graph", "known_shape", "logit_tensor", "weights_digest"]
 
 _SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
 
 
-class NetworkSpace(Space):
+class NetworkSpace(Batched, Space):
     """A space that reads tensors of one Keras network; spaces over the same network share their forward passes.
+
+    The model's variables are after a pass what they were before it. The first pass is checked by a second one: a value
+    must depend on the image alone, not on its place in a batch nor on the images beside it.
 
     Parameters
     ----------
@@ -30,17 +43,30 @@ class NetworkSpace(Space):
         What `values` wants to read.
     node_shapes : mapping of str to tuple of int
         As in `Space`.
+    unfold : bool, default False
+        Whether to take tensors that have k consecutive rows for each image, as where positions or frames are folded
+        into the first axis. `values` gets them in the shape (N, k, ...).
 
     Attributes
     ----------
     forward_batch : int
-        Images in one forward pass, 64; set it lower where a network's activations take too much memory.
+        Images in one forward pass, 64; set it lower where a network's activations take too much memory. Passes through
+        a model whose batch size is fixed have that size.
+
+    Raises
+    ------
+    ValueError
+        If the first axis of a tensor does not count the images. `transform` raises it if a layer's values depend on
+        more than the image: where it draws random numbers, starts from a state that an earlier call left, or normalizes
+        over the batch. The message names the layer.
     """
 
-    forward_batch = 64
-
     def __init__(
-        self, model: keras.Model, tensors: Mapping[str, keras.KerasTensor], node_shapes: Mapping[str, tuple[int, ...]]
+        self,
+        model: keras.Model,
+        tensors: Mapping[str, keras.KerasTensor],
+        node_shapes: Mapping[str, tuple[int, ...]],
+        unfold: bool = False,
     ) -> None:
         import keras
 
@@ -51,10 +77,19 @@ class NetworkSpace(Space):
         self._positions = {name: list(distinct).index(id(tensor)) for name, tensor in self.tensors.items()}
         # A second view of the same graph: it shares layers and weights with the model and leaves it as it is.
         self._reader = keras.Model(model.inputs[0], list(distinct.values()))
+        self._rows = rows_per_sample(self._reader)
+        for tensor, rows in zip(self._reader.outputs, self._rows, strict=True):
+            if rows > 1 and not unfold:
+                name = tensor._keras_history.operation.name
+                raise ValueError(f"the output of {name} has {rows} rows for each image, expected one")
+        self._passes = checked_passes(model.name, self._reader, self._forward)
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
-        images = check_images(images, self.model.inputs[0].shape[1:])
-        return self.values(images, self._read(images))
+        images = check_images(images, self.model.inputs[0].shape[1:], input_dtype(self.model))
+        if not len(images):  # no network takes an empty batch
+            return {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
+        arrays = self._passes.run([images], self.model.inputs[0].shape[0] or self.forward_batch)
+        return self.values(images, {name: arrays[position] for name, position in self._positions.items()})
 
     @abstractmethod
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -65,21 +100,21 @@ class NetworkSpace(Space):
             return _JoinedSpaces([*_parts(self), *_parts(other)])
         return None
 
-    def _read(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        parts = [self._pass(images[n : n + self.forward_batch]) for n in range(0, len(images), self.forward_batch)]
-        if not parts:  # no network takes an empty batch
-            return {name: np.empty((0, *tensor.shape[1:]), np.float32) for name, tensor in self.tensors.items()}
-        arrays = [outputs[0] if len(outputs) == 1 else np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-        return {name: arrays[position] for name, position in self._positions.items()}
+    def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
+        shapes = [str((*self.model.inputs[0].shape[1:], self.model.inputs[0].dtype)), str([*self.node_shapes.values()])]
+        return digest(type(self).__name__, *self._options(), *shapes, weights_digest(self._reader))
 
-    def _pass(self, images: np.ndarray) -> list[np.ndarray]:
-        # Convolutions round differently in batches of another size. All passes are of one size, so that an image's
-        # values do not depend on the images beside it.
-        missing = self.forward_batch - len(images)
-        padded = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
-        outputs = self._reader.predict_on_batch(padded)  # a single one comes without its list
+    def _options(self) -> list[str]:
+        """List what tells this space from others of its class over the same network: part of its fingerprint."""
+        return list(self.tensors)
+
+    def _forward(self, images: np.ndarray) -> list[np.ndarray]:
+        outputs = self._reader.predict_on_batch(images)  # a single one comes without its list
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [np.asarray(output)[: len(images)] for output in outputs]
+        return [
+            _unfolded(np.asarray(output), tensor, len(images), rows)
+            for output, tensor, rows in zip(outputs, self._reader.outputs, self._rows, strict=True)
+        ]
 
 
 class _JoinedSpaces(NetworkSpace):
@@ -91,14 +126,49 @@ class _JoinedSpaces(NetworkSpace):
             parts[0].model,
             {f"{n}/{name}": tensor for n, part in enumerate(parts) for name, tensor in part.tensors.items()},
             {name: shape for part in parts for name, shape in part.node_shapes.items()},
+            unfold=True,  # the parts have refused what they do not take
         )
-        self.forward_batch = min(part.forward_batch for part in parts)
+
+    @property
+    def forward_batch(self) -> int:
+        """The smallest of the parts'."""
+        return min(part.forward_batch for part in self.parts)
+
+    @forward_batch.setter
+    def forward_batch(self, size: int) -> None:
+        for part in self.parts:
+            part.forward_batch = size
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         result: dict[str, np.ndarray] = {}
         for n, part in enumerate(self.parts):
             result |= part.values(images, {name: read[f"{n}/{name}"] for name in part.tensors})
         return result
+
+    def fingerprint(self) -> str | None:
+        return digest(*(str(part.fingerprint()) for part in self.parts))
+
+
+def _unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, rows: int) -> np.ndarray:
+    """Give each sample a row: (N * k, ...) to (N, k, ...). Raises ValueError where the graph told of another shape."""
+    expected = (n_samples * rows, *tensor.shape[1:])
+    if len(output.shape) != len(expected) or any(
+        known not in (None, size) for known, size in zip(expected, output.shape, strict=True)
+    ):
+        name = tensor._keras_history.operation.name
+        raise ValueError(
+            f"the output of {name} has shape {output.shape} for {n_samples} images, expected {expected} as its graph "
+            "has it; leave it out"
+        )
+    return output if rows == 1 else output.reshape(n_samples, rows, *output.shape[1:])
+
+
+def weights_digest(network: keras.Model) -> str:
+    """Digest the weights of a network in its order, without the states of random number generators.
+
+    A network that is read in the same way of the same model, saved and loaded, has the same digest.
+    """
+    return digest(*(np.asarray(weight) for weight in network.weights))
 
 
 def _parts(space: NetworkSpace) -> list[NetworkSpace]:
@@ -112,8 +182,9 @@ class KerasLayers(NetworkSpace):
     ----------
     model : keras.Model
         Functional, sequential and built, or subclassed with ``inputs`` and ``outputs``.
-    layers : "all", or sequence of str or int
-        Names or indices of layers of ``model.layers``; "all" takes every layer but the inputs.
+    layers : "all", or sequence of str, int or keras.layers.Layer
+        Names or indices of layers of ``model.layers``, or these layers themselves; "name:0" is the first output of a
+        layer that has several. "all" takes every layer but the inputs.
     prefix : str, default ""
         What goes before the layers' names, where two models have layers of the same name.
 
@@ -122,14 +193,17 @@ class KerasLayers(NetworkSpace):
     names : tuple of str
         The layers' names. A layer with several outputs, or used several times, has ":0", ":1" ... behind its name.
     node_shapes : dict of str to tuple of int
+        Of a layer whose first axis holds k consecutive rows for each image, because positions or frames are folded into
+        it: (k, ...).
 
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is none of Keras, or has no graph, or a layer is neither a name, an index nor a layer.
     ValueError
-        If there is no such layer (the message lists those that are), or the size of its output is not known before
-        there are images.
+        If there is no such layer (the message lists those that are), the size of its output is not known before there
+        are images, or its first axis does not count the images. `transform` raises it if a layer's values depend on
+        more than the image: see `NetworkSpace`.
 
     Examples
     --------
@@ -139,42 +213,20 @@ class KerasLayers(NetworkSpace):
     {'first': (6, 6, 4)}
     """
 
-    def __init__(self, model: keras.Model, layers: str | Sequence[str | int] = "all", prefix: str = "") -> None:
+    def __init__(self, model: keras.Model, layers: str | Iterable[Any] = "all", prefix: str = "") -> None:
         check_graph(model)
-        tensors: dict[str, keras.KerasTensor] = {}
-        for layer in _find_layers(model, layers):
-            outputs = _outputs_in(model, layer)
-            for n, tensor in enumerate(outputs):
-                tensors[prefix + (layer.name if len(outputs) == 1 else f"{layer.name}:{n}")] = tensor
-        super().__init__(model, tensors, {name: known_shape(name, tensor) for name, tensor in tensors.items()})
+        tensors = {prefix + name: tensor for name, tensor in find_outputs(model, layers).items()}
+        super().__init__(model, tensors, {}, unfold=True)
+        self.prefix = prefix
+        rows = {name: self._rows[position] for name, position in self._positions.items()}
+        shapes = {name: known_shape(name, tensor) for name, tensor in tensors.items()}
+        self.node_shapes = {name: shape if rows[name] == 1 else (rows[name], *shape) for name, shape in shapes.items()}
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         return {name: as_rows(array).astype(np.float32, copy=False) for name, array in read.items()}
 
-
-def check_graph(model: Any) -> None:
-    """Refuse what is no Keras model with a graph and one input. Raises TypeError or ValueError."""
-    keras = import_extra("keras", "keras")
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"expected a Keras model, got {type(model).__name__}")
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise TypeError("the sequential model is not built: give it a keras.Input, or call model.build(input_shape)")
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        raise TypeError(
-            f"{type(model).__name__} is a subclassed model without a graph, so its layers' outputs cannot be read: "
-            "build it with keras.Model(inputs=..., outputs=...)"
-        )
-    if len(inputs) != 1:
-        raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
-
-
-def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
-    """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
-    shape = tuple(tensor.shape[1:])
-    if None in shape:
-        raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
-    return shape
+    def _options(self) -> list[str]:
+        return [name.removeprefix(self.prefix) for name in self.tensors]
 
 
 def logit_tensor(model: keras.Model) -> keras.KerasTensor:
@@ -188,7 +240,8 @@ def logit_tensor(model: keras.Model) -> keras.KerasTensor:
     Returns
     -------
     KerasTensor of shape (None, K)
-        What the softmax that the model ends in is given; the model's output if it ends in none.
+        What the softmax that the model ends in is given; the model's output if it ends in none. A model that is made
+        with it can be cloned and saved; to load it in another process, import `subsetscan.spaces.linear_part` first.
 
     Raises
     ------
@@ -211,7 +264,7 @@ def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
     arguments = layer._inbound_nodes[call].arguments
     # In a graph names must differ, and the user's layers may have names that Keras would choose for new ones.
     name = f"{layer.name}_before_softmax_{keras.backend.get_uid('before_softmax')}"
-    if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):  # a model within the model, with a graph
+    if has_graph(layer):  # a model within the model
         inner = layer.outputs[position]
         before = _before_softmax(inner)
         return tensor if before is inner else keras.Model(layer.inputs, before, name=name)(*arguments.args)
@@ -222,58 +275,10 @@ def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
         if len(arguments.keras_tensors) == 1:  # no mask
             return arguments.keras_tensors[0]
     elif type(layer) is keras.layers.Dense and layer.quantization_mode is None:
-        return _linear_part(layer, name)(arguments.keras_tensors[0])
+        from .linear_part import LinearPart
+
+        return LinearPart(layer, name=name, dtype=layer.dtype_policy)(arguments.keras_tensors[0])
     raise ValueError(
         f"the softmax of {layer.name} ({type(layer).__name__}) cannot be left out: expected a Dense, Activation or "
         "Softmax layer, neither quantized nor masked; give the classifier without its softmax instead"
     )
-
-
-def _linear_part(dense: keras.layers.Dense, name: str) -> keras.layers.Layer:
-    """Make a layer that does what a dense one does before its activation, with the same weights."""
-    import keras
-
-    class LinearPart(keras.layers.Layer):
-        is_affine = True  # FeatureResponse looks for it
-
-        def __init__(self) -> None:
-            super().__init__(name=name, dtype=dense.dtype_policy)
-            self.dense = dense
-            self.supports_masking = True
-
-        def call(self, x: Any) -> Any:
-            x = keras.ops.matmul(x, self.dense.kernel)
-            return x if self.dense.bias is None else keras.ops.add(x, self.dense.bias)
-
-    return LinearPart()
-
-
-def _find_layers(model: keras.Model, wanted: str | Sequence[str | int]) -> list[keras.layers.Layer]:
-    import keras
-
-    available = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    if isinstance(wanted, str):
-        if wanted != "all":
-            raise ValueError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
-        return available
-    found: list[keras.layers.Layer] = []
-    for which in wanted:
-        if isinstance(which, str):
-            layer = next((layer for layer in available if layer.name == which), None)
-        else:
-            layer = model.layers[which] if -len(model.layers) <= which < len(model.layers) else None
-        if layer is None:
-            names = ", ".join(layer.name for layer in available)
-            raise ValueError(f"{model.name} has no layer {which!r}; it has {len(model.layers)} layers: {names}")
-        if layer not in found:
-            found.append(layer)
-    if not found:
-        raise ValueError("no layer is asked for: name at least one, or all")
-    return found
-
-
-def _outputs_in(model: keras.Model, layer: keras.layers.Layer) -> list[keras.KerasTensor]:
-    """Collect a layer's outputs in this model's graph: the layer may serve other models as well."""
-    graph = getattr(model, "_functional", None) or model  # a sequential model keeps its graph beside itself
-    in_graph = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
-    return [tensor for node in layer._inbound_nodes if id(node) in in_graph for tensor in node.output_tensors]

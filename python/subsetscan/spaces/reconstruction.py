@@ -78,4 +78,10 @@ class ReconstructionError(NetworkSpace):
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         (name,) = self.names
-        return {name: as_rows(METRICS[self.metric](images, read["output"]))}
+        pair = (
+            array.astype(np.promote_types(array.dtype, np.float32), copy=False) for array in (images, read["output"])
+        )
+        return {name: as_rows(METRICS[self.metric](*pair)).astype(np.float32, copy=False)}
+
+    def _options(self) -> list[str]:
+        return [self.metric]

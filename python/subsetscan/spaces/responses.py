@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Space, as_rows, check_images
-from .keras import _find_layers, _outputs_in, check_graph, known_shape, logit_tensor
+from .base import Space, as_rows, check_images, digest
+from .keras import logit_tensor, weights_digest
+from .keras_graph import (
+    check_graph,
+    checked_passes,
+    find_outputs,
+    graph_nodes,
+    has_graph,
+    input_dtype,
+    known_shape,
+    outputs_in,
+)
+from .passes import Batched
 
 if TYPE_CHECKING:
     import keras
@@ -28,10 +40,15 @@ _PLAIN = (*_CONVOLUTIONS, "Dense", "EinsumDense", "BatchNormalization", "Normali
           "GaussianNoise", "ActivityRegularization", "Activation",
           *(f"{kind}{n}D" for n in (1, 2, 3) for kind in ("MaxPooling", "AveragePooling", "GlobalMaxPooling",
             "GlobalAveragePooling", "ZeroPadding", "Cropping", "UpSampling")))  # fmt: skip
+# The identity in inference, whatever they do in training.
+_IDENTITIES = ("AugMix", "CutMix", "MixUp", "RandAugment", "Solarization",
+               *(f"Random{what}" for what in ("Brightness", "ColorDegeneration", "ColorJitter", "Contrast",
+                 "ElasticTransform", "Erasing", "Flip", "GaussianBlur", "Grayscale", "Hue", "Invert", "Perspective",
+                 "Posterization", "Rotation", "Saturation", "Sharpness", "Shear", "Translation", "Zoom")))  # fmt: skip
 _PLAIN_OPERATIONS = ("Add", "Subtract", "Concatenate", "Reshape", "Transpose")  # as in x + y
 
 
-class FeatureResponse(Space):
+class FeatureResponse(Batched, Space):
     """The feature response of a network: values deep in it, propagated back to the pixels. Each pixel is a node.
 
     It shows which parts of an image the network answered to. The methods differ in what the backward pass does at a
@@ -58,9 +75,10 @@ class FeatureResponse(Space):
         logit, whose gradient this is under "gradient"; "true-logit": 1 at the logit of the image's label, for which
         call `responses`; "max-output": the value of the largest logit, at its place. Logits are read before the
         softmax that the model ends in.
-    layer : str or int, optional
-        For "activations": name of a layer, also of one in a model within the model, or index in ``model.layers``. By
-        default the last convolutional layer. Its output is taken after the activation that it carries; where the ReLU
+    layer : str, int or keras.layers.Layer, optional
+        For "activations": name of a layer or the layer itself, also of one in a model within the model, or index in
+        ``model.layers``; "name:0" is the first output of a layer that has several. By default the last convolutional
+        layer. Its output is taken after the activation that it carries; where the ReLU
         is a layer of its own, name that one to take values after it.
     name : str, default "response"
         Its name in results. Spaces that are scanned together need different ones.
@@ -70,7 +88,8 @@ class FeatureResponse(Space):
     node_shapes : dict of str to tuple of int
         The shape of an image.
     forward_batch : int
-        Images in one forward and backward pass, 64; set it lower where they take too much memory.
+        Images in one forward and backward pass, 64; set it lower where they take too much memory. Passes through a
+        model whose batch size is fixed have that size.
 
     Raises
     ------
@@ -80,8 +99,8 @@ class FeatureResponse(Space):
         If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
         the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
         logits, if the model is no classifier; for "deconvnet" and "guided", if a layer on the way to the target is
-        neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own. The message names
-        the layer. "gradient" takes any layer.
+        neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own, or is called with
+        ``training=True``. The message names the layer. "gradient" takes any layer.
     RuntimeError
         If the backend of Keras is not TensorFlow.
 
@@ -103,14 +122,12 @@ class FeatureResponse(Space):
     array([[ 3., 0., -4.]], dtype=float32)
     """
 
-    forward_batch = 64
-
     def __init__(
         self,
         model: keras.Model,
         method: str = "guided",
         target: str = "activations",
-        layer: str | int | None = None,
+        layer: str | int | keras.layers.Layer | None = None,
         name: str = "response",
     ) -> None:
         for what, value, known in (("method", method, METHODS), ("target", target, TARGETS)):
@@ -131,13 +148,15 @@ class FeatureResponse(Space):
         self.target = target
         self.layer = layer
         self.node_shapes = {name: known_shape(source._keras_history.operation.name, source)}
-        end = _layer_output(model, layer) if target == "activations" else logit_tensor(model)
-        self._network = keras.Model(source, end)  # it shares layers and weights with the model
+        self._end, end = _layer_output(model, layer) if target == "activations" else ("", logit_tensor(model))
+        self._view = keras.Model(source, end)  # it shares layers and weights with the model
+        self._network = self._view
         self._twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         if method != "gradient":
             cloner = _Cloner(method)
             self._network = cloner.clone(self._network)
             self._twins = cloner.twins
+        self._passes = checked_passes(model.name, self._network, self._forward)
         self._compiled: Callable[..., Any] | None = None
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:
@@ -155,7 +174,8 @@ class FeatureResponse(Space):
         ------
         ValueError
             If the images have the wrong shape, a pixel is NaN or infinite, the target is "true-logit" (labels are
-            needed: see `responses`), or no gradient reaches the image.
+            needed: see `responses`), no gradient reaches the image, or a layer's values depend on more than the image:
+            see `NetworkSpace`.
         """
         (name,) = self.names
         return {name: as_rows(self.responses(images))}
@@ -177,17 +197,24 @@ class FeatureResponse(Space):
         ------
         ValueError
             If the images have the wrong shape, a pixel is NaN or infinite, labels are missing, not wanted, not one
-            for each image or none of the classes, or no gradient reaches the image.
+            for each image or none of the classes, no gradient reaches the image, or a layer's values depend on more
+            than the image: see `NetworkSpace`.
         """
-        images = check_images(images, *self.node_shapes.values())
+        images = check_images(images, self.model.inputs[0].shape[1:], input_dtype(self.model))
         labels = self._check_labels(labels, len(images))
         for layer, twin in self._twins:
             weights: dict[str, Any] = {}
             layer.save_own_variables(weights)
             twin.load_own_variables(weights)
-        starts = range(0, len(images), self.forward_batch)
-        parts = [self._pass(images[n : n + self.forward_batch], labels[n : n + self.forward_batch]) for n in starts]
-        return np.concatenate(parts) if parts else np.empty_like(images)
+        if not len(images):
+            return np.empty(images.shape, np.float32)
+        (responses,) = self._passes.run([images, labels], self.model.inputs[0].shape[0] or self.forward_batch)
+        return responses
+
+    def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
+        source = self.model.inputs[0]
+        options = (self.method, self.target, self._end, str((*source.shape[1:], source.dtype)))
+        return digest("FeatureResponse", *options, weights_digest(self._view))
 
     def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
         if self.target != "true-logit":
@@ -206,17 +233,12 @@ class FeatureResponse(Space):
             raise ValueError(f"label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1}")
         return labels.astype(np.int64)
 
-    def _pass(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def _forward(self, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
         import tensorflow as tf
 
         if self._compiled is None:
             self._compiled = tf.function(self._backward, autograph=False)
-        # All passes are of one size, as in NetworkSpace: an image's values do not depend on the images beside it.
-        n_images, missing = len(images), self.forward_batch - len(images)
-        images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
-        labels = np.concatenate([labels, np.zeros(missing, labels.dtype)])
-        found = self._compiled(tf.cast(images, self.model.inputs[0].dtype), tf.constant(labels))
-        return np.asarray(found)[:n_images]
+        return [np.asarray(self._compiled(tf.constant(images), tf.constant(labels)))]
 
     def _backward(self, images: Any, labels: Any) -> Any:
         """Propagate the target back to a batch of images: what TensorFlow compiles."""
@@ -238,39 +260,43 @@ class FeatureResponse(Space):
         return tf.cast(response, tf.float32)
 
 
-def _layer_output(model: keras.Model, which: str | int | None) -> keras.KerasTensor:
-    """Find the output of a layer, or of the last convolutional one, as a tensor in this model's graph."""
+def _layer_output(model: keras.Model, which: Any) -> tuple[str, keras.KerasTensor]:
+    """Find the output of a layer, or of the last convolutional one, by name and as a tensor in this model's graph."""
     import keras
 
     convolutions = tuple(getattr(keras.layers, name) for name in _CONVOLUTIONS)
 
+    def is_wanted(layer: Any) -> bool:
+        return isinstance(layer, convolutions) if which is None else layer is which or layer.name == which
+
     def path_to(model: keras.Model) -> list[Any] | None:
         """Return the layer behind the models that it lies in."""
         for layer in reversed(model.layers):
-            if layer.name == which if isinstance(which, str) else isinstance(layer, convolutions):
+            if is_wanted(layer):
                 return [layer]
-            if _has_graph(layer) and (inner := path_to(layer)):
+            if has_graph(layer) and (inner := path_to(layer)):
                 return [layer, *inner]
         return None
 
-    named = isinstance(which, str) and any(layer.name == which for layer in model.layers)
-    path = None if named or isinstance(which, int) else path_to(model)
-    if path is None:
-        if which is None:
-            raise ValueError(f"{model.name} has no convolutional layer: name a layer to propagate back from")
-        path = _find_layers(model, [which])  # it says what there is
-    return _output_at(model, path)
+    here = isinstance(which, numbers.Integral) or (which is not None and any(map(is_wanted, model.layers)))
+    path = None if here else path_to(model)
+    if path is not None:
+        return "/".join(layer.name for layer in path), _output_at(model, path)
+    if which is None:
+        raise ValueError(f"{model.name} has no convolutional layer: name a layer to propagate back from")
+    outputs = find_outputs(model, [which])  # it says what there is
+    if len(outputs) != 1:
+        raise _several(model, next(iter(outputs)).rpartition(":")[0], len(outputs))
+    return next(iter(outputs.items()))
 
 
 def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
     import keras
 
     layer, *inner = path
-    outputs = _outputs_in(model, layer)
+    outputs = outputs_in(model, layer)
     if len(outputs) != 1:
-        raise ValueError(
-            f"{layer.name} has {len(outputs)} outputs in {model.name}, or is used so often: expected a layer with one"
-        )
+        raise _several(model, layer.name, len(outputs))
     if not inner:
         return outputs[0]
     _, call, _ = outputs[0]._keras_history
@@ -279,10 +305,8 @@ def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
     return keras.Model(layer.inputs, _output_at(layer, inner), name=name)(*arguments.args)
 
 
-def _has_graph(layer: Any) -> bool:
-    import keras
-
-    return isinstance(layer, keras.Model) and bool(getattr(layer, "outputs", None))
+def _several(model: keras.Model, name: str, count: int) -> ValueError:
+    return ValueError(f"{name} has {count} outputs in {model.name}, or is used so often: expected a layer with one")
 
 
 class _Cloner:
@@ -302,6 +326,7 @@ class _Cloner:
         self.twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         self._done: dict[int, Any] = {}  # a layer may be used several times
         self._plain = {getattr(keras.layers, name) for name in _PLAIN}
+        self._identities = {getattr(keras.layers, name, None) for name in _IDENTITIES}  # as many as this Keras has
         self._relus = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
         self._relu = _relu(method)
 
@@ -309,6 +334,10 @@ class _Cloner:
         """Clone a model with a graph. Raises ValueError for a layer that is neither linear nor a ReLU."""
         import keras
 
+        # Calls of augmentations say so by default; Keras overrules it in inference.
+        for node in graph_nodes(model):
+            if node.arguments.kwargs.get("training") and type(node.operation) not in self._identities:
+                raise self._refusal(node.operation.name, "is called with training=True")
         return keras.models.clone_model(model, clone_function=self._twin)
 
     def _twin(self, layer: Any) -> Any:
@@ -319,16 +348,20 @@ class _Cloner:
     def _new_twin(self, layer: Any) -> Any:
         import keras
 
-        if _has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
+        from .linear_part import LinearPart
+
+        if has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
             graph = getattr(layer, "_functional", None) or layer
             return self.clone(keras.Model(graph.input, graph.output, name=layer.name))
-        if getattr(layer, "is_affine", False):  # of logit_tensor: it has the weights of the model's layer
+        if isinstance(layer, LinearPart):  # it shares the weights of the model's layer
             return layer
         if not isinstance(layer, keras.layers.Layer):
             return self._operation(layer)
         if type(layer) is keras.layers.ReLU:
             self._check_relu(layer, layer.name)
             return keras.layers.Activation(self._relu, name=layer.name, dtype=layer.dtype_policy)
+        if type(layer) in self._identities:
+            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
         if type(layer) not in self._plain:
             raise self._refusal(layer.name, f"is a {type(layer).__name__} layer")
         is_relu = self._is_relu(getattr(layer, "activation", None), layer.name)

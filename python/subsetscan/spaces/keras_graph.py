@@ -1,0 +1,249 @@
+"""How the graph of a Keras model is read: layers and tensors by name, variables, and which layer is to blame."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._extras import import_extra
+from .passes import Comparison, Forward, Passes, compare
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["check_graph", "checked_passes", "find_outputs", "graph_nodes", "has_graph", "input_dtype", "known_shape",
+           "outputs_in", "rows_per_sample"]  # fmt: skip
+
+
+def check_graph(model: Any) -> None:
+    """Refuse what is no Keras model with a graph and one input of numbers. Raises TypeError or ValueError."""
+    keras = import_extra("keras", "keras")
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"expected a Keras model, got {type(model).__name__}")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise TypeError("the sequential model is not built: give it a keras.Input, or call model.build(input_shape)")
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise TypeError(
+            f"{type(model).__name__} is a subclassed model without a graph, so its layers' outputs cannot be read: "
+            "build it with keras.Model(inputs=..., outputs=...)"
+        )
+    if len(inputs) != 1:
+        raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
+    if inputs[0].dtype == "string":
+        raise ValueError(f"expected a model of numbers, the input of {model.name} is strings")
+
+
+def has_graph(layer: Any) -> bool:
+    """Tell whether a layer is a model whose layers can be read."""
+    import keras
+
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "outputs", None))
+
+
+def input_dtype(model: keras.Model) -> np.dtype[Any]:
+    """Return the type that a model's input has, as NumPy has it."""
+    return np.dtype(model.inputs[0].dtype)  # bfloat16 is known to NumPy where a backend is loaded
+
+
+def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
+    """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
+    shape = tuple(tensor.shape[1:])
+    if None in shape:
+        raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
+    return shape
+
+
+def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, keras.KerasTensor]:
+    """Find outputs of layers, by their names.
+
+    Parameters
+    ----------
+    model : keras.Model
+    wanted : "all", or iterable of str, int or keras.layers.Layer
+        As in `KerasLayers`.
+
+    Raises
+    ------
+    TypeError
+        If a layer is named by something else.
+    ValueError
+        If there is no such layer, or none is asked for.
+    """
+    import keras
+
+    if isinstance(wanted, str):
+        if wanted != "all":
+            raise ValueError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
+        wanted = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
+    found: dict[str, keras.KerasTensor] = {}
+    for which in wanted:
+        found |= _find(model, which)
+    if not found:
+        raise ValueError("no layer is asked for: name at least one, or all")
+    return found
+
+
+def _find(model: keras.Model, which: Any) -> dict[str, keras.KerasTensor]:
+    import keras
+
+    layer = None
+    if isinstance(which, str):
+        layer = next((layer for layer in model.layers if layer.name == which), None)
+        if layer is None:  # one output of several
+            name, _, _ = which.rpartition(":")
+            outputs = _find(model, name) if any(one.name == name for one in model.layers) else {}
+            if which in outputs:
+                return {which: outputs[which]}
+            if outputs:
+                raise ValueError(
+                    f"{name} of {model.name} has no output {which!r}; its outputs are {', '.join(outputs)}"
+                )
+    elif isinstance(which, keras.layers.Layer):
+        layer = next((layer for layer in model.layers if layer is which), None)
+        which = which.name
+    elif isinstance(which, numbers.Integral) and not isinstance(which, bool):
+        which = int(which)
+        layer = model.layers[which] if -len(model.layers) <= which < len(model.layers) else None
+    else:
+        raise TypeError(f"a layer must be a name, an index or a layer of the model, got {which!r}")
+    if layer is None:
+        names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        hint = " (another layer of this name)" if which in names else ""
+        raise ValueError(f"{model.name} has no layer {which!r}{hint}; it has {len(names)} layers: {', '.join(names)}")
+    tensors = outputs_in(model, layer)
+    return {layer.name if len(tensors) == 1 else f"{layer.name}:{n}": tensor for n, tensor in enumerate(tensors)}
+
+
+def graph_nodes(model: keras.Model) -> list[Any]:
+    """List the calls in a model's graph, from its input on."""
+    graph = getattr(model, "_functional", None) or model  # a sequential model keeps its graph beside itself
+    return [node for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True) for node in nodes]
+
+
+def outputs_in(model: keras.Model, layer: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """Collect a layer's outputs in this model's graph: the layer may serve other models as well."""
+    in_graph = {id(node) for node in graph_nodes(model)}
+    return [tensor for node in layer._inbound_nodes if id(node) in in_graph for tensor in node.output_tensors]
+
+
+def rows_per_sample(network: keras.Model) -> list[int]:
+    """Tell how many rows each output of a functional model has for one sample.
+
+    That is 1 where the first axis counts the samples, and k where positions or frames are folded into it. Where the
+    graph leaves the size of that axis open it is taken for 1: the pass itself shows.
+
+    Raises
+    ------
+    ValueError
+        If the first axis of an output does not grow with the number of samples, or there is none.
+    """
+    rows = _rows(network)
+    for output, count in zip(network.outputs, rows, strict=True):
+        if isinstance(count, str):
+            raise ValueError(f"the output of {output._keras_history.operation.name} {count}; leave it out")
+    return [int(count) for count in rows]
+
+
+def _rows(network: keras.Model) -> list[int | str]:
+    """Do the work of `rows_per_sample`, with what is wrong in place of a number."""
+    import keras
+
+    source = network.inputs[0]
+    sizes = (5, 7) if source.shape[0] is None else (source.shape[0],)
+    try:
+        computed = [
+            keras.tree.flatten(network.compute_output_spec(keras.KerasTensor((size, *source.shape[1:]), source.dtype)))
+            for size in sizes
+        ]
+    except Exception:  # a layer of the user's own may raise anything: it need not work without images
+        computed, sizes = [network.outputs], sizes[:1]
+    return [_rows_of([output.shape for output in outputs], sizes) for outputs in zip(*computed, strict=True)]
+
+
+def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> int | str:
+    if not all(shapes):
+        return "has no axis of samples: it is one number"
+    leading = [shape[0] for shape in shapes]
+    counts = [size / batch for size, batch in zip(leading, sizes, strict=False) if size is not None]
+    if len(counts) < len(leading):
+        return 1
+    if counts[0] < 1 or counts[0] % 1 or len(set(counts)) > 1:
+        return f"does not count the samples along its first axis: the size of it is {leading[0]} for {sizes[0]} samples"
+    return int(counts[0])
+
+
+def checked_passes(name: str, network: keras.Model, forward: Forward) -> Passes:
+    """Make passes whose error names the layer of a functional model to blame; `name` is what the user calls it."""
+    dtypes = [layer.compute_dtype for layer in _all_layers(network)]
+    return Passes(forward, partial(_states, network), dtypes, partial(_refusal, name, network))
+
+
+def _refusal(
+    name: str, network: keras.Model, batch: Sequence[np.ndarray], comparison: Comparison, tolerance: float
+) -> ValueError:
+    blamed = _first_differing(network, batch[0], tolerance)
+    if blamed is None:
+        names = {network.outputs[n]._keras_history.operation.name for n in comparison.differing}
+    else:
+        inside = _all_layers(blamed) if hasattr(blamed, "_flatten_layers") else []
+        changed = {id(variable) for variable in comparison.changed}
+        names = {layer.name for layer in inside if changed & {id(one) for one in _own_variables(layer)}}
+        names.add(blamed.name)
+    return ValueError(
+        f"the same sample has other values elsewhere in a batch, beside others, after {', '.join(sorted(names))} of "
+        f"{name}: a value must depend on the sample alone. It does not where a layer draws random numbers, starts from "
+        "a state that an earlier call left, normalizes over the batch (training=True), or puts the rows of a sample "
+        "apart; leave out that layer and those after it"
+    )
+
+
+def _first_differing(network: keras.Model, images: np.ndarray, tolerance: float) -> Any:
+    """Find the first operation whose output for a sample depends on more than the sample."""
+    import keras
+
+    tensors = [tensor for node in graph_nodes(network) if not node.is_input for tensor in node.output_tensors]
+    rows = _rows(keras.Model(network.inputs[0], tensors)) if tensors else []
+    tensors = [tensor for tensor, count in zip(tensors, rows, strict=True) if count == 1]
+    if not tensors:
+        return None
+    whole = keras.Model(network.inputs[0], tensors)
+
+    def forward(images: np.ndarray) -> list[np.ndarray]:
+        outputs = whole.predict_on_batch(images)
+        outputs = [np.asarray(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
+        return [output if output.shape[:1] == images.shape[:1] else images for output in outputs]
+
+    differing = compare(forward, [images], *_states(whole), tolerance).differing
+    return tensors[differing[0]]._keras_history.operation if differing else None
+
+
+def _states(network: keras.Model) -> tuple[list[Any], list[Any]]:
+    """Collect all variables of a network, and apart from them the states of its random number generators."""
+    weights = {id(variable): variable for variable in network.weights}
+    draws = {id(variable): variable for variable in network.variables if id(variable) not in weights}
+    for layer in _all_layers(network):
+        weights |= {id(one): one for one in _own_variables(layer) if id(one) not in draws}
+    return list(weights.values()), list(draws.values())
+
+
+def _all_layers(layer: Any) -> list[Any]:
+    return list(layer._flatten_layers())
+
+
+def _own_variables(layer: Any) -> Iterator[Any]:
+    """Yield a layer's own variables, also those that Keras does not list, as the states of recurrent layers."""
+    import keras
+
+    for generator in layer._seed_generators:
+        yield generator.state
+    for value in list(vars(layer).values()):
+        for one in keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]:
+            if hasattr(one, "assign") and hasattr(one, "shape"):
+                yield one
