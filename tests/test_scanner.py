@@ -503,3 +503,46 @@ def test_a_pixel_that_no_float32_holds_is_told_by_the_number_of_its_image(images
     detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
     with pytest.raises(ValueError, match=r"image 83 has the value 1e\+300, which float32 cannot hold"):
         ModelScanner(Pixels((8, 8, 1)), detector, batch_size=7).fit(huge)
+
+
+def test_channels_of_layers(images):
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(3, 3, name="conv"),
+            layers.MaxPooling2D(2, data_format="channels_first", name="first"),
+            layers.Reshape((6, 3), name="series"),
+            layers.Flatten(name="flat"),
+        ]
+    )
+    space = KerasLayers(model)
+    assert {name: space.channel_axis(name) for name in space.names} == {"conv": 2, "first": 0, "series": 1, "flat": 0}
+    told = ModelScanner(space, SubsetScanDetector(calibration=None)).fit(images[:40]).explain(images[50] + 1)
+    assert [len(told.spaces[name].channels()) for name in space.names] == [3, 6, 3, 18]
+    assert [told.spaces[name].positions().shape for name in space.names] == [(6, 6), (3, 1), (6,), ()]
+
+
+def test_other_weights_are_warned_of(autoencoder, images, tmp_path):
+    keras = pytest.importorskip("keras")
+    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
+    spaces = [KerasLayers(autoencoder, ["encode"]), ReconstructionError(autoencoder)]
+    scanner = ModelScanner(spaces, detector).fit(images[:60])
+    scanner.save(tmp_path / "fitted")
+    autoencoder.save(tmp_path / "model.keras")
+    same, other = (keras.models.load_model(tmp_path / "model.keras", compile=False) for _ in range(2))
+    loaded = ModelScanner.load(
+        tmp_path / "fitted", [KerasLayers(same, ["encode"]), ReconstructionError(same)]
+    )  # no warning: they are errors here
+    assert np.array_equal(loaded.p_values(images)["encode"], scanner.p_values(images)["encode"])
+    last = other.get_layer("decode")
+    last.set_weights([weights + 0.25 for weights in last.get_weights()])
+    with pytest.warns(UserWarning, match="fitted with another network for reconstruction_error: its weights"):
+        ModelScanner.load(tmp_path / "fitted", [KerasLayers(other, ["encode"]), ReconstructionError(other)])
+    with pytest.warns(UserWarning, match="fitted with another network for reconstruction_error"):
+        ModelScanner.load(
+            tmp_path / "fitted", [KerasLayers(same, ["encode"]), ReconstructionError(same, "binary-crossentropy")]
+        )
+    loaded.save(tmp_path / "again")  # what it was fitted with is kept
+    assert (tmp_path / "again" / "scanner.json").read_text() == (tmp_path / "fitted" / "scanner.json").read_text()

@@ -254,43 +254,44 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
     return figure
 
 
-def explanation(told: Explanation, image: np.ndarray) -> Figure:
-    """Draw where an image's subsets lie: a row for each space that has positions.
+def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
+    """Draw where an image's subsets lie: a row for each space whose positions are a grid.
 
-    A subset of pixels is drawn over the image. That of a layer is drawn as the number of its nodes at each position,
-    and channel by channel, the channels with the most nodes first.
+    A subset is drawn over the image, then as the number of its nodes at each position, and channel by channel, the
+    channels with the most nodes first.
 
     Parameters
     ----------
     told : Explanation
         What `ModelScanner.explain` returned.
-    image : ndarray of shape (H, W) or (H, W, C)
-        The image; see `drawable` for its scale.
+    image : ndarray
+        The image, (H, W) or (H, W, C); see `drawable` for its scale. Inputs of other shapes are not drawn.
 
-    Raises
-    ------
-    ValueError
-        If no space has positions.
+    Returns
+    -------
+    Figure or None
+        None where no space has such positions, as dense layers, series and volumes have not.
     """
-    names = [name for name in told.ranked() if told.spaces[name].nodes.ndim in (2, 3)]
+    names = [name for name in told.ranked() if told.spaces[name].positions().ndim == 2]
     if not names:
-        raise ValueError("none of the spaces has positions to be drawn")
-    (picture,) = drawable([image])
+        return None
+    picture = drawable([image])[0] if np.ndim(image) in (2, 3) else None
     figure = new_figure(8.5, 2.5 * len(names))
     rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
     for (over, where, channels), name in zip(rows, names, strict=True):
         space = told.spaces[name]
         positions = space.positions()
-        over.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        if positions.shape == picture.shape[:2]:
+        if picture is not None:
+            height, width = picture.shape[:2]
+            over.imshow(picture, cmap="gray", vmin=0, vmax=1)
             red = np.zeros((*positions.shape, 4))
             red[positions > 0] = (0.8, 0.0, 0.1, 1)
             red[..., 3] = 0.8 * positions / max(positions.max(), 1)
-            over.imshow(red)
+            over.imshow(red, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
         over.set_ylabel(name, fontsize=9)
         p_value = "" if space.p_value is None else f"p = {space.p_value:.3g}, "
         over.set_title(f"{p_value}{space.size} of {space.nodes.size} nodes", fontsize=8)
-        shown = where.imshow(positions, cmap="Reds", vmin=0)
+        shown = where.imshow(positions, cmap="Reds", vmin=0, vmax=max(positions.max(), 1))
         figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
         where.set_title("nodes at each position", fontsize=8)
         counts = space.channels()
@@ -356,7 +357,7 @@ def drawable(images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
     """Lay the maps of channels side by side, two rows of them at most, with NaN between."""
-    height, width = space.nodes.shape[:2]
+    height, width = space.positions().shape
     scale = max(1, 40 // height)  # the lines between small maps stay thin
     n_columns = -(-len(channels) // 2) if len(channels) > 4 else len(channels)
     n_rows = -(-len(channels) // n_columns)
@@ -364,7 +365,7 @@ def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
     mosaic = np.full((n_rows * down - 1, n_columns * across - 1), np.nan)
     for n, channel in enumerate(channels):
         top, left = n // n_columns * down, n % n_columns * across
-        enlarged = np.kron(space.nodes[..., channel], np.ones((scale, scale)))
+        enlarged = np.kron(np.take(space.nodes, channel, axis=space.channel_axis), np.ones((scale, scale)))
         mosaic[top : top + down - 1, left : left + across - 1] = enlarged
     return mosaic
 

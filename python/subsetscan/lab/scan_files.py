@@ -160,16 +160,18 @@ def explain(
         raise ValueError(f"{images} holds {len(pictures)} images, there is no image {index}")
     scanner = _load_fitted(model, fitted, safe_mode, progress=False)
     explanation = scanner.explain(pictures[index])
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    say(str(explanation))
+    out = start_writing(out, "explanation.json", "explanation.png")
     write_json(out / "explanation.json", explanation.as_dict())
     written = ["explanation.json"]
     try:
-        figures.save(figures.explanation(explanation, pictures[index]), out / "explanation.png")
-        written.append("explanation.png")
+        if (figure := figures.explanation(explanation, pictures[index])) is None:
+            say("no figure, because no space has positions in a grid")
+        else:
+            figures.save(figure, out / "explanation.png")
+            written.append("explanation.png")
     except ModuleNotFoundError as error:
         say(f"no figure, because {error.name} is not installed")
-    say(str(explanation))
     say(f"\nwrote {', '.join(written)} to {out}/")
     return explanation
 

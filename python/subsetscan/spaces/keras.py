@@ -225,6 +225,12 @@ class KerasLayers(NetworkSpace):
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         return {name: as_rows(array).astype(np.float32, copy=False) for name, array in read.items()}
 
+    def channel_axis(self, name: str) -> int | None:
+        """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
+        operation = self.tensors[name]._keras_history.operation
+        first = getattr(operation, "data_format", None) == "channels_first"
+        return 0 if first else len(self.node_shapes[name]) - 1
+
     def _options(self) -> list[str]:
         return [name.removeprefix(self.prefix) for name in self.tensors]
 
