@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from strategies import DTYPES, SCOPES, STATISTICS, TAILS, TIES, cases, layouts, scan_options
 
-from subsetscan import Background, reference, scan
+from subsetscan import Background, _core, reference, scan
 from subsetscan.background import BackgroundBuilder
 from subsetscan.scanning import scan_histograms
+
+SCAN = ("berk-jones", "upper")
 
 
 def assert_same(result, expected, n_nodes):
@@ -149,15 +151,163 @@ def test_parts_are_scanned_as_one(case, options, tails, ties):
         assert np.array_equal(shares[:, n], (p <= expected.alphas[:, np.newaxis]).sum(axis=1))
 
 
-@given(
-    st.lists(st.lists(st.floats(1e-300, 1.0) | st.sampled_from([0.25, 0.5, 1.0]), min_size=5, max_size=5), max_size=4),
-    scan_options,
-)
+any_p_value = st.floats(5e-324, 1.0) | st.floats(5e-324, 1e-300) | st.sampled_from([0.25, 0.5, 1.0, 1e-310, 5e-324])
+
+
+@given(st.lists(st.lists(any_p_value, min_size=5, max_size=5), max_size=4), scan_options)
 @settings(max_examples=500)
 def test_scan_of_p_values(p_values, options):
     del options["tail"]
     expected = [reference.scan(row, **options) for row in p_values]
     assert_same(scan(np.reshape(p_values, (-1, 5)), **options, return_nodes=True), expected, 5)
+
+
+@pytest.mark.parametrize("p", [5e-324, 1e-310, 2.0**-1024, 2.0**-1022])
+def test_no_p_value_is_too_small_to_score(p):
+    two = {
+        "berk-jones": -2 * math.log(p),
+        "higher-criticism": math.sqrt(2) / math.sqrt(p),
+        "kolmogorov-smirnov": 2**0.5,
+    }
+    # two of four: 4 KL(1/2, p), the other half of the nodes being as expected
+    half = {
+        "berk-jones": 4 * (-0.5 * math.log(p) - math.log(2)),
+        "higher-criticism": 1 / math.sqrt(p),
+        "kolmogorov-smirnov": 1,
+    }
+    row = [p, 1.0, p, 0.9]
+    for statistic in STATISTICS:
+        assert scan([row], statistic).scores == pytest.approx(two[statistic], rel=1e-14)
+        assert scan([row], statistic, scope="all").scores == pytest.approx(half[statistic], rel=1e-14)
+    assert scan([[1e-310, 0.9]]).scores == -math.log(1e-310)
+    assert reference.summary("minimum-p", row) == -math.log(p)
+    assert reference.summary("fisher", row) == pytest.approx(-4 * math.log(p) - 2 * math.log(0.9), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("histogram", "error", "message"),
+    [
+        ([[0.5, 1.0]], TypeError, "histogram 1 must hold counts, as integers, got dtype float64"),
+        ([[True, False]], TypeError, "as integers, got dtype bool"),
+        ([[1, -1]], ValueError, "from 0 to 4294967295, got -1 at image 0, threshold 1"),
+        ([[2**32, 0]], ValueError, "from 0 to 4294967295, got 4294967296 at image 0, threshold 0"),
+        ([1, 0], ValueError, r"must have 2 dimensions \(images, thresholds\), got shape \(2,\)"),
+        ([[1, 1]], ValueError, "the histograms of image 0 count 4 nodes, but there are only 3"),
+        ([[1, 0, 0]], ValueError, r"1 images and 2 thresholds, got shape \(1, 3\)"),
+    ],
+)
+def test_histograms_that_are_none(histogram, error, message):
+    with pytest.raises(error, match=message):
+        scan_histograms([np.array([[2, 0]]), np.array(histogram)], 3, 3, ["upper", "lower"])
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_nodes", "message"),
+    [
+        (-1, 3, "n_samples must be from 0 to 2.64 - 1, got -1"),
+        (2**70, 3, f"n_samples must be from 0 to 2.64 - 1, got {2**70}"),
+        (2**64 - 1, 3, f"a background has at most {2**52 - 1} images, got {2**64 - 1}"),
+        (10**12, 3, r"1 images and 500000000000 thresholds, got shape \(1, 2\)"),
+        (0, 3, r"1 images and 0 thresholds, got shape \(1, 2\)"),
+        (3, -1, "n_nodes must be from 0 to 2.64 - 1, got -1"),
+        (3, 0, "at least 1 node is needed, got 0"),
+    ],
+)
+def test_sizes_of_histograms_that_are_wrong(n_samples, n_nodes, message):
+    with pytest.raises(ValueError, match=message):
+        scan_histograms([np.array([[2, 0]])], n_samples, n_nodes, ["upper"])
+
+
+def test_histograms_of_any_integers_are_scanned():
+    expected = scan_histograms([np.array([[2, 1]], np.uint32)], 3, 3, ["upper"])[0].scores
+    for dtype in (np.int8, np.uint64, np.int64, ">u4"):
+        assert scan_histograms([np.array([[2, 1]], dtype)], 3, 3, ["upper"])[0].scores == expected
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "message"),
+    [
+        (-1, "n_samples must be from 0 to 2.64 - 1, got -1"),
+        (0, "at least 1 image is needed, got 0"),
+        (3 * 10**8, "2 values a node where {} of 300000000 images are kept"),
+        (10**12, "2 values a node where {} of 1000000000000 images are kept"),
+        (2**63, f"a background has at most {2**52 - 1} images, got {2**63}"),
+        (2**64 - 1, f"a background has at most {2**52 - 1} images, got {2**64 - 1}"),
+        (2**64, f"n_samples must be from 0 to 2.64 - 1, got {2**64}"),
+    ],
+)
+def test_columns_of_another_number_of_images(n_samples, message):
+    columns = np.array([[0.0, 1.0]])
+    for kept in ((), ("upper",), ("two-sided", 0.3), ("lower", 1.0)):
+        with pytest.raises(ValueError, match=message.format(r"\d+")):
+            _core.Background.from_columns(columns, n_samples, *kept)
+    if n_samples <= 0 or n_samples >= 2**52:
+        with pytest.raises(ValueError, match=message):
+            _core.BackgroundBuilder(n_samples, 2, "float32")
+
+
+def test_columns_of_a_compact_background_of_any_size():
+    columns = np.array([[0.0, 1.0]])  # one threshold, and the value that tells who is beyond it
+    background = _core.Background.from_columns(columns, 10**12, "upper", 1e-12)
+    assert background.scan(np.array([[2.0], [0.5]]), "outside", *SCAN, 1e-12, "subset", "upper", 0, False)[
+        1
+    ].tolist() == [
+        1 / (10**12 + 1),
+        0,
+    ]
+
+
+def test_numbers_that_are_negative():
+    background, one = _core.Background(np.array([[0.0], [1.0]])), np.array([[0.5]])
+    seed = "random_state must be from 0 to 2.64 - 1, got -1"
+    for call in (
+        lambda: background.p_values(one, "upper", "random", -1),
+        lambda: background.rank_histogram(one, "outside", "upper", 0.5, "random", -1),
+        lambda: background.summarise(one, "outside", "fisher", "upper", "random", -1),
+        lambda: background.scan(one, "outside", *SCAN, 0.5, "subset", "random", -1, False),
+    ):
+        with pytest.raises(ValueError, match=seed):
+            call()
+    starts, no = np.ones((1, 1), bool), (None, None)
+    for limits, message in (((-1, None), "got -1"), ((None, 2**70), f"got {2**70}")):
+        with pytest.raises(ValueError, match=f"the limits of images must be from 0 to 2.64 - 1, {message}"):
+            _core.scan_group(one, starts, True, "berk-jones", 0.5, limits, no, False)
+    with pytest.raises(ValueError, match="n_nodes must be from 0 to 2.64 - 1, got -1"):
+        _core.BackgroundBuilder(1, -1, "float32")
+    with pytest.raises(MemoryError, match="not enough memory for an array of shape"):
+        _core.BackgroundBuilder(2**50, 2**12, "float32")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: reference.phi("foo", 0.1, 0, 1), 'unknown statistic "foo"; known are berk-jones, higher-criticism'),
+        (lambda: reference.steps(0.0, [], "left"), 'unknown tail "left"; known are upper, lower, two-sided'),
+        (lambda: reference.p_value(0.0, [], ties="low"), 'unknown treatment of ties "low"; known are upper, midrank'),
+        (lambda: reference.p_value(0.0, [], ties="range"), 'ties "range" leave every node a range'),
+        (lambda: reference.p_value_range(0.0, [], "left"), 'unknown tail "left"'),
+        (lambda: reference.thresholds(3, "left"), 'unknown tail "left"'),
+        (lambda: reference.thresholds(3, ties="low"), 'unknown treatment of ties "low"'),
+        (lambda: reference.scan([0.9], "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.scan([0.9], scope="one"), 'unknown scope "one"; known are subset, all'),
+        (lambda: reference.scan_ranges([], 2, "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.scan_ranges([], 2, scope="one"), 'unknown scope "one"'),
+        (lambda: reference.scan_image([0.0], [[1.0]], ties="low"), 'unknown treatment of ties "low"'),
+        (lambda: reference.null_scores([[1.0]], tail="left"), 'unknown tail "left"'),
+        (lambda: reference.rank_histogram([0.0], [[1.0]], ties="range"), 'ties "range" leave every node a range'),
+        (lambda: reference.summary("median", [0.1]), 'unknown summary "median"; known are mean-p, minimum-p, fisher'),
+        (lambda: reference.brute_force([], [], "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.brute_force([], [], scope="one"), 'unknown scope "one"'),
+        (lambda: reference.best_rows([[0.1]], [0], [], "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.scan_group([[0.1]], [], "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.scan_group([[0.1]], [], first_grids=["fine"]), 'unknown grid "fine"; known are exact'),
+        (lambda: reference.group_upper_bound([[0.9]], "foo"), 'unknown statistic "foo"'),
+        (lambda: reference.brute_force_group([[0.9]], "foo"), 'unknown statistic "foo"'),
+    ],
+)
+def test_the_reference_refuses_names_it_does_not_know(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @given(cases(), scan_options)
@@ -219,6 +369,26 @@ def test_random_ties_depend_on_the_image_alone(rng):
     assert not np.array_equal(p[0, 1:], p[1, 1:])
     assert not np.array_equal(p[0], background.p_values(images[:1], ties="random", random_state=8)[0])
     assert stats.kstest(p[0] - rng.uniform(0, 0.01, 500), "uniform").pvalue > 0.01
+
+
+def test_many_images_are_drawn_for_as_each_alone(rng):
+    background = Background(np.maximum(rng.normal(size=(50, 4000)), 0).astype(np.float32))
+    images = np.maximum(rng.normal(size=(21, 4000)), 0).astype(np.float32)  # more than are scanned on one thread
+    options = {"ties": "random", "random_state": 3}
+    p_values, scores = background.p_values(images, **options), background.scan(images, **options).scores
+    histograms = background.rank_histogram(images, **options)
+    assert np.array_equal(scores, scan(p_values).scores)
+    for n in range(len(images)):
+        assert np.array_equal(p_values[n], background.p_values(images[n : n + 1], **options)[0])
+        assert np.array_equal(histograms[n], background.rank_histogram(images[n : n + 1], **options)[0])
+        assert scores[n] == background.scan(images[n : n + 1], **options).scores[0]
+    starts = np.ones((1, 21), bool)
+    by_values = background._core.scan_group(
+        images, starts, True, *SCAN, 0.5, "random", 3, (None, None), (None, None), True
+    )
+    by_p_values = _core.scan_group(p_values, starts, True, "berk-jones", 0.5, (None, None), (None, None), True)
+    assert by_values[0] == by_p_values[0]
+    assert by_values[3].tolist() == by_p_values[3].tolist()
 
 
 @pytest.mark.parametrize("ties", TIES)

@@ -22,7 +22,11 @@ def groups(draw, max_images=6, max_nodes=7):
     n, j = draw(st.integers(2, max_images)), draw(st.integers(1, max_nodes))
     n_ranks = draw(st.sampled_from([2, 5, 8, 100_000]))
     ranks = draw(st.lists(st.integers(1, n_ranks), min_size=n * j, max_size=n * j))
-    return np.reshape(ranks, (n, j)) / n_ranks
+    p_values = np.reshape(ranks, (n, j)) / n_ranks
+    if draw(st.booleans()):  # some so small that 1 / p is no float
+        scales = draw(st.lists(st.sampled_from([1.0, 1.0, 1e-200, 1e-310, 1e-320]), min_size=n * j, max_size=n * j))
+        p_values = np.maximum(p_values * np.reshape(scales, (n, j)), 5e-324)
+    return p_values
 
 
 options = st.fixed_dictionaries(
@@ -174,6 +178,17 @@ def test_a_constraint_is_a_scan_of_each_class(p_values, options, seed, data):
     assert (found.score, found.alpha, found.images.tolist(), found.nodes.tolist()) == expected
     assert found.upper_bound == pytest.approx(max(bounds), rel=EXACT)
     assert len({labels[image] for image in found.images}) <= 1
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_no_p_value_is_too_small_to_score(statistic):
+    p_values = np.ones((3, 4))
+    p_values[:2, 1:3] = 1e-310
+    expected = {"berk-jones": -4 * np.log(1e-310), "higher-criticism": 2 / np.sqrt(1e-310), "kolmogorov-smirnov": 2}
+    found = scan_group(p_values, statistic, random_state=0)
+    assert found.score == pytest.approx(expected[statistic], rel=EXACT)
+    assert found.upper_bound == pytest.approx(found.score, rel=EXACT)
+    assert (found.images.tolist(), found.nodes.tolist()) == ([0, 1], [1, 2])
 
 
 def test_every_p_value_above_alpha_max():

@@ -39,6 +39,20 @@ __all__ = [
 # Score, threshold, images and nodes of a block.
 Block = tuple[float, float, list[int], list[int]]
 
+_NAMES = {
+    "tail": ("upper", "lower", "two-sided"),
+    "treatment of ties": ("upper", "midrank", "random", "range"),
+    "statistic": ("berk-jones", "higher-criticism", "kolmogorov-smirnov"),
+    "scope": ("subset", "all"),
+    "summary": ("mean-p", "minimum-p", "fisher"),
+    "grid": ("exact", "coarse", "own"),
+}
+
+
+def _check(what: str, name: str) -> None:
+    if name not in _NAMES[what]:
+        raise ValueError(f'unknown {what} "{name}"; known are {", ".join(_NAMES[what])}')
+
 
 def p_value(
     x: float,
@@ -57,6 +71,9 @@ def p_value(
     >>> p_value(2.0, [1.0, 2.0, 3.0], ties="midrank")
     0.5
     """
+    _check("treatment of ties", ties)
+    if ties == "range":
+        raise ValueError('ties "range" leave every node a range of p-values: see p_value_range')
     n_steps = n_steps or len(column) + 1
     low, high = steps(x, column, tail, n_steps)
     if ties == "midrank":
@@ -72,6 +89,7 @@ def steps(x: float, column: Sequence[float], tail: str = "upper", n_steps: int |
     >>> steps(2.0, [1.0, 2.0, 3.0])
     (1, 3)
     """
+    _check("tail", tail)
     upper = sum(z > x for z in column), sum(z >= x for z in column) + 1
     lower = sum(z < x for z in column), sum(z <= x for z in column) + 1
     if tail == "upper":
@@ -116,6 +134,8 @@ def thresholds(n_samples: int, tail: str = "upper", alpha_max: float = 0.5, ties
     >>> thresholds(3)
     [0.25, 0.5]
     """
+    _check("tail", tail)
+    _check("treatment of ties", ties)
     n_steps = n_samples + 1
     if ties == "upper":
         sides = 2 if tail == "two-sided" else 1
@@ -132,17 +152,23 @@ def phi(statistic: str, alpha: float, n_alpha: float, n: int) -> float:
     >>> phi("kolmogorov-smirnov", 0.25, 4, 4)
     1.5
     """
+    _check("statistic", statistic)
     if n_alpha <= n * alpha:
         return 0.0
     if statistic == "berk-jones":
         x = n_alpha / n
-        divergence = x * math.log(x / alpha)
+        divergence = x * _log_ratio(x, alpha)
         if x < 1:
-            divergence += (1 - x) * math.log((1 - x) / (1 - alpha))
+            divergence += (1 - x) * _log_ratio(1 - x, 1 - alpha)
         return max(0.0, n * divergence)
     if statistic == "higher-criticism":
         return (n_alpha - n * alpha) / math.sqrt(n * alpha * (1 - alpha))
     return (n_alpha - n * alpha) / math.sqrt(n)
+
+
+def _log_ratio(x: float, y: float) -> float:
+    ratio = x / y  # beyond all floats for 1 / 1e-310
+    return math.log(ratio) if math.isfinite(ratio) else math.log(x) - math.log(y)
 
 
 def scan(
@@ -156,6 +182,8 @@ def scan(
     >>> scan([0.25, 1.0, 0.25])  # 2 log(1 / 0.25)
     (2.772588722239781, 0.25, [0, 2])
     """
+    _check("statistic", statistic)
+    _check("scope", scope)
     score, threshold = 0.0, 0.0
     for alpha in sorted(set(p_values)):
         if alpha > alpha_max:
@@ -182,6 +210,8 @@ def scan_ranges(
     >>> scan_ranges([(0, 4), (4, 5)], n_steps=8)  # log(2)
     (0.6931471805599453, 0.5, [0])
     """
+    _check("statistic", statistic)
+    _check("scope", scope)
     score, threshold, subset = 0.0, 0.0, list[int]()
     for step in range(1, n_steps + 1):
         alpha = step / n_steps
@@ -280,11 +310,12 @@ def summary(kind: str, p_values: Sequence[float]) -> float:
     >>> summary("mean-p", [0.25, 0.75])
     0.5
     """
+    _check("summary", kind)
     if kind == "mean-p":
         return 1 - sum(p_values) / len(p_values)
     if kind == "minimum-p":
-        return math.log(1 / min(p_values))
-    return 2 * sum(math.log(1 / p) for p in p_values)
+        return _log_ratio(1, min(p_values))
+    return 2 * sum(_log_ratio(1, p) for p in p_values)
 
 
 def brute_force(
@@ -295,6 +326,8 @@ def brute_force(
     >>> brute_force([0.25, 1.0, 0.25], [0.25, 0.5])
     2.772588722239781
     """
+    _check("statistic", statistic)
+    _check("scope", scope)
     best = 0.0
     alphas = list(alphas)
     for size in range(1, len(p_values) + 1):
@@ -322,6 +355,7 @@ def best_rows(
     >>> best_rows([[0.2, 0.9], [0.9, 0.9], [0.1, 0.1]], [0, 1], [0.1, 0.2])  # 2 log(10)
     (4.605170185988092, 0.1, [2])
     """
+    _check("statistic", statistic)
     smallest, largest = limits[0] or 1, limits[1] or len(p_values)
     score, threshold, rows = floor, 0.0, None
     for alpha in alphas:
@@ -365,6 +399,9 @@ def scan_group(
     >>> scan_group([[0.1, 0.9], [0.1, 0.9]], [([0, 1], None)])  # 2 log(10)
     (4.605170185988092, 0.1, [0, 1], [0])
     """
+    _check("statistic", statistic)
+    for first in first_grids:
+        _check("grid", first)
     lines = p_values, list(zip(*p_values, strict=True))
     limits = image_limits, node_limits
     exact = sorted({p for row in p_values for p in row if p <= alpha_max})
@@ -426,6 +463,7 @@ def group_upper_bound(
     >>> group_upper_bound([[0.1, 0.9], [0.1, 0.9]])
     4.605170185988092
     """
+    _check("statistic", statistic)
     n_images, n_nodes = len(p_values), len(p_values[0])
     best = 0.0
     for alpha in sorted({p for row in p_values for p in row if p <= alpha_max}):
@@ -451,6 +489,7 @@ def brute_force_group(
     >>> brute_force_group([[0.1, 0.9], [0.1, 0.9]])
     4.605170185988092
     """
+    _check("statistic", statistic)
     alphas = sorted({p for row in p_values for p in row if p <= alpha_max})
     images, nodes = range(len(p_values)), range(len(p_values[0]))
     best = 0.0

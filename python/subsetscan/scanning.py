@@ -224,8 +224,11 @@ def scan_histograms(
     Raises
     ------
     ValueError
-        If there is no set, they differ in number from the tails or among each other in their images, or a histogram
-        has not one column for each threshold.
+        If there is no set or no node, the sets differ in number from the tails or among each other in their images, a
+        histogram has not one column for each threshold, a count is negative or does not fit in uint32, or an image has
+        more counts than there are nodes.
+    TypeError
+        If the counts are not integers.
 
     Examples
     --------
@@ -238,6 +241,23 @@ def scan_histograms(
     """
     if len(histograms) != len(tails):
         raise ValueError(f"{len(histograms)} histograms but {len(tails)} tails")
-    counts = [np.asarray(histogram, dtype=np.uint32) for histogram in histograms]
+    counts = [_counts(histogram, f"histogram {n}") for n, histogram in enumerate(histograms)]
     found, shares = _core.scan_histograms(counts, list(tails), ties, n_samples, n_nodes, statistic, alpha_max, scope)
     return ScanResult._from_core(found, n_nodes), shares
+
+
+def _counts(histogram: Any, what: str) -> np.ndarray:
+    """Take a rank histogram as it is: no count may wrap around or lose a fraction on its way to uint32."""
+    array = np.asarray(histogram)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what} must hold counts, as integers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{what} must have 2 dimensions (images, thresholds), got shape {array.shape}")
+    most = np.iinfo(np.uint32).max
+    for extreme in (array.min(initial=0), array.max(initial=0)):
+        if not 0 <= extreme <= most:
+            image, threshold = np.argwhere(array == extreme)[0]
+            raise ValueError(
+                f"{what} must hold counts from 0 to {most}, got {extreme} at image {image}, threshold {threshold}"
+            )
+    return np.require(array, np.uint32, ["ALIGNED"])

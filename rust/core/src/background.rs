@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::OnceLock;
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
 use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
-use crate::memory::{Lines, Reused};
+use crate::memory::{First, Lines, Reused, zeros};
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
+use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, check_n_samples, n_thresholds};
 use crate::rank::Bins;
 use crate::simd::sort::{SortEnds, sort_ends};
 use crate::simd::{self, InstructionSet};
@@ -36,14 +35,14 @@ pub enum Keep {
 
 impl Keep {
     /// How many of the smallest and of the largest values of a node are kept.
-    fn extent(self, n_samples: usize) -> (usize, usize) {
-        let Keep::Scans { tail, alpha_max } = self else { return (n_samples, n_samples) };
+    fn extent(self, n_samples: usize) -> Result<(usize, usize), Error> {
+        let Keep::Scans { tail, alpha_max } = self else { return Ok((n_samples, n_samples)) };
         // One more than there are thresholds: leave-one-out counts the image itself, and the value after the last
         // threshold's is what tells which nodes are beyond it.
-        let depth = thresholds(tail.into(), n_samples, alpha_max).len() + 1;
+        let depth = n_thresholds(tail.into(), n_samples, alpha_max)? + 1;
         let low = if tail.looks_down() { depth } else { 0 };
         let high = if tail.looks_up() { depth } else { 0 };
-        if low + high < n_samples { (low, high) } else { (n_samples, n_samples) }
+        Ok(if low + high < n_samples { (low, high) } else { (n_samples, n_samples) })
     }
 }
 
@@ -64,8 +63,8 @@ pub struct Background<V: Value> {
     shape: Shape,
     /// Node after node, for columns that vector instructions search.
     separators: Lines<u32>,
-    extremes: OnceLock<Extremes>,
-    pub(crate) first_bins: OnceLock<Bins>,
+    extremes: First<Extremes>,
+    pub(crate) first_bins: First<Bins>,
 }
 
 impl<V: Value> Background<V> {
@@ -77,7 +76,7 @@ impl<V: Value> Background<V> {
     pub fn new(values: &ArrayView2<'_, V>, keep: Keep, interrupt: &Interrupt) -> Result<Self, Error> {
         let (n_samples, n_nodes) = values.dim();
         check_shape(n_samples, n_nodes)?;
-        let (low, high) = keep.extent(n_samples);
+        let (low, high) = keep.extent(n_samples)?;
         let shape = Shape::new((low + high).min(n_samples));
         let (width, stride) = (shape.width, shape.stride);
         let mut columns = Lines::zeros(n_nodes, stride)?;
@@ -101,7 +100,7 @@ impl<V: Value> Background<V> {
             rooms.give((block, scratch));
             Ok(())
         })?;
-        Background::of_sorted(n_samples, n_nodes, keep, shape, columns)
+        Background::of_sorted(n_samples, n_nodes, keep, shape, columns, interrupt)
     }
 
     /// Take up columns that [`Background::columns`] gave, one row a node.
@@ -109,26 +108,33 @@ impl<V: Value> Background<V> {
     /// # Errors
     ///
     /// If their shape is not that of such a background, or a column is not sorted, or holds a NaN.
-    pub fn from_columns(n_samples: usize, keep: Keep, columns: &ArrayView2<'_, V>) -> Result<Self, Error> {
+    pub fn from_columns(
+        n_samples: usize,
+        keep: Keep,
+        columns: &ArrayView2<'_, V>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Error> {
         let (n_nodes, width) = columns.dim();
         check_shape(n_samples, n_nodes)?;
-        let (low, high) = keep.extent(n_samples);
+        let (low, high) = keep.extent(n_samples)?;
         let expected = (low + high).min(n_samples);
         if width != expected {
-            return Err(Error::Columns(format!("{width} values a node where {expected} are kept")));
-        }
-        if columns.iter().any(|value| value.is_nan()) {
-            return Err(not_a_number(columns));
+            let kept = format!("{width} values a node where {expected} of {n_samples} images are kept");
+            return Err(Error::Columns(kept));
         }
         let shape = Shape::new(width);
         let mut keys = Lines::zeros(n_nodes, shape.stride)?;
         for (node, (column, keys)) in columns.outer_iter().zip(keys.chunks_exact_mut(shape.stride)).enumerate() {
+            interrupt.check()?;
+            if column.iter().any(|value| value.is_nan()) {
+                return Err(not_a_number(columns));
+            }
             column.iter().zip(&mut *keys).for_each(|(value, key)| *key = value.key());
             if !keys[..width].is_sorted() {
                 return Err(Error::Columns(format!("the values of node {node} are not sorted")));
             }
         }
-        Background::of_sorted(n_samples, n_nodes, keep, shape, keys)
+        Background::of_sorted(n_samples, n_nodes, keep, shape, keys, interrupt)
     }
 
     fn of_sorted(
@@ -137,26 +143,37 @@ impl<V: Value> Background<V> {
         keep: Keep,
         shape: Shape,
         mut columns: Lines<V::Key>,
+        interrupt: &Interrupt,
     ) -> Result<Self, Error> {
-        let (low, high) = keep.extent(n_samples);
+        let (low, high) = keep.extent(n_samples)?;
         columns.par_chunks_mut(shape.stride).for_each(|column| column[shape.width..].fill(V::LARGEST));
         let mut separators = Lines::zeros(n_nodes, shape.n_separators)?;
         if let Some(columns) = V::lanes(&columns)
             && shape.n_separators > 0
         {
             let of_nodes = separators.par_chunks_mut(shape.n_separators);
-            of_nodes
-                .zip(columns.par_chunks(shape.stride))
-                .for_each(|(separators, column)| shape.write_separators(column, separators));
+            of_nodes.zip(columns.par_chunks(shape.stride)).try_for_each(|(separators, column)| {
+                interrupt.check()?;
+                shape.write_separators(column, separators);
+                Ok(())
+            })?;
         }
-        let (extremes, first_bins) = (OnceLock::new(), OnceLock::new());
+        let (extremes, first_bins) = (First::default(), First::default());
         Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes, first_bins })
     }
 
     /// What is kept: one row a node, ascending.
-    #[must_use]
-    pub fn columns(&self) -> Array2<V> {
-        Array2::from_shape_fn((self.n_nodes, self.shape.width), |(node, n)| V::from_key(self.column(node)[n]))
+    ///
+    /// # Errors
+    ///
+    /// If there is not enough memory for it.
+    pub fn columns(&self, interrupt: &Interrupt) -> Result<Array2<V>, Error> {
+        let mut columns = zeros(Ix2(self.n_nodes, self.shape.width))?;
+        for (node, mut values) in columns.outer_iter_mut().enumerate() {
+            interrupt.check()?;
+            values.iter_mut().zip(self.column(node)).for_each(|(value, key)| *value = V::from_key(*key));
+        }
+        Ok(columns)
     }
 
     /// Number of background images, M.
@@ -208,7 +225,7 @@ impl<V: Value> Background<V> {
             }
             extremes
         };
-        let kept = self.extremes.get_or_init(find);
+        let kept = self.extremes.get_or_make(find);
         Some(if kept.asked == asked { Cow::Borrowed(kept) } else { Cow::Owned(find()) })
     }
 
@@ -283,7 +300,7 @@ fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
     match (n_samples, n_nodes) {
         (0, _) => Err(Error::NoImages),
         (_, 0) => Err(Error::NoNodes),
-        _ => Ok(()),
+        _ => check_n_samples(n_samples),
     }
 }
 
@@ -377,7 +394,7 @@ impl<V: Value> BackgroundBuilder<V> {
         if n_pushed != n_samples {
             return Err(Error::Images { expected: n_samples, received: n_pushed });
         }
-        let (low, high) = keep.extent(n_samples);
+        let (low, high) = keep.extent(n_samples)?;
         let (whole, shape) = (Shape::new(n_samples).stride, Shape::new((low + high).min(n_samples)));
         columns.par_chunks_mut(whole).try_for_each_init(Vec::new, |scratch, column| {
             interrupt.check()?;
@@ -385,12 +402,13 @@ impl<V: Value> BackgroundBuilder<V> {
         })?;
         if low + high < n_samples {
             for node in 0..n_nodes {
+                interrupt.check()?;
                 let (from, to) = (node * whole, node * shape.stride);
                 columns.copy_within(from..from + low, to);
                 columns.copy_within(from + n_samples - high..from + n_samples, to + low);
             }
             columns.truncate(n_nodes * shape.stride);
         }
-        Background::of_sorted(n_samples, n_nodes, keep, shape, columns)
+        Background::of_sorted(n_samples, n_nodes, keep, shape, columns, interrupt)
     }
 }

@@ -19,6 +19,14 @@ pub enum Error {
     /// A background without images.
     #[error("the background is empty: at least 1 image is needed, got 0")]
     NoImages,
+    /// More background images than there are p-values that floats tell apart.
+    #[error("a background has at most {most} images, got {received}")]
+    Samples {
+        /// The largest number of images.
+        most: usize,
+        /// The number received.
+        received: usize,
+    },
     /// Images without nodes.
     #[error("at least 1 node is needed, got 0")]
     NoNodes,
@@ -70,6 +78,16 @@ pub enum Error {
         expected: (usize, usize),
         /// The shape received.
         received: (usize, usize),
+    },
+    /// Rank histograms that count more nodes than there are.
+    #[error("the histograms of image {image} count {received} nodes, but there are only {expected}")]
+    Counts {
+        /// Row of the image.
+        image: usize,
+        /// The number of nodes.
+        expected: usize,
+        /// The number counted.
+        received: u64,
     },
     /// A compact background was asked for something it did not keep.
     #[error("this background is compact: it serves {kept} only; build it whole for {asked}")]

@@ -166,7 +166,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_scan(ranking, options.alpha_max)?;
         one_p_value(ranking.ties)?;
-        let bins = self.bins(ranking, options.alpha_max, Membership::Outside);
+        let bins = self.bins(images, ranking, options.alpha_max, Membership::Outside, interrupt)?;
         let elements = Elements::from_background(self, images, &bins, options.alpha_max, interrupt)?;
         scan_elements(&elements, starts, options, interrupt)
     }

@@ -214,7 +214,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_scan(ranking, alpha_max)?;
         one_p_value(ranking.ties)?;
-        let bins = self.bins(ranking, alpha_max, membership);
+        let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;
         let mut histograms = zeros(Ix2(images.dim().0, bins.n_bins()))?;
         let counted = self.map_histograms(images, &bins, interrupt, |_, counts| Ok(counts.to_vec()))?;
         for (mut row, counts) in histograms.outer_iter_mut().zip(counted) {

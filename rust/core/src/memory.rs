@@ -1,7 +1,7 @@
 //! Large arrays, or an error where there is no room for them: a failed allocation would end the process.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use ndarray::{Array, Dimension, Ix2};
 
@@ -69,6 +69,28 @@ impl<T> Reused<T> {
         if let Ok(mut used) = self.0.lock() {
             used.push(back);
         }
+    }
+}
+
+/// What is made when it is first asked for, and kept.
+///
+/// No lock is held while it is made, so that a process that is forked meanwhile, by another thread, waits for nobody: at
+/// times several threads make the same.
+#[derive(Debug)]
+pub(crate) struct First<T>(OnceLock<T>);
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        First(OnceLock::new())
+    }
+}
+
+impl<T> First<T> {
+    pub fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get().unwrap_or_else(|| {
+            let made = make();
+            self.0.get_or_init(|| made)
+        })
     }
 }
 

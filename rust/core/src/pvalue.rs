@@ -141,6 +141,10 @@ impl TryFrom<f64> for AlphaMax {
 ///
 /// With [`Ties::Upper`] one entry a rank, beginning with rank 0; two-sided ranks beyond the middle all mean p = 1 and
 /// share the last entry. With the others every step of 1 / (M + 1), or of half of that for [`Ties::Midrank`].
+///
+/// # Panics
+///
+/// If `n_samples` is above [`MOST_SAMPLES`] or so many numbers do not fit in memory: see [`n_thresholds`].
 #[must_use]
 pub fn thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Vec<f64> {
     let Ranking { tail, ties, .. } = ranking;
@@ -156,9 +160,74 @@ pub fn thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Ve
     grid
 }
 
+/// The largest number of background images: every threshold of more would not be a float of its own.
+pub const MOST_SAMPLES: usize = (1 << 52) - 1;
+
+/// How many [`thresholds`] there are, without making them.
+///
+/// # Errors
+///
+/// If `n_samples` is above [`MOST_SAMPLES`].
+pub fn n_thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Result<usize, Error> {
+    check_n_samples(n_samples)?;
+    let Ranking { tail, ties, .. } = ranking;
+    let n_steps = if ties == Ties::Midrank { 2 * (n_samples + 1) } else { n_samples + 1 };
+    let p_value = |n: usize| match ties {
+        Ties::Upper => tail.p_value(n, n_samples),
+        Ties::Midrank | Ties::Random | Ties::Range => (n + 1) as f64 / n_steps as f64,
+    };
+    // p-values grow with n, each another below 1; 1 itself may come several times, and counts once.
+    let (mut n_below, mut end) = (0, n_steps);
+    while n_below < end {
+        let middle = usize::midpoint(n_below, end);
+        let p = p_value(middle);
+        if p < 1.0 && p <= alpha_max.get() { n_below = middle + 1 } else { end = middle }
+    }
+    Ok(n_below + usize::from(alpha_max.get() >= 1.0))
+}
+
+/// Refuse more background images than can be ranked.
+pub(crate) fn check_n_samples(n_samples: usize) -> Result<(), Error> {
+    let (most, received) = (MOST_SAMPLES, n_samples);
+    if received <= most { Ok(()) } else { Err(Error::Samples { most, received }) }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn thresholds_are_counted_without_making_them(
+            (n_samples, rank) in prop_oneof![0_usize..40, 0_usize..3000].prop_flat_map(|m| (Just(m), 0..=2 * m + 1)),
+            anything in 0.0..=1.0,
+        ) {
+            let on_the_grid = [1, 2].map(|parts| (rank + 1) as f64 / (parts * (n_samples + 1)) as f64);
+            let near = on_the_grid.iter().flat_map(|p| [p.next_down(), *p, p.next_up()]);
+            for alpha_max in near.chain([anything, 1.0, 5e-324]).filter_map(|p| AlphaMax::try_from(p).ok()) {
+                for (_, tail) in Tail::ALL {
+                    for (_, ties) in Ties::ALL {
+                        let ranking = Ranking { tail: *tail, ties: *ties, seed: 0 };
+                        let expected = thresholds(ranking, n_samples, alpha_max).len();
+                        prop_assert_eq!(n_thresholds(ranking, n_samples, alpha_max), Ok(expected));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_thresholds_are_counted_at_once() {
+        let count = |ties, n_samples| n_thresholds(Ranking { ties, ..Ranking::default() }, n_samples, AlphaMax(0.5));
+        assert_eq!(count(Ties::Upper, MOST_SAMPLES), Ok(1 << 51));
+        assert_eq!(count(Ties::Midrank, MOST_SAMPLES), Ok(1 << 52));
+        for n_samples in [MOST_SAMPLES + 1, 1 << 63, usize::MAX] {
+            let error = Error::Samples { most: MOST_SAMPLES, received: n_samples };
+            assert_eq!(count(Ties::Upper, n_samples), Err(error));
+        }
+    }
 
     #[test]
     fn alpha_max_is_checked() {

@@ -85,7 +85,9 @@ pub(crate) fn scan_image<V: Value>(
     let for_each_range = |visit: &mut dyn FnMut(usize, Steps)| {
         let (row, nodes) = (image..image + 1, 0..n_nodes);
         let tail = options.ranking.tail;
-        background.for_each_range(images, &row, nodes, tail, membership, interrupt, |_, node, steps| visit(node, steps))
+        background.for_each_range(images, &row, nodes, tail, membership, grid.len(), interrupt, |_, node, steps| {
+            visit(node, steps);
+        })
     };
     let mut ranges = Ranges { n_nodes, n_narrow: vec![0; grid.len() + 1], wide: Vec::new() };
     for_each_range(&mut |_, steps| {

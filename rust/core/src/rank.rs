@@ -88,13 +88,15 @@ pub(crate) struct Bins {
     pub membership: Membership,
     alpha_max: AlphaMax,
     thresholds: Arc<[f64]>,
+    /// Of the images to be ranked, for ties that need one.
+    breaker: Option<TieBreaker>,
 }
 
 impl Bins {
     /// The bins for ranks among `n_samples` background images, or among all but one of them.
     pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
         let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max).into();
-        Bins { ranking, membership, alpha_max, thresholds }
+        Bins { ranking, membership, alpha_max, thresholds, breaker: None }
     }
 
     /// Whether these are the bins for such ranks, whatever seed draws among ties.
@@ -128,10 +130,20 @@ impl Bins {
 
 impl<V: Value> Background<V> {
     /// The bins for images that are ranked here. Those that are asked for first are kept.
-    pub(crate) fn bins(&self, ranking: Ranking, alpha_max: AlphaMax, membership: Membership) -> Bins {
+    pub(crate) fn bins(
+        &self,
+        images: &Values<'_>,
+        ranking: Ranking,
+        alpha_max: AlphaMax,
+        membership: Membership,
+        interrupt: &Interrupt,
+    ) -> Result<Bins, Error> {
         let make = || Bins::new(ranking, alpha_max, self.n_samples(), membership);
-        let kept = self.first_bins.get_or_init(make);
-        if kept.are_for(ranking, alpha_max, membership) { Bins { ranking, ..kept.clone() } } else { make() }
+        let kept = self.first_bins.get_or_make(make);
+        let bins = if kept.are_for(ranking, alpha_max, membership) { kept.clone() } else { make() };
+        let is_free = matches!(ranking.ties, Ties::Upper | Ties::Range);
+        let breaker = if is_free { None } else { Some(TieBreaker::new(ranking, images, interrupt)?) };
+        Ok(Bins { ranking, breaker, ..bins })
     }
 
     /// Visit every value that falls in a bin: which of the images, which node, which bin.
@@ -146,15 +158,16 @@ impl<V: Value> Background<V> {
         mut visit: impl FnMut(usize, usize, usize),
     ) -> Result<(), Error> {
         let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
-        let Ranking { tail, ties, .. } = bins.ranking;
-        if ties != Ties::Upper {
-            let breaker = TieBreaker::new(bins.ranking, images, rows);
-            return self.for_each_range(images, rows, nodes, tail, bins.membership, interrupt, |image, node, steps| {
-                let bin = breaker.position(steps, image, node);
+        let tail = bins.ranking.tail;
+        if let Some(breaker) = &bins.breaker {
+            let (reach, membership) = (breaker.reach(n_bins), bins.membership);
+            let place = |image: usize, node: usize, steps: Steps| {
+                let bin = breaker.position(steps, rows.start + image, node);
                 if bin < n_bins {
                     visit(image, node, bin);
                 }
-            });
+            };
+            return self.for_each_range(images, rows, nodes, tail, membership, reach, interrupt, place);
         }
         let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
@@ -177,7 +190,7 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// Visit the range of every value. Only whole backgrounds know them.
+    /// Visit the range of every value, at the least if it begins before step `reach`. Only whole backgrounds know them.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn for_each_range(
         &self,
@@ -186,12 +199,23 @@ impl<V: Value> Background<V> {
         nodes: Range<usize>,
         tail: Tail,
         membership: Membership,
+        reach: usize,
         interrupt: &Interrupt,
         mut visit: impl FnMut(usize, usize, Steps),
     ) -> Result<(), Error> {
+        // So many background values that are more extreme put the beginning of a range beyond reach.
+        let depth = if tail == Tail::TwoSided { reach.div_ceil(2) } else { reach };
+        let skips = membership == Membership::Outside && depth <= self.n_samples();
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
             let column = self.all(node);
+            let at = |place: Option<usize>| place.and_then(|n| column.get(n));
+            let least = if tail.looks_up() { at(column.len().checked_sub(depth)) } else { None };
+            let most = if tail.looks_down() { at(depth.checked_sub(1)) } else { None };
             for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
+                // Most values are ordinary, and one comparison tells.
+                if skips && least.is_none_or(|least| at_most < least) && most.is_none_or(|most| at_least > most) {
+                    continue;
+                }
                 if membership != Membership::Outside && is_missing(column, at_least, at_most) {
                     return Err(Error::NotInBackground { image: rows.start + image, node });
                 }
@@ -248,7 +272,7 @@ impl<V: Value> Background<V> {
         let m = self.n_samples();
         let whole = AlphaMax::try_from(1.0)?;
         let grid = thresholds(ranking, m, whole);
-        let breaker = TieBreaker::new(ranking, images, &(0..images.dim().0));
+        let breaker = TieBreaker::new(ranking, images, interrupt)?;
         let p_values = self.for_each_value(images, interrupt, |image, node, column, at_least, at_most| {
             [if ranking.ties == Ties::Upper {
                 ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::options::{ScanOptions, Scope};
-use crate::pvalue::{AlphaMax, Ranking, Ties, thresholds};
+use crate::pvalue::{AlphaMax, Ranking, Ties, n_thresholds, thresholds};
 use crate::range;
 use crate::rank::{Membership, one_p_value};
 use crate::result::{Best, Found, Scan, Scorer};
@@ -34,7 +34,7 @@ impl<V: Value> Background<V> {
     ) -> Result<Scan, Error> {
         self.check_nodes(images)?;
         self.check_scan(options.ranking, options.alpha_max)?;
-        let bins = self.bins(options.ranking, options.alpha_max, membership);
+        let bins = self.bins(images, options.ranking, options.alpha_max, membership, interrupt)?;
         let (n_images, n_nodes) = images.dim();
         if options.ranking.ties == Ties::Range {
             let scan_image = |image| range::scan_image(self, images, image, options, membership, with_nodes, interrupt);
@@ -116,25 +116,26 @@ pub struct Part<'a> {
 ///
 /// # Errors
 ///
-/// If there is no part, the parts differ in their number of images, or one has another number of bins than its ranking
-/// has thresholds up to `options.alpha_max`. `options.ranking` is not looked at.
+/// If there is no part or no node, the parts differ in their number of images, one has another number of bins than its
+/// ranking has thresholds up to `options.alpha_max`, or an image has more counts than there are nodes.
+/// `options.ranking` is not looked at.
 pub fn scan_histograms(
     parts: &[Part<'_>],
     n_samples: usize,
     n_nodes: usize,
     options: &ScanOptions,
+    interrupt: &Interrupt,
 ) -> Result<(Scan, Array2<i64>), Error> {
-    let Some(first) = parts.first() else { return Err(Error::NoNodes) };
+    let (Some(first), 1..) = (parts.first(), n_nodes) else { return Err(Error::NoNodes) };
     let n_images = first.histograms.nrows();
     let mut grids = Vec::new();
     for part in parts {
         one_p_value(part.ranking.ties)?;
-        let grid = thresholds(part.ranking, n_samples, options.alpha_max);
-        let expected = (n_images, grid.len());
+        let expected = (n_images, n_thresholds(part.ranking, n_samples, options.alpha_max)?);
         if part.histograms.dim() != expected {
             return Err(Error::Histograms { expected, received: part.histograms.dim() });
         }
-        grids.push(grid);
+        grids.push(thresholds(part.ranking, n_samples, options.alpha_max));
     }
     // Tails and ties differ in their grids; a threshold that two have in common is equal to the bit.
     let mut all: Vec<f64> = grids.concat();
@@ -144,13 +145,18 @@ pub fn scan_histograms(
         .iter()
         .map(|grid| grid.iter().map(|alpha| all.partition_point(|other| other < alpha)).collect())
         .collect();
-    let found: Vec<(Found, Vec<i64>)> = (0..n_images)
+    let found = (0..n_images)
         .into_par_iter()
         .map(|image| {
+            interrupt.check()?;
             let mut counts = vec![0_u64; all.len()];
             for (part, places) in parts.iter().zip(&places) {
                 let row = part.histograms.row(image);
                 row.iter().zip(places).for_each(|(count, place)| counts[*place] += u64::from(*count));
+            }
+            let received = counts.iter().sum();
+            if received > n_nodes as u64 {
+                return Err(Error::Counts { image, expected: n_nodes, received });
             }
             let best = Best::of(all.iter().copied().zip(counts), options.statistic, options.scope, n_nodes);
             let shares = parts.iter().zip(&grids).map(|(part, grid)| {
@@ -158,10 +164,11 @@ pub fn scan_histograms(
                 part.histograms.row(image).iter().take(end).map(|count| i64::from(*count)).sum()
             });
             let shares = shares.collect();
-            (Found { best, nodes: Vec::new() }, shares)
+            Ok((Found { best, nodes: Vec::new() }, shares))
         })
-        .collect();
-    let (found, shares): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        .collect::<Vec<Result<(Found, Vec<i64>), Error>>>();
+    // Of several errors the first.
+    let (found, shares): (Vec<_>, Vec<_>) = found.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let shares = Array2::from_shape_fn((n_images, parts.len()), |(image, part)| shares[image][part]);
     Ok((Scan::of(found, false), shares))
 }

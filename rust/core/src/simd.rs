@@ -46,14 +46,9 @@ impl InstructionSet {
         match self {
             InstructionSet::Plain => true,
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt"),
+            InstructionSet::Avx2 => x86::avx2_features().all(|(_, is_there)| is_there),
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("popcnt")
-            }
+            InstructionSet::Avx512 => x86::avx512_features().all(|(_, is_there)| is_there),
             #[cfg(not(target_arch = "x86_64"))]
             InstructionSet::Avx2 | InstructionSet::Avx512 => false,
         }
@@ -169,6 +164,22 @@ mod tests {
             ranks.add_to(image, histogram.as_slice_mut().unwrap());
         }
         Some(histograms)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_feature_that_is_enabled_is_asked_for() {
+        let source = include_str!("simd/x86.rs");
+        assert_eq!(source.matches("#[target_feature").count(), 1, "features are enabled where they are listed, only");
+        let names = |features: &mut dyn Iterator<Item = (&'static str, bool)>| features.map(|(name, _)| name).collect();
+        let avx2: Vec<_> = names(&mut x86::avx2_features());
+        let avx512: Vec<_> = names(&mut x86::avx512_features());
+        for feature in ["avx2", "popcnt", "bmi1", "bmi2"] {
+            assert!(avx2.contains(&feature) && avx512.contains(&feature), "{feature}");
+        }
+        for feature in ["avx512f", "avx512bw", "avx512vl", "fma", "f16c"] {
+            assert!(avx512.contains(&feature), "{feature}");
+        }
     }
 
     proptest! {

@@ -59,8 +59,14 @@ impl Statistic {
 
 /// The divergence of a Bernoulli(y) from a Bernoulli(x), 0 < x <= 1, 0 < y < 1, in nats.
 fn kullback_leibler(x: f64, y: f64) -> f64 {
-    let ones = x * (x / y).ln();
-    if x < 1.0 { ones + (1.0 - x) * ((1.0 - x) / (1.0 - y)).ln() } else { ones }
+    let ones = x * ln_ratio(x, y);
+    if x < 1.0 { ones + (1.0 - x) * ln_ratio(1.0 - x, 1.0 - y) } else { ones }
+}
+
+/// ln (x / y) of positive numbers, also where the ratio itself is beyond all floats, as 1 / 1e-310 is.
+pub(crate) fn ln_ratio(x: f64, y: f64) -> f64 {
+    let ratio = x / y;
+    if ratio.is_finite() { ratio.ln() } else { x.ln() - y.ln() }
 }
 
 #[cfg(test)]
@@ -78,6 +84,20 @@ mod tests {
         assert_eq!(Statistic::BerkJones.phi(0.5, 3, 4), expected);
         assert_eq!(Statistic::HigherCriticism.phi(0.5, 3, 4), 1.0);
         assert_eq!(Statistic::KolmogorovSmirnov.phi(0.5, 3, 4), 0.5);
+    }
+
+    #[test]
+    fn no_p_value_is_too_small() {
+        let subnormal = f64::from_bits; // in steps of 2^-1074
+        for (alpha, exponent) in [(subnormal(1), 1074.0), (subnormal(1 << 34), 1040.0), (f64::MIN_POSITIVE, 1022.0)] {
+            let expected = 3.0 * exponent * std::f64::consts::LN_2;
+            assert!((Statistic::BerkJones.phi(alpha, 3, 3) / expected - 1.0).abs() < 1e-15, "{alpha}");
+            let expected = 4.0 * (0.75 * (exponent * std::f64::consts::LN_2 + 0.75_f64.ln()) + 0.25 * 0.25_f64.ln());
+            assert!((Statistic::BerkJones.phi(alpha, 3, 4) / expected - 1.0).abs() < 1e-14, "{alpha}");
+            assert_eq!(Statistic::HigherCriticism.phi(alpha, 4, 4), 2.0 / alpha.sqrt());
+            assert_eq!(Statistic::KolmogorovSmirnov.phi(alpha, 4, 4), 2.0);
+        }
+        assert_eq!(Statistic::BerkJones.phi(1e-310, 1, 1), -(1e-310_f64.ln()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::background::Background;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking};
 use crate::rank::{Membership, one_p_value};
+use crate::statistic::ln_ratio;
 use crate::value::{Value, Values};
 use crate::{Error, Interrupt};
 
@@ -34,8 +35,8 @@ impl Summary {
                     .fold((0.0, 0.0), |(sum, n), (p, count)| (sum + p * f64::from(count), n + f64::from(count)));
                 1.0 - sum / n
             }
-            Summary::MinimumP => p_values.next().map_or(0.0, |(p, _)| (1.0 / p).ln()),
-            Summary::Fisher => 2.0 * p_values.fold(0.0, |sum, (p, count)| sum + f64::from(count) * (1.0 / p).ln()),
+            Summary::MinimumP => p_values.next().map_or(0.0, |(p, _)| ln_ratio(1.0, p)),
+            Summary::Fisher => 2.0 * p_values.fold(0.0, |sum, (p, count)| sum + f64::from(count) * ln_ratio(1.0, p)),
         }
     }
 }
@@ -58,7 +59,7 @@ impl<V: Value> Background<V> {
         self.check_nodes(images)?;
         self.check_whole("summaries of all p-values")?;
         one_p_value(ranking.ties)?;
-        let bins = self.bins(ranking, AlphaMax::try_from(1.0)?, membership);
+        let bins = self.bins(images, ranking, AlphaMax::try_from(1.0)?, membership, interrupt)?;
         self.map_histograms(images, &bins, interrupt, |_, counts| {
             Ok(summary.of(bins.thresholds().iter().copied().zip(counts.iter().copied())))
         })

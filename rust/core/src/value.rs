@@ -15,7 +15,7 @@ use crate::simd::transpose::Transpose;
 use crate::simd::{self, InstructionSet, prefetch};
 
 /// A float type that node values may have.
-pub trait Value: Copy + Send + Sync + 'static {
+pub trait Value: Copy + Default + Send + Sync + 'static {
     /// The unsigned integer of the same width whose order is that of the values.
     type Key: Copy + Ord + Default + Send + Sync + 'static;
 

@@ -158,7 +158,7 @@ proptest! {
             histograms.push((counts, ranking));
         }
         let parts: Vec<_> = histograms.iter().map(|(h, ranking)| Part { histograms: h.view(), ranking: *ranking }).collect();
-        let (found, shares) = scan_histograms(&parts, case.background.nrows(), n_nodes, &options).unwrap();
+        let (found, shares) = scan_histograms(&parts, case.background.nrows(), n_nodes, &options, &never()).unwrap();
         let expected =
             scan_p_values(&p.view(), options.statistic, options.alpha_max, options.scope, false, &never()).unwrap();
         prop_assert_eq!(shares.sum_axis(Axis(1)).to_vec(), expected.sizes.clone());
@@ -192,7 +192,7 @@ proptest! {
             compact.scan(&own, &options, Membership::Inside, true, &never()),
             background.scan(&own, &options, Membership::Inside, true, &never())
         );
-        let back = Background::from_columns(background.n_samples(), keep, &compact.columns().view()).unwrap();
+        let back = Background::from_columns(background.n_samples(), keep, &compact.columns(&never()).unwrap().view(), &never()).unwrap();
         prop_assert_eq!(scan(&back, &case.images, &options), scan(&background, &case.images, &options));
     }
 
@@ -333,13 +333,13 @@ fn what_is_wrong_is_said() {
     assert_eq!(background.p_values(&Values::F64(values.view()), range, &never()).unwrap_err(), Error::Ranges);
     let counts = Array2::zeros((2, 3));
     let part = Part { histograms: counts.view(), ranking: Ranking::default() };
-    let error = scan_histograms(&[part], 4, 2, &options).unwrap_err();
+    let error = scan_histograms(&[part], 4, 2, &options, &never()).unwrap_err();
     assert_eq!(error, Error::Histograms { expected: (2, 2), received: (2, 3) });
 
     let unsorted = Array2::from_shape_fn((2, 4), |(node, n)| (node * 10) as f64 - n as f64);
-    let error = Background::from_columns(4, Keep::Everything, &unsorted.view()).unwrap_err();
+    let error = Background::from_columns(4, Keep::Everything, &unsorted.view(), &never()).unwrap_err();
     assert_eq!(error, Error::Columns("the values of node 0 are not sorted".to_owned()));
-    assert!(Background::from_columns(5, Keep::Everything, &unsorted.view()).is_err());
+    assert!(Background::from_columns(5, Keep::Everything, &unsorted.view(), &never()).is_err());
 
     let p = Array2::from_shape_vec((1, 3), vec![0.5, 0.0, 1.0]).unwrap();
     let error = scan_p_values(&p.view(), options.statistic, options.alpha_max, options.scope, false, &never());

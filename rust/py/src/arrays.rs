@@ -2,7 +2,7 @@
 
 use half::f16;
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use subsetscan_core::{AlphaMax, Background, BackgroundBuilder, GroupScan, Keep, Named, Scan, Tail, Value, Values};
 
@@ -62,14 +62,23 @@ impl AnyBackground {
         }
     }
 
-    pub fn from_columns(columns: &PyValues<'_>, n_samples: usize, keep: Keep) -> PyResult<Self> {
+    pub fn from_columns(py: Python<'_>, columns: &PyValues<'_>, n_samples: usize, keep: Keep) -> PyResult<Self> {
         match columns {
-            PyValues::F16(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F16),
-            PyValues::F32(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F32),
-            PyValues::F64(array) => Background::from_columns(n_samples, keep, &array.as_array()).map(Self::F64),
+            PyValues::F16(array) => take_up(py, array, n_samples, keep).map(AnyBackground::F16),
+            PyValues::F32(array) => take_up(py, array, n_samples, keep).map(AnyBackground::F32),
+            PyValues::F64(array) => take_up(py, array, n_samples, keep).map(AnyBackground::F64),
         }
-        .map_err(to_py)
     }
+}
+
+fn take_up<V: Value + Element>(
+    py: Python<'_>,
+    columns: &PyReadonlyArray2<'_, V>,
+    n_samples: usize,
+    keep: Keep,
+) -> PyResult<Background<V>> {
+    let view = columns.as_array();
+    run(py, |stop| Background::from_columns(n_samples, keep, &view, stop))
 }
 
 fn sort<V: Value + Element>(py: Python<'_>, array: &PyReadonlyArray2<'_, V>, keep: Keep) -> PyResult<Background<V>> {
@@ -112,6 +121,16 @@ fn add<V: Value + Element>(
 ) -> PyResult<()> {
     let view = array.as_array();
     run(py, |stop| builder.push(&view, stop))
+}
+
+/// A number of things from Python, where an integer may be anything.
+pub fn number(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    value.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            return PyValueError::new_err(format!("{what} must be from 0 to 2^64 - 1, got {value}"));
+        }
+        error
+    })
 }
 
 /// numpy's name of the type of a background's values.

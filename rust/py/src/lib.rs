@@ -14,15 +14,23 @@ mod _core {
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
     use subsetscan_core::{
-        AlphaMax, GroupOptions, Keep, Membership, Named, Part, Ranking, ScanOptions, Scope, SideLimits, Starts,
-        Statistic, Summary, Tail, Ties, scan_group_p_values, scan_p_values,
+        AlphaMax, GroupOptions, InstructionSet, Keep, Membership, Named, Part, Ranking, ScanOptions, Scope, SideLimits,
+        Starts, Statistic, Summary, Tail, Ties, scan_group_p_values, scan_p_values,
     };
 
     use crate::arrays::{
-        AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, keep_from, with_background,
+        AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, keep_from, number, with_background,
     };
     use crate::arrays::{hand_back, hand_back_group};
     use crate::running::{run, run_small, to_py};
+
+    /// Choose the instruction set while there is one thread: one that is forked while another chooses would wait for it.
+    #[pymodule_init]
+    #[allow(clippy::unnecessary_wraps)] // as PyO3 has it
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let _ = InstructionSet::chosen(); // what is wrong with it is said when it is needed
+        Ok(())
+    }
 
     #[pyclass(frozen, module = "subsetscan._core")]
     struct Background(AnyBackground);
@@ -38,16 +46,20 @@ mod _core {
         #[staticmethod]
         #[pyo3(signature = (columns, n_samples, tail=None, alpha_max=None))]
         fn from_columns(
+            py: Python<'_>,
             columns: PyValues<'_>,
-            n_samples: usize,
+            n_samples: Bound<'_, PyAny>,
             tail: Option<&str>,
             alpha_max: Option<f64>,
         ) -> PyResult<Self> {
-            AnyBackground::from_columns(&columns, n_samples, keep_from(tail, alpha_max)?).map(Background)
+            AnyBackground::from_columns(py, &columns, number("n_samples", &n_samples)?, keep_from(tail, alpha_max)?)
+                .map(Background)
         }
 
-        fn columns<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
-            with_background!(&self.0, background => background.columns().into_pyarray(py).into_any())
+        fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+            with_background!(&self.0, background => {
+                run(py, |stop| background.columns(stop)).map(|columns| columns.into_pyarray(py).into_any())
+            })
         }
 
         #[getter]
@@ -92,9 +104,9 @@ mod _core {
             images: PyValues<'_>,
             tail: &str,
             ties: &str,
-            seed: u64,
+            seed: Bound<'_, PyAny>,
         ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed_of(&seed)?)?);
             let p = with_background!(
                 &self.0,
                 background => run(py, |stop| background.p_values(&images, ranking, stop))
@@ -125,9 +137,9 @@ mod _core {
             tail: &str,
             alpha_max: f64,
             ties: &str,
-            seed: u64,
+            seed: Bound<'_, PyAny>,
         ) -> PyResult<Bound<'py, PyArray2<u32>>> {
-            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed_of(&seed)?)?);
             let alpha_max = AlphaMax::try_from(alpha_max).map_err(to_py)?;
             let membership = Membership::by_name(membership).map_err(to_py)?;
             let histogram = with_background!(
@@ -148,10 +160,10 @@ mod _core {
             alpha_max: f64,
             scope: &str,
             ties: &str,
-            seed: u64,
+            seed: Bound<'_, PyAny>,
             return_nodes: bool,
         ) -> PyResult<PyScan<'py>> {
-            let options = options(statistic, ranking(tail, ties, seed)?, alpha_max, scope)?;
+            let options = options(statistic, ranking(tail, ties, seed_of(&seed)?)?, alpha_max, scope)?;
             let (images, membership) = (images.view(), Membership::by_name(membership).map_err(to_py)?);
             let scan = with_background!(
                 &self.0,
@@ -171,9 +183,9 @@ mod _core {
             summary: &str,
             tail: &str,
             ties: &str,
-            seed: u64,
+            seed: Bound<'_, PyAny>,
         ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed_of(&seed)?)?);
             let summary = Summary::by_name(summary).map_err(to_py)?;
             let membership = Membership::by_name(membership).map_err(to_py)?;
             let scores = with_background!(
@@ -194,13 +206,13 @@ mod _core {
             tail: &str,
             alpha_max: f64,
             ties: &str,
-            seed: u64,
-            image_limits: Limits,
-            node_limits: Limits,
+            seed: Bound<'_, PyAny>,
+            image_limits: Limits<'_>,
+            node_limits: Limits<'_>,
             with_bound: bool,
         ) -> PyResult<PyGroupScan<'py>> {
             let options = group_options(statistic, alpha_max, image_limits, node_limits, with_bound)?;
-            let (images, ranking) = (images.view(), ranking(tail, ties, seed)?);
+            let (images, ranking) = (images.view(), ranking(tail, ties, seed_of(&seed)?)?);
             let starts = Starts { images: starts.as_array(), all_nodes: from_all_nodes };
             let found = with_background!(
                 &self.0,
@@ -218,13 +230,14 @@ mod _core {
         #[new]
         #[pyo3(signature = (n_samples, n_nodes, dtype, tail=None, alpha_max=None))]
         fn new(
-            n_samples: usize,
-            n_nodes: usize,
+            n_samples: Bound<'_, PyAny>,
+            n_nodes: Bound<'_, PyAny>,
             dtype: &str,
             tail: Option<&str>,
             alpha_max: Option<f64>,
         ) -> PyResult<Self> {
             let keep = keep_from(tail, alpha_max)?;
+            let (n_samples, n_nodes) = (number("n_samples", &n_samples)?, number("n_nodes", &n_nodes)?);
             AnyBuilder::new(n_samples, n_nodes, dtype, keep).map(|builder| BackgroundBuilder(Some(builder)))
         }
 
@@ -265,8 +278,8 @@ mod _core {
         histograms: Vec<PyReadonlyArray2<'_, u32>>,
         tails: Vec<String>,
         ties: &str,
-        n_samples: usize,
-        n_nodes: usize,
+        n_samples: Bound<'_, PyAny>,
+        n_nodes: Bound<'_, PyAny>,
         statistic: &str,
         alpha_max: f64,
         scope: &str,
@@ -276,7 +289,9 @@ mod _core {
         for (histograms, tail) in histograms.iter().zip(&tails) {
             parts.push(Part { histograms: histograms.as_array(), ranking: ranking(tail, ties, 0)? });
         }
-        let (scan, shares) = run(py, |_| subsetscan_core::scan_histograms(&parts, n_samples, n_nodes, &options))?;
+        let (n_samples, n_nodes) = (number("n_samples", &n_samples)?, number("n_nodes", &n_nodes)?);
+        let (scan, shares) =
+            run(py, |stop| subsetscan_core::scan_histograms(&parts, n_samples, n_nodes, &options, stop))?;
         Ok((hand_back(py, scan), shares.into_pyarray(py)))
     }
 
@@ -293,8 +308,8 @@ mod _core {
         from_all_nodes: bool,
         statistic: &str,
         alpha_max: f64,
-        image_limits: Limits,
-        node_limits: Limits,
+        image_limits: Limits<'_>,
+        node_limits: Limits<'_>,
         with_bound: bool,
     ) -> PyResult<PyGroupScan<'py>> {
         let options = group_options(statistic, alpha_max, image_limits, node_limits, with_bound)?;
@@ -304,21 +319,32 @@ mod _core {
         Ok(hand_back_group(py, found))
     }
 
+    fn seed_of(seed: &Bound<'_, PyAny>) -> PyResult<u64> {
+        number("random_state", seed).map(|seed| seed as u64)
+    }
+
     /// The smallest and the largest number of images or nodes in a block.
-    type Limits = (Option<usize>, Option<usize>);
+    type Limits<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+
+    fn side_limits(what: &'static str, (min, max): Limits<'_>) -> PyResult<SideLimits> {
+        let limit = |value: Option<Bound<'_, PyAny>>| {
+            value.map(|value| number(&format!("the limits of {what}"), &value)).transpose()
+        };
+        SideLimits::new(what, limit(min)?, limit(max)?).map_err(to_py)
+    }
 
     fn group_options(
         statistic: &str,
         alpha_max: f64,
-        images: Limits,
-        nodes: Limits,
+        images: Limits<'_>,
+        nodes: Limits<'_>,
         with_bound: bool,
     ) -> PyResult<GroupOptions> {
         Ok(GroupOptions {
             statistic: Statistic::by_name(statistic).map_err(to_py)?,
             alpha_max: AlphaMax::try_from(alpha_max).map_err(to_py)?,
-            images: SideLimits::new("images", images.0, images.1).map_err(to_py)?,
-            nodes: SideLimits::new("nodes", nodes.0, nodes.1).map_err(to_py)?,
+            images: side_limits("images", images)?,
+            nodes: side_limits("nodes", nodes)?,
             with_bound,
         })
     }

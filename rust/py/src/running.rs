@@ -1,26 +1,27 @@
 //! Work off the interpreter's lock that Ctrl-C can end, and errors as Python exceptions.
 
 use std::process;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use subsetscan_core::{Error, Interrupt};
 
 /// How long Ctrl-C may wait.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Do the work on the global thread pool with the interpreter's lock released.
+/// Do the work on the thread pool with the interpreter's lock released.
 ///
 /// Python handles signals on the thread that called, which therefore waits, looks for one now and then, and asks the
 /// work to stop if there is one.
 pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, Error> + Send) -> PyResult<R> {
+    let pool = pool(py)?;
     py.detach(|| {
         let interrupt = Interrupt::default();
         let mut signal = None;
-        let result = in_pool(|scope| {
+        let result = pool.in_place_scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(1);
             let interrupt = &interrupt;
             scope.spawn(move |_| {
@@ -41,7 +42,7 @@ pub fn run<R: Send>(py: Python<'_>, work: impl FnOnce(&Interrupt) -> Result<R, E
                     Err(mpsc::RecvTimeoutError::Disconnected) => break Err(Error::Interrupted),
                 }
             }
-        })?;
+        });
         match signal {
             Some(signal) => Err(signal),
             None => result.map_err(to_py),
@@ -58,30 +59,26 @@ pub fn run_small<R: Send>(
     if is_small { py.detach(|| work(&Interrupt::default())).map_err(to_py) } else { run(py, work) }
 }
 
-/// Run this thread's part within a scope of the global pool.
+/// The thread pool of this process, the one way to other threads.
 ///
-/// Threads do not survive a fork, and work given to the global pool would wait for ever in a forked process, such as
-/// a worker of `multiprocessing`: that gets a pool of its own.
-fn in_pool<'scope, R>(part: impl FnOnce(&Scope<'scope>) -> R) -> PyResult<R> {
-    static FIRST: OnceLock<u32> = OnceLock::new();
-    static FORKED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+/// Threads do not survive a fork, and work given to the pool of the parent would wait for ever in a forked process, such
+/// as a worker of `multiprocessing`. So each process that works makes its own; rayon's global one is never used. The
+/// parent's is left alone: to drop it is to wait for its threads.
+///
+/// The interpreter's lock is held all the while, as it is by who forks: no fork finds the mutex locked.
+fn pool(_: Python<'_>) -> PyResult<&'static ThreadPool> {
+    static POOL: Mutex<Option<(u32, &'static ThreadPool)>> = Mutex::new(None);
     let process = process::id();
-    if *FIRST.get_or_init(|| process) == process {
-        return Ok(rayon::in_place_scope(part));
-    }
-    let pool = {
-        let mut forked = FORKED.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*forked {
-            Some((owner, pool)) if *owner == process => Arc::clone(pool),
-            _ => {
-                let pool = ThreadPoolBuilder::new().build().map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
-                let pool = Arc::new(pool);
-                *forked = Some((process, Arc::clone(&pool)));
-                pool
-            }
+    let mut kept = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    match *kept {
+        Some((owner, pool)) if owner == process => Ok(pool),
+        _ => {
+            let pool = ThreadPoolBuilder::new().build().map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+            let pool: &'static ThreadPool = Box::leak(Box::new(pool));
+            *kept = Some((process, pool));
+            Ok(pool)
         }
-    };
-    Ok(pool.in_place_scope(part))
+    }
 }
 
 /// The Python exception of an error.

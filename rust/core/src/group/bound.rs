@@ -65,7 +65,7 @@ impl Cell {
         }
         let spread = alphas[last] / alphas[first];
         if least == most || first < last && spread > most as f64 / least as f64 {
-            let mean = (alphas[first] * alphas[last]).sqrt();
+            let mean = geometric_mean(alphas[first], alphas[last]);
             let middle = (first + alphas[first..last].partition_point(|alpha| *alpha <= mean)).max(first + 1) - 1;
             Some([((first, middle), self.lines), ((middle + 1, last), self.lines)])
         } else {
@@ -73,6 +73,11 @@ impl Cell {
             Some([(self.levels, (least, middle)), (self.levels, (middle + 1, most))])
         }
     }
+}
+
+fn geometric_mean(a: f64, b: f64) -> f64 {
+    let product = a * b;
+    if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() } // too small a product is rounded, to 0 even
 }
 
 impl Ord for Cell {

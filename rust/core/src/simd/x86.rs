@@ -8,23 +8,42 @@ use super::Kernel;
 use super::lanes::{Lanes, Plain, Queries};
 use crate::index::{CountLess, LINE};
 
-pub fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-    fn run<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Plain>() // vectorised by the compiler, for these instructions
-    }
-    // SAFETY: an instruction set is chosen only where `is_available` has seen its features.
-    unsafe { run(kernel) }
+/// A function that runs a kernel with some features enabled, and one that says which of the very same this processor
+/// has: a virtual machine may hide any of them.
+macro_rules! instruction_set {
+    ($run:ident, $features:ident, $lanes:ty, [$($feature:tt),+]) => {
+        pub fn $run<K: Kernel>(kernel: K) -> K::Output {
+            #[target_feature($(enable = $feature),+)]
+            fn run<K: Kernel>(kernel: K) -> K::Output {
+                kernel.run::<$lanes>()
+            }
+            // SAFETY: an instruction set is chosen only where `is_available` has seen all of its features.
+            unsafe { run(kernel) }
+        }
+
+        pub fn $features() -> impl Iterator<Item = (&'static str, bool)> {
+            [$(($feature, is_x86_feature_detected!($feature))),+].into_iter()
+        }
+    };
 }
 
-pub fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt,bmi1,bmi2")]
-    fn run<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx512>()
-    }
-    // SAFETY: as above.
-    unsafe { run(kernel) }
-}
+// With what a feature implies for the compiler, in full: `rustc --print cfg -C target-feature=+avx2` lists it. The plain
+// loops are vectorised by the compiler, for these instructions.
+instruction_set!(
+    run_avx2,
+    avx2_features,
+    Plain,
+    ["sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "popcnt", "bmi1", "bmi2"]
+);
+instruction_set!(
+    run_avx512,
+    avx512_features,
+    Avx512,
+    [
+        "sse3", "ssse3", "sse4.1", "sse4.2", "avx", "avx2", "popcnt", "bmi1", "bmi2", "fma", "f16c", "avx512f",
+        "avx512bw", "avx512vl"
+    ]
+);
 
 #[inline]
 pub fn prefetch<T>(values: &[T]) {
