@@ -14,7 +14,6 @@ import subsetscan
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan._validation import InvalidTypeError
 from subsetscan.lab import options, scan_files
-from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.spaces import KerasLayers, ReconstructionError
 from subsetscan.spaces.reconstruction import METRICS
 
@@ -405,37 +404,6 @@ def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
         "predict will flag nothing"
     ]
     assert done.stdout.splitlines()[-1] == f"wrote scores.csv, summary.json, scores.png to {tmp_path}/out/"
-
-
-def test_attack(run, tmp_path):
-    pytest.importorskip("art")
-    images, labels = (array[:30] for array in load_sample())
-    np.save(tmp_path / "images.npy", images)
-    np.save(tmp_path / "labels.npy", labels)
-    given = [
-        f"--model={DATA / 'fashion-mnist-classifier.keras'}", f"--input={tmp_path / 'images.npy'}",
-        f"--labels={tmp_path / 'labels.npy'}", f"--out={tmp_path / 'out'}", "--eps=0.1", "--processes=1", "--quiet",
-    ]  # fmt: skip
-    assert "valid-fgsm-0.1" in run("attack", *given).out
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    attacked, sources, truth, predictions = (
-        np.load(tmp_path / "out" / f"{name}.npy") for name in ("images", "sources", "labels", "predictions")
-    )
-    assert summary["successful"] == len(attacked) == len(sources) > 0
-    assert np.array_equal(truth, labels[sources])
-    assert (predictions != truth).all()
-    assert 0.09 < np.abs(attacked - images[sources]).max() <= 0.1 + 1e-6
-    assert "of 5 attacks" in run("attack", *given, "--n-images=5").out
-    np.save(tmp_path / "images.npy", images[:0])
-    np.save(tmp_path / "labels.npy", labels[:0])
-    assert "0 of 0 attacks succeeded\n" in run("attack", *given, code=0).out
-    assert np.load(tmp_path / "out" / "images.npy").shape == (0, 28, 28, 1)
-    np.save(tmp_path / "images.npy", images)
-    np.save(tmp_path / "labels.npy", labels[:-1])
-    assert "must hold 30 integers, got int64 of shape (29,)" in run("attack", *given, code=2).err
-    np.save(tmp_path / "labels.npy", labels)
-    np.save(tmp_path / "images.npy", 255 * images)
-    assert "pixels must be in [0, 1]" in run("attack", *given, code=2).err
 
 
 SHAPES = {

@@ -4,6 +4,8 @@ import csv
 import gzip
 import json
 import re
+import subprocess
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,12 +132,62 @@ def test_pretrained_networks_do_their_work(network):
 
 
 def test_model_files_that_do_not_open(tmp_path):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for name in ("model.keras", "model.h5"):
+        model.save(tmp_path / name)
+    zipped, hdf5 = ((tmp_path / name).read_bytes() for name in ("model.keras", "model.h5"))
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="no model file at"):
-        networks.load_model(tmp_path / "model.keras")
-    for name in ("model.keras", "model.h5", "model.txt"):
-        (tmp_path / name).write_bytes(b"something else")
-        with pytest.raises(ValueError, match="cannot open .*: build the network in code"):
+        networks.load_model(tmp_path / "nowhere.keras")
+    for name, content, message in (
+        (
+            "a.keras",
+            b"something else",
+            "a.keras is neither a zip archive nor an HDF5 file: models are read from .keras",
+        ),
+        ("a.h5", b"something else", "a.h5 is neither a zip archive nor an HDF5 file"),
+        ("a.txt", b"something else", "a.txt is neither a zip archive nor an HDF5 file"),
+        ("b.keras", b"", "b.keras is empty: models are read from"),
+        ("c.keras", zipped[:-100], "c.keras is a zip archive that is not complete"),
+        ("d.keras", hdf5, r"d.keras is an HDF5 file, whose name should end in \.h5"),
+        ("d.h5", zipped, r"d.h5 is a zip archive, whose name should end in \.keras"),
+        ("d", zipped, r"is a zip archive, whose name should end in \.keras"),
+        ("e.pt", zipped, "e.pt is, by its name, a file of PyTorch: models are read from"),
+        ("e.onnx", b"ir", "e.onnx is, by its name, a file of ONNX"),
+        ("f.h5", hdf5[: len(hdf5) // 2], "cannot open .*f.h5: .*build the network in code"),
+        ("saved", None, "saved is a SavedModel of TensorFlow: .*; save the model with"),
+        (".", None, "is a folder: models are read from"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=message):
             networks.load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+def test_networks_without_keras_say_how_to_get_it(missing):
+    """In a process of its own: here Keras is imported already."""
+    calls = "build_classifier()", "build_autoencoder()", "load_pretrained('classifier')", "load_model('model.keras')"
+    code = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(f"blocked: {{name}}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Blocked())
+from subsetscan.lab.networks import *
+for call in {calls}:
+    try:
+        eval(call)
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f'{missing} is not installed: pip install "subsetscan[keras]"'] * len(calls)
 
 
 def test_autoencoders_of_keras_2_open():
@@ -155,8 +207,10 @@ def test_no_code_from_a_model_file_is_executed(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x * 2)])
     for name in ("model.keras", "model.h5"):
         model.save(tmp_path / name)
-        with pytest.raises(ValueError, match="cannot open"):
+        with pytest.raises(ValueError, match=r"holds Python code, .* open it with safe_mode=False \(--unsafe-model\)"):
             networks.load_model(tmp_path / name)
+        trusted = networks.load_model(tmp_path / name, safe_mode=False)
+        assert trusted.predict(np.ones((1, 2)), verbose=0).tolist() == [[2, 2]]
 
 
 class Stopped(Exception):
@@ -388,6 +442,8 @@ def test_attacks_that_are_none():
         ({"name": "one-pixel", "eps": 1.5}, "eps is a number of pixels for one-pixel, got 1.5"),
         ({"protocol": "both"}, "unknown protocol 'both'; known are valid, paper"),
         ({"eps": 0}, "eps must be positive, got 0"),
+        ({"eps": float("inf")}, "eps must be positive and finite, got inf"),
+        ({"name": "one-pixel", "eps": float("inf")}, "eps must be positive and finite, got inf"),
         ({"labels": labels[:2]}, "3 images but 2 labels"),
     ):
         with pytest.raises(ValueError, match=message):

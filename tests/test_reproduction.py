@@ -15,6 +15,7 @@ from subsetscan.lab import datasets
 from subsetscan.lab.adversaries import Adversaries, Job
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.networks import load_pretrained
+from subsetscan.lab.outputs import Outputs
 from subsetscan.lab.reproduction import run
 from subsetscan.lab.reproduction.baselines import BASELINES, score_baselines
 from subsetscan.lab.reproduction.images import Images, noisy
@@ -195,7 +196,8 @@ def test_an_attack_that_never_succeeds():
     """Sets without images, as MNIST has at small budgets."""
     images, labels = load_sample()
     job = Job("fgsm", 0.01)
-    failed = Adversaries(4, np.arange(4), images[60:64], labels[60:64], labels[60:64], labels[60:64])
+    outputs = Outputs(10, False, "it is assumed")
+    failed = Adversaries(4, np.arange(4), images[60:64], *[labels[60:64]] * 3, outputs)
     found = Images(images[:40], images[40:60], images[60:64], labels[60:64], {job: failed})
     sets = found.sets()
     assert [len(sets[kind]) for kind in sets] == [20, 4, 0, 0]

@@ -46,7 +46,14 @@ def test_attacks_with_their_strengths():
         ("magic", "unknown attack 'magic'"),
         ("fgsm=much", "the strength of fgsm must be a number, got 'much'"),
         ("fgsm=-1", "eps must be positive, got -1.0"),
-        ("", "unknown attack ''"),
+        ("fgsm=", "the strength of fgsm must be a number, got ''"),
+        ("fgsm=inf", "eps must be positive and finite, got inf"),
+        ("fgsm=nan", "eps must be positive, got nan"),
+        ("fgsm=0.03,bim,fgsm=.1", "fgsm is named twice, with strengths 0.03 and 0.1: run once for each strength"),
+        ("fgsm,fgsm=0.1", "fgsm is named twice, with strengths 0.1 and 0.1"),
+        ("", "expected names of attacks, comma-separated, of fgsm, .*; got ''"),
+        ("fgsm,,bim", "got 'fgsm,,bim'"),
+        ("=0.1", "got '=0.1'"),
     ):
         with pytest.raises(ValueError, match=message):
             strengths_of(text)

@@ -78,7 +78,7 @@ def _from_scores(column: np.ndarray) -> np.ndarray:
 
 
 def _refuse_nan(scores: np.ndarray) -> None:
-    rows = np.isnan(scores).reshape(len(scores), -1).any(axis=1)
+    rows = np.isnan(scores) if scores.ndim == 1 else np.isnan(scores).any(axis=1)
     if rows.any():
         raise ValueError(
             f"the classifier's outputs are NaN for {rows.sum()} images, the first is image {rows.argmax()}"

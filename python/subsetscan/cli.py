@@ -314,9 +314,9 @@ def train(
 
 @app.command()
 def attack(
-    model: Annotated[Path, typer.Option(help="Keras model file: from images to class probabilities.")],
+    model: Annotated[Path, typer.Option(help="Keras model file: from images to probabilities or logits.")],
     input: Annotated[Path, typer.Option(help="Images in [0, 1], .npy of shape (n, H, W, C).")],  # noqa: A002
-    labels: Annotated[Path, typer.Option(help="Their true labels, .npy of shape (n,).")],
+    labels: Annotated[Path, typer.Option(help="Their true labels, counted from 0, .npy of shape (n,).")],
     out: Out,
     attack: Annotated[
         Literal["fgsm", "bim", "gradient", "deepfool", "boundary", "one-pixel"],
@@ -339,6 +339,13 @@ def attack(
     ] = "valid",
     masked: Annotated[bool, typer.Option(help="Leave pixels alone that are zero.")] = False,
     unsafe_model: UnsafeModel = False,
+    from_logits: Annotated[
+        bool | None,
+        typer.Option(
+            "--from-logits/--from-probabilities",
+            help="What the model gives out; by default that is found out, and said.",
+        ),
+    ] = None,
     processes: Processes = 2,
     quiet: Quiet = False,
 ) -> None:
@@ -361,6 +368,7 @@ def attack(
         masked=masked,
         n_images=n_images,
         out=out,
+        from_logits=from_logits,
         n_processes=processes,
         progress=not quiet,
         say=typer.echo,

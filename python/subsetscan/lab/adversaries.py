@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import numpy as np
 
-from .attacks import ATTACKS, Attacker, check, predicted
+from .attacks import ATTACKS, Attacker, check
 from .kept import Arrays, Kept, code_version, fingerprint, fingerprint_of_model
 from .networks import allow_code_of_models, load_model, start_keras
+from .outputs import Outputs
 
 __all__ = ["ATTACK_CODE", "Adversaries", "Job", "attack_all"]
 
 # What makes an attacked image: only that, because the slow attacks take hours.
-ATTACK_CODE = ("subsetscan.lab.attacks", "subsetscan.lab.adversaries", "subsetscan.spaces.keras")
+ATTACK_CODE = (
+    "subsetscan._labels",
+    "subsetscan.lab.adversaries",
+    "subsetscan.lab.attack_inputs",
+    "subsetscan.lab.attacks",
+    "subsetscan.lab.outputs",
+    "subsetscan.lab.toolbox",
+    "subsetscan.spaces.keras",
+    "subsetscan.spaces.keras_graph",
+    "subsetscan.spaces.linear_part",
+)
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -57,6 +71,8 @@ class Adversaries:
         The true label, and what the classifier sees after the attack.
     first_predictions : ndarray of shape (n_given,), int64
         What it saw in all images before the attack.
+    outputs : Outputs
+        What its outputs were taken for.
     """
 
     n_given: int
@@ -65,6 +81,7 @@ class Adversaries:
     labels: np.ndarray
     predictions: np.ndarray
     first_predictions: np.ndarray
+    outputs: Outputs
 
     @property
     def successful(self) -> np.ndarray:
@@ -80,6 +97,7 @@ def attack_all(
     kept: Kept,
     *,
     n_processes: int = 2,
+    from_logits: bool | None = None,
     safe_mode: bool = True,
     on_images: Callable[[int], object] = lambda n_done: None,
 ) -> dict[Job, Adversaries]:
@@ -88,27 +106,34 @@ def attack_all(
     Parameters
     ----------
     classifier : path-like
-        Keras model file, from images to class probabilities.
-    images : ndarray of shape (N, H, W, C), float32 in [0, 1]
-    labels : ndarray of shape (N,), int64
+        Keras model file, from images to probabilities or logits.
+    images : array-like of shape (N, H, W, C), floats in [0, 1]
+    labels : array-like of shape (N,)
     jobs : sequence of Job
     kept : Kept
     n_processes : int
         Each works on one thread of its own; results do not depend on how many there are.
-    safe_mode : bool
+    from_logits : bool, optional
+        As for `subsetscan.lab.attacks.attack`: found out from all images by default.
+    safe_mode : bool, default True
         As for `subsetscan.lab.networks.load_model`.
     on_images : callable
         Called with the number of images that are done, to show progress: N for each job in all.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         As for `subsetscan.lab.attacks.attack`.
+    ChildProcessError
+        If a process ends before its work is done, because it was killed, say. What was finished is kept.
     """
     for job in jobs:
         check(job.attack, job.eps, job.protocol, job.masked)
     model = load_model(classifier, safe_mode)
-    first_predictions = predicted(model, images)
+    attacker = Attacker(model, from_logits=from_logits)
+    images, labels = attacker.checked(images, labels)
+    outputs = attacker.outputs(images)
+    first_predictions = attacker.predicted(images)
     kept = Kept(kept.folder, code_version(*ATTACK_CODE))
     fingerprint_of_classifier = fingerprint_of_model(model)
     found: dict[tuple[Job, int], Arrays] = {}
@@ -125,6 +150,7 @@ def attack_all(
                 "classifier": fingerprint_of_classifier,
                 "images": fingerprint(images[chunk], labels[chunk]),
             }
+            made_from |= outputs.made_from
             name = f"{job.name}/{n:04d}"
             if (arrays := kept.get(name, made_from)) is not None:
                 found[job, n] = arrays
@@ -133,7 +159,7 @@ def attack_all(
                 tasks.append((job, n, name, made_from))
     # The slowest first, so that no process is left alone with them at the end.
     tasks.sort(key=lambda task: list(ATTACKS).index(task[0].attack), reverse=True)
-    with _executor((str(classifier), safe_mode), min(n_processes, len(tasks))) as submit:
+    with _executor(min(n_processes, len(tasks)), str(classifier), safe_mode, outputs.from_logits) as submit:
         running = {}
         for job, n, name, made_from in tasks:
             chunk = chunks[job][n]
@@ -154,50 +180,77 @@ def attack_all(
             labels[sources],
             np.concatenate([*(part["predictions"] for part in parts), labels[:0]]),
             first_predictions,
+            outputs,
         )
     return result
 
 
 @contextmanager
-def _executor(classifier: tuple[str, bool], n_processes: int) -> Iterator[Callable[..., Any]]:
-    """Start processes that attack; they are stopped at once when the block fails."""
+def _executor(n_processes: int, *start: Any) -> Iterator[Callable[..., Any]]:
+    """Start processes that attack, see `_start`; they are stopped at once when the block fails."""
     if n_processes == 0:
         yield lambda *_: None
         return
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by each process when its TensorFlow starts
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(n_processes, context, _start, classifier)
+    alive, end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(n_processes, context, _start, (alive, *start))
+
+    def submit(*task: Any) -> Any:
+        with _interrupts_held_back():  # the processes start here, and inherit that
+            return pool.submit(_work, *task)
+
     try:
-        yield lambda *task: pool.submit(_work, *task)
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+        yield submit
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a process that attacks images ended before its work was done: it was killed, perhaps for want of memory; "
+            "the chunks that were finished are kept, so that the same call continues from there, with fewer processes "
+            "in less memory"
+        ) from error
     finally:
+        end.close()  # ends those that still work
+        pool.shutdown(cancel_futures=True)
+        alive.close()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-        pool.shutdown()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait: a terminal sends it to all processes, but only the first one is to answer."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _attacker: Attacker  # of a process that attacks
 
 
-def _start(path: str, safe_mode: bool) -> None:
+def _start(alive: Connection, classifier: str, safe_mode: bool, from_logits: bool) -> None:
     global _attacker
-    Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with, args=(alive,), daemon=True).start()
     start_keras()
     if not safe_mode:
         allow_code_of_models()
-    _attacker = Attacker(load_model(path, safe_mode))
+    _attacker = Attacker(load_model(classifier, safe_mode), from_logits=from_logits)
 
 
-def _end_with_parent() -> None:
-    """Wait for the end of the process that started this one: if it is killed, nobody else ends this."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+def _end_with(alive: Connection) -> None:
+    """Wait for the end of a pipe, which its owner closes to stop this process, or by being killed itself."""
+    with suppress(EOFError, OSError):
+        alive.recv()
+    os._exit(1)
 
 
 def _work(images: np.ndarray, labels: np.ndarray, job: Job) -> Arrays:
     attacked = _attacker.perturb(images, labels, job.attack, eps=job.eps, protocol=job.protocol, masked=job.masked)
-    return {"images": attacked, "predictions": predicted(_attacker.classifier, attacked)}
+    return {"images": attacked, "predictions": _attacker.predicted(attacked)}

@@ -7,15 +7,18 @@ to [0, 1], attacks only images that the classifier gets right, and counts those 
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._extras import import_extra
-from ..spaces.keras import logit_tensor
+from .._labels import predicted_labels
+from ..spaces.keras import check_graph
+from .attack_inputs import class_labels, unit_images
+from .outputs import Outputs, find_outputs, raw_outputs
+from .toolbox import as_art
 
 if TYPE_CHECKING:
     import keras
@@ -107,8 +110,12 @@ def _one_pixel(classifier: Any, eps: float, batch_size: int) -> Generate:
     pixels = PixelAttack(classifier, th=int(eps), es=1, max_iter=100)
 
     def of_one(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+        # Of two classes the toolbox takes no label, but attacks what the classifier sees.
+        is_binary = classifier.nb_classes == 2
+        if is_binary and classifier.predict(image).argmax(axis=1) != label:
+            return image
         with np.errstate(divide="ignore"):  # where all candidates are equally good
-            found: np.ndarray = pixels.generate(image, label)
+            found: np.ndarray = pixels.generate(image, None if is_binary else label)
         # It works on 0 to 255: what is left of rounding there is no attack, where a p-value looks for ties.
         return np.where(np.abs(found - image) < 1e-4, image, found)
 
@@ -177,6 +184,7 @@ def attack(
     eps: float | None = None,
     protocol: str = "valid",
     masked: bool = False,
+    from_logits: bool | None = None,
     on_batch: Callable[[int], object] = lambda n_done: None,
 ) -> Attacked:
     """Attack images, untargeted, and keep the successes.
@@ -184,10 +192,10 @@ def attack(
     Parameters
     ----------
     classifier : keras.Model
-        From images to class probabilities.
-    images : ndarray of shape (N, H, W, C), in [0, 1]
-    labels : ndarray of shape (N,), int
-        True labels.
+        From images to probabilities or logits: of K classes, or of class 1 alone.
+    images : array-like of shape (N, H, W, C), floats in [0, 1]
+    labels : array-like of shape (N,) or (N, 1), or one-hot of shape (N, K)
+        True labels, whole numbers from 0 to K - 1, or booleans where there are two classes.
     name : {"fgsm", "bim", "gradient", "deepfool", "boundary", "one-pixel"}
         Fast gradient sign method; basic iterative method, 100 steps of a fifth of `eps`; one step along the gradient,
         the shortest of a hundred lengths that changes the label; DeepFool, at most 100 steps; boundary attack, from
@@ -202,14 +210,19 @@ def attack(
         See the module. The one-pixel attack stays in [0, 1] under both.
     masked : bool, default False
         Whether to leave pixels alone that are zero; the last three cannot.
+    from_logits : bool, optional
+        Whether the classifier gives logits rather than probabilities. By default that is found out: from what its graph
+        ends in, or else from its outputs for all of the images; see `subsetscan.lab.outputs.find_outputs`.
     on_batch : callable
         Called with the number of images that were just attacked, to show progress.
 
     Raises
     ------
+    TypeError
+        If the classifier is no Keras model with a graph, or the pixels are no numbers.
     ValueError
-        If the attack or the protocol is unknown, `eps` is not positive, images and labels differ in number, or the
-        attack cannot be masked.
+        If the attack or the protocol is unknown, `eps` is not positive, images or labels are not as above, the attack
+        cannot be masked, or the classifier's outputs are neither probabilities nor logits.
 
     References
     ----------
@@ -219,17 +232,19 @@ def attack(
     2016; W. Brendel, J. Rauber, M. Bethge, Decision-based adversarial attacks, 2018; J. Su, D. Vargas, K. Sakurai, One
     pixel attack for fooling deep neural networks, 2019.
     """
+    check(name, eps, protocol, masked)
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    check(name, eps, protocol, masked)
+    attacker = Attacker(classifier, from_logits=from_logits)
+    images, labels = attacker.checked(images, labels)
     sources = np.arange(len(images))
     if protocol == "valid":
-        sources = sources[predicted(classifier, images) == labels]
+        sources = sources[attacker.predicted(images) == labels]
         on_batch(len(images) - len(sources))
-    result = Attacker(classifier).perturb(
+    result = attacker.perturb(
         images[sources], labels[sources], name, eps=eps, protocol=protocol, masked=masked, on_batch=on_batch
     )
-    predictions = predicted(classifier, result)
+    predictions = attacker.predicted(result)
     successful = predictions != labels[sources]
     return Attacked(
         result[successful], sources[successful], labels[sources][successful], predictions[successful], len(sources)
@@ -237,17 +252,42 @@ def attack(
 
 
 class Attacker:
-    """Attacks on one classifier, which is copied and prepared once.
+    """Attacks on one classifier, which is prepared once.
 
     Parameters
     ----------
     classifier : keras.Model
-        From images to class probabilities; it is left as it is.
+        From images to probabilities or logits; it is left as it is.
+    from_logits : bool, optional
+        Whether they are logits. By default that is found out when the first images come, and holds from then on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no Keras model with a graph and one input.
     """
 
-    def __init__(self, classifier: keras.Model) -> None:
+    def __init__(self, classifier: keras.Model, *, from_logits: bool | None = None) -> None:
+        check_graph(classifier)
         self.classifier = classifier
+        self.from_logits = from_logits
+        self._outputs: Outputs | None = None
         self._prepared: dict[tuple[bool, bool], Any] = {}
+
+    def checked(self, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Take images and labels that fit the classifier, float32 and int64; see `attack` for what is refused."""
+        pixels = unit_images(images, self.classifier.inputs[0].shape[1:])
+        return pixels, class_labels(labels, len(pixels), self.outputs(pixels).n_classes)
+
+    def outputs(self, images: np.ndarray) -> Outputs:
+        """Find out what the classifier's outputs are, once; see `find_outputs`."""
+        if self._outputs is None:
+            self._outputs = find_outputs(self.classifier, images, self.from_logits)
+        return self._outputs
+
+    def predicted(self, images: np.ndarray) -> np.ndarray:
+        """Return the label that the classifier sees in each image, int64 of shape (N,)."""
+        return predicted(self.classifier, images, self.outputs(images))
 
     def perturb(
         self,
@@ -269,10 +309,14 @@ class Attacker:
         ndarray of shape (N, H, W, C), float32
         """
         check(name, eps, protocol, masked)
+        images, labels = self.checked(images, labels)
+        if name == "one-pixel" and images.ndim != 4:
+            raise ValueError(f"{name} needs images of shape (H, W, C), got {images.shape[1:]}")
         kind = ATTACKS[name]
         how = protocol == "valid" or kind.always_clips, kind.on_logits
         if how not in self._prepared:
-            self._prepared[how] = _as_art(self.classifier, (0.0, 1.0) if how[0] else None, how[1])
+            clip_values = (0.0, 1.0) if how[0] else None
+            self._prepared[how] = as_art(self.classifier, self.outputs(images), clip_values, how[1])
         batch_size = kind.batch_size[protocol]
         generate = kind.make(self._prepared[how], kind.eps if eps is None else eps, batch_size)
         attacked = [np.empty((0, *images.shape[1:]), np.float32)]
@@ -291,70 +335,25 @@ def check(name: str, eps: float | None, protocol: str, masked: bool) -> None:
         raise ValueError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if eps is not None and not eps > 0:
-        raise ValueError(f"eps must be positive, got {eps}")
+    if eps is not None and not (eps > 0 and math.isfinite(eps)):
+        raise ValueError(f"eps must be positive{' and finite' * (eps > 0)}, got {eps}")
     if eps is not None and name == "one-pixel" and eps != int(eps):
         raise ValueError(f"eps is a number of pixels for {name}, got {eps}")
     if masked and not ATTACKS[name].takes_mask:
         raise ValueError(f"{name} cannot leave pixels alone")
 
 
-def predicted(classifier: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return the label that a classifier sees in each image, int64 of shape (N,)."""
-    if not len(images):
-        return np.empty(0, np.int64)
-    return np.asarray(classifier.predict(images, verbose=0)).argmax(axis=1)
+def predicted(classifier: keras.Model, images: np.ndarray, outputs: Outputs | None = None) -> np.ndarray:
+    """Return the label that a classifier sees in each image, int64 of shape (N,).
 
-
-def _as_art(classifier: keras.Model, clip_values: tuple[float, float] | None, on_logits: bool) -> Any:
-    """Hand a classifier to the toolbox, with gradients that are compiled once: its own are traced in every call."""
-    import keras
-    import tensorflow as tf
-
-    with warnings.catch_warnings():
-        # The toolbox warns of every framework that is not installed.
-        warnings.filterwarnings("ignore", category=UserWarning, module="art")
-        art_classifiers = import_extra("art.estimators.classification", "attacks")
-    # A copy, because the toolbox reads the loss from a compiled model and the user's stays as it is.
-    model = keras.models.clone_model(classifier)
-    model.set_weights(classifier.get_weights())
-    if on_logits:
-        model = keras.Model(model.inputs, logit_tensor(model))
-    model.compile(loss="categorical_crossentropy")
-    loss = keras.losses.CategoricalCrossentropy(from_logits=on_logits, reduction="none")
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-
-    def of_loss(x: Any, y: Any) -> Any:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            losses = loss(y, model(x, training=False))
-        return tape.gradient(losses, x)
-
-    def of_classes(x: Any) -> Any:
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            outputs = tf.unstack(model(x, training=False), axis=1)
-        return tf.stack([tape.gradient(output, x) for output in outputs], axis=1)
-
-    labels = tf.TensorSpec((None, model.output_shape[-1]), tf.float32)
-    # Of a concrete function: the attacks that draw call it a thousand times for an image.
-    forward = tf.function(lambda x: model(x, training=False), input_signature=[images]).get_concrete_function()
-    gradient = tf.function(of_loss, input_signature=[images, labels])
-    gradients = tf.function(of_classes, input_signature=[images])
-
-    class Compiled(art_classifiers.KerasClassifier):  # type: ignore[name-defined]
-        def predict(self, x: np.ndarray, batch_size: int = 128, **_: Any) -> np.ndarray:
-            parts = [x[n : n + batch_size].astype(np.float32) for n in range(0, len(x), batch_size)]
-            return np.concatenate([forward(tf.constant(part)).numpy() for part in parts])
-
-        def loss_gradient(self, x: np.ndarray, y: np.ndarray, **_: Any) -> np.ndarray:
-            result: np.ndarray = gradient(x.astype(np.float32), y.astype(np.float32)).numpy()
-            return result
-
-        def class_gradient(self, x: np.ndarray, label: Any = None, **_: Any) -> np.ndarray:
-            of_all: np.ndarray = gradients(x.astype(np.float32)).numpy()
-            if label is None:
-                return of_all
-            return of_all[np.arange(len(x)), np.broadcast_to(label, len(x))][:, np.newaxis]
-
-    return Compiled(model, clip_values=clip_values, use_logits=on_logits)
+    Parameters
+    ----------
+    classifier : keras.Model
+    images : ndarray of shape (N, H, W, C)
+    outputs : Outputs, optional
+        What its outputs are. That of a single neuron is found out from the images where it is not given.
+    """
+    values = raw_outputs(classifier, images)
+    if outputs is None and values.shape[1] >= 2:  # of logits as of probabilities it is the largest
+        return predicted_labels(values)
+    return (outputs or find_outputs(classifier, images)).labels(values)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._extras import import_extra
 from .datasets import DATA
@@ -61,10 +62,10 @@ def build_autoencoder() -> keras.Model:
     ----------
     Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section A.4 and figure 8.
     """
-    import keras
-    from keras import layers
+    keras = import_extra("keras", "keras")
+    layers = keras.layers
 
-    def convolution(n: int, filters: int, padding: str = "same", activation: str = "relu") -> keras.layers.Layer:
+    def convolution(n: int, filters: int, padding: str = "same", activation: str = "relu") -> Any:
         return layers.Conv2D(filters, 3, padding=padding, activation=activation, name=f"conv2d_{n}")
 
     images = keras.Input((28, 28, 1), name="images")
@@ -87,9 +88,8 @@ def build_classifier() -> keras.Model:
     keras.Model
         From images (N, 28, 28, 1) in [0, 1] to probabilities (N, 10).
     """
-    import keras
-    from keras import layers
-
+    keras = import_extra("keras", "keras")
+    layers = keras.layers
     images = keras.Input((28, 28, 1), name="images")
     x = layers.Conv2D(32, 3, activation="relu", name="conv2d_1")(images)
     x = layers.MaxPooling2D(2, name="max_pooling2d_1")(x)
@@ -122,6 +122,13 @@ def load_pretrained(network: str) -> keras.Model:
     Parameters
     ----------
     network : {"autoencoder", "classifier"}
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If Keras, or the backend that it works with, is not installed.
+    ValueError
+        If there is no such network.
     """
     if network not in NETWORKS:
         raise ValueError(f"unknown network {network!r}; known are {', '.join(NETWORKS)}")
@@ -131,8 +138,14 @@ def load_pretrained(network: str) -> keras.Model:
 def load_model(path: Path | str, safe_mode: bool = True) -> keras.Model:
     """Open a Keras model file (``.keras`` or ``.h5``, Keras 2 files included) for reading its activations.
 
-    The model is opened without its training configuration, and no code from the file is executed, unless `safe_mode` is
-    False: then Lambda layers run what the file holds.
+    The model is opened without its training configuration.
+
+    Parameters
+    ----------
+    path : path-like
+    safe_mode : bool, default True
+        Whether to refuse a file that holds code, as in a Lambda layer, rather than to run it. Only for files that you
+        trust: False.
 
     Raises
     ------
@@ -140,15 +153,20 @@ def load_model(path: Path | str, safe_mode: bool = True) -> keras.Model:
         If there is no such file.
     ValueError
         If Keras cannot read it; the message says what can be done.
+    ModuleNotFoundError
+        If Keras, or the backend that it works with, is not installed.
     """
-    import keras
-
+    keras = import_extra("keras", "keras")
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no model file at {path}")
+    _check_file(path)
     try:
         return keras.models.load_model(path, compile=False, safe_mode=safe_mode)
     except Exception as error:  # Keras raises nearly every type, depending on what the file holds
+        if safe_mode and "safe_mode=False" in str(error):
+            raise ValueError(
+                f"{path} holds Python code, in a Lambda layer, say, which would run: open it with safe_mode=False "
+                "(--unsafe-model) if you trust where it comes from"
+            ) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"Keras {keras.__version__} cannot open {path}: {reason} "
@@ -156,3 +174,40 @@ def load_model(path: Path | str, safe_mode: bool = True) -> keras.Model:
             "model.load_weights(file), and save it again as .keras; custom layers must be registered with "
             "keras.saving.register_keras_serializable before loading)"
         ) from error
+
+
+_FORMATS = "models are read from .keras files (zip archives) and .h5 files (HDF5) that Keras wrote"
+_OTHERS = {
+    "PyTorch": (".pt", ".pth", ".ckpt"),
+    "ONNX": (".onnx",),
+    "TensorFlow Lite": (".tflite",),
+    "TensorFlow": (".pb",),
+    "safetensors": (".safetensors",),
+    "pickle": (".pkl", ".pickle", ".joblib"),
+}
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what Keras does not read, for which it has no name. Raises OSError or ValueError."""
+    if path.is_dir():
+        what = "a SavedModel of TensorFlow" if (path / "saved_model.pb").is_file() else "a folder"
+        raise ValueError(f"{path} is {what}: {_FORMATS}; save the model with model.save('model.keras')")
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file at {path}")
+    suffix = path.suffix.lower()
+    if (kind := next((kind for kind, own in _OTHERS.items() if suffix in own), None)) is not None:
+        raise ValueError(f"{path} is, by its name, a file of {kind}: {_FORMATS}")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise ValueError(f"{path} is empty: {_FORMATS}")
+    if start.startswith(b"PK"):
+        found, suffixes = "a zip archive", [".keras"]
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is a zip archive that is not complete: copy or save it again")
+    elif start == b"\x89HDF\r\n\x1a\n":
+        found, suffixes = "an HDF5 file", [".h5", ".hdf5"]
+    else:
+        raise ValueError(f"{path} is neither a zip archive nor an HDF5 file: {_FORMATS}")
+    if path.suffix not in suffixes:
+        raise ValueError(f"{path} is {found}, whose name should end in {suffixes[0]}: {_FORMATS}")

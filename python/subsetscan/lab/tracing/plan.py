@@ -65,16 +65,22 @@ def strengths_of(text: str) -> dict[str, float]:
     Raises
     ------
     ValueError
-        If an attack is unknown, or its strength none.
+        If an attack is unknown, its strength none, or it is named more than once: tables and figures go by its name.
     """
-    found = {}
+    found: dict[str, float] = {}
     for part in text.split(","):
-        name, _, strength = (piece.strip() for piece in part.partition("="))
+        name, equals, strength = (piece.strip() for piece in part.partition("="))
+        if not name:
+            raise ValueError(f"expected names of attacks, comma-separated, of {', '.join(ATTACKS)}; got {text!r}")
         try:
-            eps = float(strength) if strength else STRENGTHS.get(name, ATTACKS[name].eps if name in ATTACKS else None)
+            eps = float(strength) if equals else STRENGTHS.get(name, ATTACKS[name].eps if name in ATTACKS else None)
         except ValueError:
             raise ValueError(f"the strength of {name} must be a number, got {strength!r}") from None
         check(name, eps, "valid", masked=False)
+        if name in found:
+            raise ValueError(
+                f"{name} is named twice, with strengths {found[name]:g} and {eps:g}: run once for each strength"
+            )
         if eps is not None:
             found[name] = eps
     return found
