@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoints"]
 
+_NAMES = ("0", "1")  # in turn
 _LOG = "log"
 
 
@@ -44,11 +45,11 @@ class Checkpoints:
 
         arrays = {str(n): keras.ops.convert_to_numpy(variable) for n, variable in enumerate(_variables(model))}
         arrays[_LOG] = np.frombuffer(json.dumps(log).encode(), np.uint8)
-        self._kept.put(str(len(log) % 2), self._made_from, arrays)
+        self._kept.put(_NAMES[len(log) % len(_NAMES)], self._made_from, arrays)
 
     def restore(self, model: keras.Model) -> list[dict[str, float]]:
         """Bring a model to its last state that can be read, and return the log up to there: empty at the start."""
-        files = sorted(self.folder.glob("*.safetensors"))
+        files = [file for name in _NAMES if (file := self.folder / f"{name}.safetensors").is_file()]
         found = {file: self._kept.get(file.stem, self._made_from) for file in files}
         states = [arrays for arrays in found.values() if arrays is not None]
         if lost := [str(file) for file, arrays in found.items() if arrays is None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._tables import counted
 from .._validation import InvalidTypeError
 
 __all__ = ["DATA", "DATASETS", "folder_in", "load", "load_from", "load_sample", "read_idx", "write_idx", "write_sample"]
@@ -201,5 +202,5 @@ def _load_by_keras(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray
 
 def _as_images(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(pixels) != len(labels):
-        raise ValueError(f"{len(pixels)} images but {len(labels)} labels")
+        raise ValueError(f"{counted(len(pixels), 'image')} but {counted(len(labels), 'label')}")
     return (pixels.astype(np.float32) / np.float32(255))[..., np.newaxis], labels.astype(np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from .._tables import text_table
+from .._tables import counted, text_table
 from ..calibration import conformal_p_values
 from ..detectors import SubsetScanDetector
 from ..scanner import ModelScanner
@@ -161,9 +161,11 @@ def run(
     write_json(out / "summary.json", summary)
 
     sys.stderr.flush()  # progress first
-    say(f"Fashion-MNIST, protocol valid, eps {EPS}: {n_background} background and {n_clean} clean images")
+    given = f"{n_background} background and {counted(n_clean, 'clean image')}"
+    say(f"Fashion-MNIST, protocol valid, eps {EPS}: {given}")
     for name, result in attacked.items():
-        say(f"  {name}: {len(result.images)} of {result.n_tried} attacks succeeded ({result.success_rate:.1%})")
+        share = f" ({result.success_rate:.1%})" if result.n_tried else ""
+        say(f"  {name}: {len(result.images)} of {counted(result.n_tried, 'attack')} succeeded{share}")
     say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
     say(_table(aurocs, others, chosen, names))
     say("\nflagged at 5 % false positives, with the chosen options:")

@@ -44,7 +44,11 @@ def start_keras() -> None:
 
 
 def allow_code_of_models() -> None:
-    """Let Keras copy models that hold code, as it does not by default; for the rest of this process."""
+    """Let Keras copy models that hold code, as it does not by default.
+
+    That holds for the rest of this process, and for files too: `load_model` then refuses none, whatever `safe_mode` is.
+    Only a command that was told to trust its one model calls this.
+    """
     import keras
 
     keras.config.enable_unsafe_deserialization()

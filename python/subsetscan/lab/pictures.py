@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._extras import import_extra
+from .._tables import counted
 from .scan_files import load_images
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class PictureFolder:
         found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
         self.files = [file for file in found if file.suffix.lower() in _EXTENSIONS]
         if not self.files:
-            others = f"{len(found)} other files, the first is {found[0].relative_to(path)}" if found else "no files"
+            others = "no files"
+            if found:
+                others = f"{counted(len(found), 'other file')}, the first is {found[0].relative_to(path)}"
             raise ValueError(f"{path} holds no picture ({', '.join(_EXTENSIONS)}), but {others}")
         for file in self.files:  # which reads the first bytes only: better now than after hours of work
             self._open(file).close()

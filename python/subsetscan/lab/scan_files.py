@@ -213,7 +213,7 @@ def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) ->
     labels = _load_array(path, "labels")
     if not isinstance(labels, np.ndarray) or labels.shape != (n_images,) or labels.dtype.kind not in "iu":
         received = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else "an archive"
-        raise ValueError(f"{path} must hold {n_images} integers, got {received}")
+        raise ValueError(f"{path} must hold {counted(n_images, 'integer')}, got {received}")
     strangers = (labels < 0) | (labels >= n_classes)
     if strangers.any():
         first = int(strangers.argmax())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._tables import counted
 from .plan import FIRST, PAPER_STRENGTH
 from .published import TABLE_1, TABLE_2
 from .scores import PAPER, error_name, mean_name
@@ -197,7 +198,8 @@ def selection(found: Cells, dataset: str) -> list[str]:
         else "selection explains a part of them only"
     )
     return [
-        f"**Below chance.** {len(below)} cells of `valid` images at the paper's budgets are below 0.45. The "
+        f"**Below chance.** {counted(len(below), 'cell')} of `valid` images at the paper's budgets "
+        f"{'is' if len(below) == 1 else 'are'} below 0.45. The "
         f"clean originals of the attacked images have a mean AUROC of {np.mean([cell.control for cell in below]):.3f} "
         f"there, the attacked ones {np.mean([cell.auroc for cell in below]):.3f} (against their own originals: "
         f"{paired.mean():.3f}): {meaning}."
