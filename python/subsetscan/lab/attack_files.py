@@ -107,8 +107,8 @@ def _warn_of_none(made: Adversaries, job: Job, images: np.ndarray) -> None:
         return
     if np.array_equal(made.images, images[made.sources]):
         reason = (
-            "they left every image as it was, as where the classifier is so sure that its gradient is zero, or where no "
-            "step is long enough to change what it sees"
+            "they left every image as it was, as where the classifier is so sure that its gradient is zero, or where "
+            "no step is long enough to change what it sees"
         )
     else:
         reason = f"eps {job.eps:g} may be too small, or the outputs may be something else: {made.outputs}"
