@@ -100,7 +100,7 @@ def test_attacks_of_which_none_succeeds(attack_model):
     images, labels = (array[:20] for array in load_sample())
     classifier = networks.load_pretrained("classifier")
     done = attack_model(classifier, images, labels, "--eps=1e-9")
-    assert "warning: valid-fgsm-1e-09: none of 1" in done.err
+    assert "warning: valid-fgsm-1e-09: none of 20 attacks succeeded" in done.err
     assert "eps 1e-09 may be too small, or the outputs may be something else: the classifier's 10 outputs" in done.err
     done = attack_model(classifier, images, (labels + 5) % 10, code=2)
     assert "the model classifies none of the 20 images in" in done.err
