@@ -237,6 +237,17 @@ impl<V: Value> Background<V> {
         let mut found = Vec::new();
         #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
         let mut add = |node| found.push(node as i32);
+        let row = image..image + 1;
+        if let Some(breaker) = &bins.breaker {
+            let (tail, reach) = (bins.ranking.tail, breaker.reach(last + 1));
+            let place = |_, node, steps| {
+                if breaker.position(steps, image, node) <= last {
+                    add(node);
+                }
+            };
+            self.for_each_range(images, &row, 0..self.n_nodes(), tail, bins.membership, reach, interrupt, place)?;
+            return Ok(found);
+        }
         let Ranking { tail, ties, .. } = bins.ranking;
         if let (Some(view), Ties::Upper) = (V::direct(images), ties) {
             // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
@@ -252,7 +263,7 @@ impl<V: Value> Background<V> {
             }
             return Ok(found);
         }
-        self.for_each_bin(images, &(image..image + 1), 0..self.n_nodes(), bins, interrupt, |_, node, bin| {
+        self.for_each_bin(images, &row, 0..self.n_nodes(), bins, interrupt, |_, node, bin| {
             if bin <= last {
                 add(node);
             }
