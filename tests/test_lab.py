@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -304,6 +305,12 @@ def test_a_network_of_something_else_is_not_taken_for_this_one(digits, tmp_path,
         datasets.write_idx(other / f"{split}-images-idx3-ubyte.gz", rng.integers(0, 9, (n, 28, 28), dtype=np.uint8))
     asked = ("classifier", "mnist", tmp_path / "out")
     first = training.train(*asked, data=digits, epochs=1, verbose=0)
+    before = (tmp_path / "out" / "mnist-classifier.keras").read_bytes()
+    with one_warning(r"mnist-classifier.keras was made from other epochs and data: it is trained anew, and replaced"):
+        stop_after(1, *asked, data=other, epochs=2, verbose=0)
+    assert (tmp_path / "out" / "mnist-classifier.keras").read_bytes() == before
+    assert training.train(*asked, data=digits, epochs=1, verbose=0) == first
+    shutil.rmtree(tmp_path / "out" / "mnist-classifier-backup")
     with one_warning(r"mnist-classifier.keras was made from other data: it is trained anew"):
         second = training.train(*asked, data=other, epochs=1, verbose=0)
     assert second["test_loss"] != first["test_loss"]

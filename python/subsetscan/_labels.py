@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 
+from ._validation import InvalidTypeError
+
 __all__ = ["as_callable", "predicted_labels"]
 
 
@@ -58,14 +60,16 @@ def predicted_labels(outputs: Any) -> np.ndarray:
 
 def _largest(scores: np.ndarray) -> np.ndarray:
     if scores.dtype.kind not in "biuf":
-        raise TypeError(f"a score for each class must be a number, got dtype {scores.dtype} of shape {scores.shape}")
+        raise InvalidTypeError(
+            f"a score for each class must be a number, got dtype {scores.dtype} of shape {scores.shape}"
+        )
     _refuse_nan(scores)
     return scores.argmax(axis=1).astype(np.int64)
 
 
 def _from_scores(column: np.ndarray) -> np.ndarray:
     if column.dtype.kind != "f":
-        raise TypeError(f"labels must be integers, booleans or strings, got dtype {column.dtype}")
+        raise InvalidTypeError(f"labels must be integers, booleans or strings, got dtype {column.dtype}")
     _refuse_nan(column)
     if (np.isfinite(column) & (column == np.rint(column))).all():
         return column.astype(np.int64)
@@ -109,18 +113,20 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
     """
     kind = type(classifier).__name__
     if isinstance(classifier, type):
-        raise TypeError(
+        raise InvalidTypeError(
             f"expected a classifier, got the class {classifier.__name__}: make an object of it, and train it"
         )
     if isinstance(classifier, BaseEstimator) or hasattr(classifier, "__sklearn_tags__"):
         if not is_classifier(classifier):
-            raise TypeError(f"expected a classifier, got {kind}: a scikit-learn estimator that predicts no classes")
+            raise InvalidTypeError(
+                f"expected a classifier, got {kind}: a scikit-learn estimator that predicts no classes"
+            )
         return lambda images: classifier.predict(np.asarray(images).reshape(len(images), -1))
     if callable(classifier):
         return classifier
     if callable(predict := getattr(classifier, "predict", None)):
         return predict
-    raise TypeError(
+    raise InvalidTypeError(
         "expected a classifier: a function of images, a Keras model, an ART or a scikit-learn classifier; "
         f"got {kind}, which can neither be called nor predict"
     )

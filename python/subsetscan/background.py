@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._validation import node_values, rounded
+from ._validation import InvalidTypeError, node_values, rounded
 from .scanning import ScanResult
 
 __all__ = ["Background", "BackgroundBuilder"]
@@ -375,6 +376,11 @@ class BackgroundBuilder:
     tail, alpha_max
         As for `Background`.
 
+    Raises
+    ------
+    ValueError
+        If `n_samples` is less than 1.
+
     Examples
     --------
     >>> builder = BackgroundBuilder(3)
@@ -385,6 +391,8 @@ class BackgroundBuilder:
     """
 
     def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
+        if operator.index(n_samples) < 1:
+            raise ValueError(f"a background needs at least 1 image, got n_samples={n_samples}")
         self._n_samples = n_samples
         self._kept = _kept(tail, alpha_max)
         self._core: _core.BackgroundBuilder | None = None
@@ -406,7 +414,7 @@ class BackgroundBuilder:
             self._core = _core.BackgroundBuilder(self._n_samples, values.shape[1], values.dtype.name, *self._kept)
             self._dtype = values.dtype
         if values.dtype != self._dtype:
-            raise TypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
+            raise InvalidTypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
         self._core.push(values)
 
     def finish(self) -> Background:

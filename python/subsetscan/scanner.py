@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from . import scanner_files
 from ._labels import as_callable, predicted_labels
+from ._validation import InvalidTypeError
 from .calibration import combined_scores, conformal_p_values, score_threshold
 from .detectors import Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
@@ -106,7 +107,7 @@ class ModelScanner:
             raise ValueError("at least one space is needed, got none")
         for space in self.spaces:
             if not isinstance(space, Space):
-                raise TypeError(f"expected spaces of subsetscan.spaces, got {type(space).__name__}")
+                raise InvalidTypeError(f"expected spaces of subsetscan.spaces, got {type(space).__name__}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._passes = join(self.spaces)
@@ -242,7 +243,7 @@ class ModelScanner:
         self._check_fitted()
         for name, detector in self.detectors.items():
             if not detector.finds_subsets:
-                raise TypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
+                raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
         images = self._check_images(images)
         labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
@@ -554,7 +555,7 @@ def _detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detecto
         detectors = dict.fromkeys(names, detector)
     for one in detectors.values():
         if not isinstance(one, Detector):
-            raise TypeError(
+            raise InvalidTypeError(
                 f"expected a SubsetScanDetector or another of subsetscan.detectors, got {type(one).__name__}"
             )
     shares = {(one.calibration, one.calibration_fraction) for one in detectors.values()}

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from . import _core
-from ._validation import probabilities
+from ._validation import InvalidTypeError, probabilities
 
 __all__ = ["ScanResult", "scan", "scan_histograms"]
 
@@ -250,7 +250,7 @@ def _counts(histogram: Any, what: str) -> np.ndarray:
     """Take a rank histogram as it is: no count may wrap around or lose a fraction on its way to uint32."""
     array = np.asarray(histogram)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{what} must hold counts, as integers, got dtype {array.dtype}")
+        raise InvalidTypeError(f"{what} must hold counts, as integers, got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{what} must have 2 dimensions (images, thresholds), got shape {array.shape}")
     most = np.iinfo(np.uint32).max

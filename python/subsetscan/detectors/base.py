@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from .._random import RandomState
+from .._validation import InvalidTypeError
 from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
 from .persistence import Persistent, State
 
@@ -322,7 +323,7 @@ class CalibratedDetector(Detector):
         description |= {"fitted": fitted, "n_features": self.n_features_in_}
         for name, value in [*description["parameters"].items(), *fitted.items()]:
             if not _is_plain(value):
-                raise TypeError(
+                raise InvalidTypeError(
                     f"{type(self).__name__} cannot be saved: {name} is a {type(value).__name__}; arrays of numbers, "
                     "numbers, text and lists of these are saved"
                 )

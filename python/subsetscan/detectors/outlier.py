@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .._random import RandomState
+from .._validation import InvalidTypeError
 from .base import CalibratedDetector
 
 __all__ = ["OutlierDetector"]
@@ -68,7 +69,7 @@ class OutlierDetector(CalibratedDetector):
 
     def fit_background(self, X: np.ndarray) -> None:  # noqa: D102 (the base says it, as for the other)
         if not any(hasattr(self.estimator, name) for name in ("score_samples", "decision_function")):
-            raise TypeError(
+            raise InvalidTypeError(
                 "expected an outlier detector with score_samples or decision_function, got "
                 f"{type(self.estimator).__name__}"
             )

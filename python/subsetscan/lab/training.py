@@ -19,7 +19,6 @@ from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
 from .evaluation import write_json
 from .kept import Kept, code_version, fingerprint, fingerprint_of_model
-from .options import start_writing
 
 __all__ = ["RECIPES", "train"]
 
@@ -179,7 +178,7 @@ def train(
 
 
 def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the summary of a training that was finished, or make room for one where it was another."""
+    """Return the summary of a training that was finished; None where there is none, or it was another."""
     path = out / f"{stem}.json"
     if path.is_file() and (out / f"{stem}.keras").is_file():
         try:
@@ -191,8 +190,7 @@ def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, A
             return finished
         others = " and ".join(key for key in made_from if before.get(key) != made_from[key])
         why = f"was made from other {others}" if before else "does not say what it was made from"
-        warnings.warn(f"{out / stem}.keras {why}: it is trained anew", stacklevel=3)
-    start_writing(out, *(f"{stem}.{ending}" for ending in ("json", "keras", "csv")))
+        warnings.warn(f"{out / stem}.keras {why}: it is trained anew, and replaced once that is done", stacklevel=3)
     return None
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import InvalidTypeError
+
 __all__ = [
     "ImageError",
     "Pixels",
@@ -153,7 +155,7 @@ def check_images(
     """
     images = np.asarray(images)
     if images.dtype.kind not in "biuf":
-        raise TypeError(f"images must be numbers, got dtype {images.dtype}")
+        raise InvalidTypeError(f"images must be numbers, got dtype {images.dtype}")
     received = images.shape[1:]
     fits = images.ndim == 1 + len(image_shape) and all(
         expected in (None, size) for expected, size in zip(image_shape, received, strict=True)
@@ -223,7 +225,7 @@ def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, 
     for name, shape in space.node_shapes.items():
         array, expected = np.asarray(values[name]), (len(rows), math.prod(shape))
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"the node values of {name} ({kind}) must be real numbers, got dtype {array.dtype}")
+            raise InvalidTypeError(f"the node values of {name} ({kind}) must be real numbers, got dtype {array.dtype}")
         if array.shape != expected:
             raise ValueError(
                 f"{name} ({kind}) must have one row an image and {expected[1]} nodes, as its node shape {tuple(shape)} "

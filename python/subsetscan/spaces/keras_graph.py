@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._extras import import_extra
+from .._validation import InvalidTypeError
 from .passes import Comparison, Forward, Passes, compare
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def check_graph(model: Any) -> None:
     """Refuse what is no Keras model with a graph and one input of numbers. Raises TypeError or ValueError."""
     keras = import_extra("keras", "keras")
     if not isinstance(model, keras.Model):
-        raise TypeError(f"expected a Keras model, got {type(model).__name__}")
+        raise InvalidTypeError(f"expected a Keras model, got {type(model).__name__}")
     if isinstance(model, keras.Sequential) and not model.built:
-        raise TypeError("the sequential model is not built: give it a keras.Input, or call model.build(input_shape)")
+        raise InvalidTypeError(
+            "the sequential model is not built: give it a keras.Input, or call model.build(input_shape)"
+        )
     inputs = getattr(model, "inputs", None)
     if not inputs:
-        raise TypeError(
+        raise InvalidTypeError(
             f"{type(model).__name__} is a subclassed model without a graph, so its layers' outputs cannot be read: "
             "build it with keras.Model(inputs=..., outputs=...)"
         )
@@ -81,7 +84,7 @@ def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, k
             raise ValueError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
         wanted = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if not isinstance(wanted, Iterable):
-        raise TypeError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
+        raise InvalidTypeError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
     found: dict[str, keras.KerasTensor] = {}
     for which in wanted:
         found |= _find(model, which)
@@ -112,7 +115,7 @@ def _find(model: keras.Model, which: Any) -> dict[str, keras.KerasTensor]:
         which = int(which)
         layer = model.layers[which] if -len(model.layers) <= which < len(model.layers) else None
     else:
-        raise TypeError(f"a layer must be a name, an index or a layer of the model, got {which!r}")
+        raise InvalidTypeError(f"a layer must be a name, an index or a layer of the model, got {which!r}")
     if layer is None:
         names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
         hint = " (another layer of this name)" if which in names else ""
