@@ -94,7 +94,7 @@ def test_numbers_are_those_of_the_images(done):
     ]
     background = Background(values[0])
     for statistic in ("berk-jones", "higher-criticism"):
-        clean, found = (background.scan(some, statistic, "lower").scores for some in values[1:])
+        clean, found = (background.scan(some, statistic=statistic, tail="lower").scores for some in values[1:])
         (cell,) = cells(
             out, protocol="paper", attack="bim", space="conv2d_1", statistic=statistic, tail="lower", masked="False"
         )

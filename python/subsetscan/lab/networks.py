@@ -195,23 +195,23 @@ def _check_file(path: Path) -> None:
     """Refuse what Keras does not read, for which it has no name. Raises OSError or ValueError."""
     if path.is_dir():
         what = "a SavedModel of TensorFlow" if (path / "saved_model.pb").is_file() else "a folder"
-        raise ValueError(f"{path} is {what}: {_FORMATS}; save the model with model.save('model.keras')")
+        raise ValueError(f"cannot open {path}: it is {what}; {_FORMATS}; save the model with model.save('model.keras')")
     if not path.is_file():
         raise FileNotFoundError(f"no model file at {path}")
     suffix = path.suffix.lower()
     if (kind := next((kind for kind, own in _OTHERS.items() if suffix in own), None)) is not None:
-        raise ValueError(f"{path} is, by its name, a file of {kind}: {_FORMATS}")
+        raise ValueError(f"cannot open {path}: by its name it is a file of {kind}; {_FORMATS}")
     with path.open("rb") as file:
         start = file.read(8)
     if not start:
-        raise ValueError(f"{path} is empty: {_FORMATS}")
+        raise ValueError(f"cannot open {path}: it is empty; {_FORMATS}")
     if start.startswith(b"PK"):
         found, suffixes = "a zip archive", [".keras"]
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is a zip archive that is not complete: copy or save it again")
+            raise ValueError(f"cannot open {path}: it is a zip archive that is not complete; copy or save it again")
     elif start == b"\x89HDF\r\n\x1a\n":
         found, suffixes = "an HDF5 file", [".h5", ".hdf5"]
     else:
-        raise ValueError(f"{path} is neither a zip archive nor an HDF5 file: {_FORMATS}")
+        raise ValueError(f"cannot open {path}: it is neither a zip archive nor an HDF5 file; {_FORMATS}")
     if path.suffix not in suffixes:
         raise ValueError(f"{path} is {found}, whose name should end in {suffixes[0]}: {_FORMATS}")
