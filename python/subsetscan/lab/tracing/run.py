@@ -20,6 +20,7 @@ from ..evaluation import mean_auroc, write_json
 from ..figures import save
 from ..kept import Arrays, Kept, fingerprint
 from ..mmd import mmd_power
+from ..outputs import raw_outputs
 from ..preset import COMBINE, PARTS, score_by_preset
 from ..progress import Progress
 from ..reproduction.figures import roc_and_densities
@@ -298,7 +299,7 @@ class _Tracer:
         good = made.successful
         if not good.any():
             return {"true_confidence": float("nan"), "target_confidence": float("nan")}
-        probabilities = np.asarray(classifier.predict(made.images[good], verbose=0))
+        probabilities = made.outputs.probabilities(raw_outputs(classifier, made.images[good]))
         rows = np.arange(len(probabilities))
         return {
             "true_confidence": float(probabilities[rows, made.labels[good]].mean()),
