@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from subsetscan.lab import networks
+from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.datasets import DATA, load_sample
+from subsetscan.lab.kept import Kept
 
 pytest.importorskip("typer")
 pytest.importorskip("art")
@@ -93,6 +95,20 @@ def test_a_classifier_that_gives_logits(attack_model, tmp_path):
     )
     done = attack_model(networks.load_pretrained("classifier"), images, labels, "--from-logits", code=2)
     assert "classifier ends in a softmax: its outputs are probabilities" in done.err
+
+
+def test_a_model_that_holds_code(attack_model, tmp_path):
+    """It is refused unless it is trusted, by the processes that attack as well."""
+    images, labels = (array[:10] for array in load_sample())
+    logits = with_logits()
+    model = keras.Model(logits.inputs, keras.layers.Lambda(lambda z: z / 2)(logits.outputs[0]))
+    assert "open it with safe_mode=False (--unsafe-model)" in attack_model(model, images, labels, code=2).err
+    (job,) = jobs = [Job("deepfool", 0.02)]
+    kept = Kept(tmp_path / "kept")
+    found = attack_all(tmp_path / "model.keras", images, labels, jobs, kept, n_processes=1, safe_mode=False)[job]
+    assert len(found.sources) > 5
+    assert found.successful.all()
+    assert found.outputs.from_logits
 
 
 @pytest.mark.filterwarnings("default:valid-fgsm-1e-09")

@@ -212,6 +212,10 @@ def test_no_code_from_a_model_file_is_executed(tmp_path):
             networks.load_model(tmp_path / name)
         trusted = networks.load_model(tmp_path / name, safe_mode=False)
         assert trusted.predict(np.ones((1, 2)), verbose=0).tolist() == [[2, 2]]
+    numbers = keras.Input((2,))
+    keras.Model(numbers, keras.layers.Lambda(lambda x: x * len(csv.__name__))(numbers)).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="name 'csv' is not defined"):  # the file holds the lambda, not its imports
+        networks.load_model(tmp_path / "model.keras", safe_mode=False)
 
 
 class Stopped(Exception):

@@ -174,7 +174,7 @@ def _links(page):
 
 
 def test_pictures_with_what_the_model_expects(tmp_path):
-    """A folder of PNGs, no labels, pixels that are prepared before the network."""
+    """A folder of PNGs, no labels, pixels that are prepared before the network, which gives logits."""
     pytest.importorskip("art")
     from PIL import Image
 
@@ -183,7 +183,12 @@ def test_pictures_with_what_the_model_expects(tmp_path):
     folder.mkdir()
     for n, image in enumerate(images[:170]):
         Image.fromarray(np.rint(255 * image[..., 0]).astype(np.uint8)).save(folder / f"{n:03}.png")
-    inner = networks.load_pretrained("classifier")
+    import keras
+
+    trained = networks.load_pretrained("classifier")
+    logits = keras.layers.Dense(10, name="logits")
+    inner = keras.Model(trained.inputs, logits(trained.layers[-2].output))
+    logits.set_weights(trained.layers[-1].get_weights())
     pixels = keras.Input((28, 28, 1))
     model = keras.Model(pixels, inner(keras.layers.Rescaling(1 / 255)(pixels)))
     model.save(tmp_path / "own.keras")
@@ -194,6 +199,8 @@ def test_pictures_with_what_the_model_expects(tmp_path):
     )  # fmt: skip
     (found,) = results["subjects"]["own.keras"]["protocols"]["valid"]["attacks"][:1]
     assert (found["given"], found["tried"], found["misclassified_before"]) == (43, 6, 0)
+    assert found["n"] > 0
+    assert 0 < found["true_confidence"] < found["target_confidence"] < 1
     assert lines[-1].startswith("wrote tracing.md and tracing/ to ")
 
 

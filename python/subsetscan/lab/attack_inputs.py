@@ -65,7 +65,7 @@ def class_labels(labels: Any, n_images: int, n_classes: int, what: str = "labels
     array = array.ravel()
     expected = f"{what} must be whole numbers from 0 to {n_classes - 1}"
     if array.dtype.kind not in "iufb" or (array.dtype.kind == "b" and n_classes != 2):
-        received = f", such as {array[0]!r}" if len(array) else ""
+        received = f", such as {array.tolist()[0]!r}" if len(array) else ""
         raise ValueError(f"{expected}, got {array.dtype}{received}")
     strangers = ~((array >= 0) & (array < n_classes) & (array == np.floor(array.astype(np.float64))))  # NaN included
     if strangers.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -171,13 +172,20 @@ def load_model(path: Path | str, safe_mode: bool = True) -> keras.Model:
                 f"{path} holds Python code, in a Lambda layer, say, which would run: open it with safe_mode=False "
                 "(--unsafe-model) if you trust where it comes from"
             ) from error
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
-            f"Keras {keras.__version__} cannot open {path}: {reason} "
+            f"Keras {keras.__version__} cannot open {path}: {_reason(error)} "
             "(if the file was written by another version of Keras: build the network in code, call "
             "model.load_weights(file), and save it again as .keras; custom layers must be registered with "
             "keras.saving.register_keras_serializable before loading)"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of Keras' message that says what is wrong: behind a first one on where it was found, if any."""
+    lines = [line.strip() for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].startswith("Exception encountered") else lines[0]
 
 
 _FORMATS = "models are read from .keras files (zip archives) and .h5 files (HDF5) that Keras wrote"

@@ -21,6 +21,7 @@ from ..figures import save
 from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
 from ..mmd import mmd_power
 from ..options import check_known, start_writing
+from ..outputs import raw_outputs
 from ..preset import score_by_preset
 from ..progress import Progress
 from ..reproduction.figures import roc_and_densities
@@ -305,7 +306,7 @@ class _Tracer:
         good = made.successful
         if not good.any():
             return {"true_confidence": float("nan"), "target_confidence": float("nan")}
-        probabilities = np.asarray(classifier.predict(made.images[good], verbose=0))
+        probabilities = made.outputs.probabilities(raw_outputs(classifier, made.images[good]))
         rows = np.arange(len(probabilities))
         return {
             "true_confidence": float(probabilities[rows, made.labels[good]].mean()),
