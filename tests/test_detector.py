@@ -266,3 +266,26 @@ def test_a_save_that_fails_leaves_what_was_there(clean, tmp_path):
     with pytest.raises(NotFittedError):
         SubsetScanDetector().save(tmp_path / "detector.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ties", ["upper", "midrank", "random"])
+@pytest.mark.parametrize("scope", ["subset", "all"])
+@pytest.mark.parametrize("tail", ["upper", "two-sided"])
+def test_leading_nodes_are_the_fewest_that_carry_half_the_score(rng, ties, scope, tail):
+    clean, images = np.round(rng.normal(size=(120, 30)), 1), np.round(rng.normal(0.4, 1.3, size=(12, 30)), 1)
+    detector = SubsetScanDetector(ties=ties, scope=scope, tail=tail, random_state=0, false_positive_rate=0.1).fit(clean)
+    seed = {"random_state": detector.scan_options_["random_state"]} if ties == "random" else {}
+    whole = Background(clean[detector.plan(len(clean)).background])  # the detector's may be compact
+    for share in (0.5, 0.9, 1.0):
+        found = detector.leading(images, share=share)
+        for row, (image, score) in enumerate(zip(images, detector.scan(images).scores, strict=True)):
+            (p,) = whole.p_values(image[np.newaxis], tail, ties, **seed)
+            alphas = sorted({alpha for alpha in p if alpha <= 0.5})
+            least = next((a for a in alphas if reference.scan(p, alpha_max=a, scope=scope)[0] >= share * score), 0)
+            expected = reference.scan(p, alpha_max=least, scope=scope)
+            assert found.mask(row, (30,)).nonzero()[0].tolist() == expected[2]
+            assert found.scores[row] == expected[0]
+            assert found.alphas[row] == expected[1]
+    with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 0"):
+        detector.leading(images, share=0)
+    assert len(detector.leading(images[:0])) == 0

@@ -383,3 +383,55 @@ def test_combinations_that_are_none(clean):
         SummaryDetector(summary="x").fit(clean)
     with pytest.raises(ValueError, match='ties "range" leave every node a range'):
         SummaryDetector(ties="range").fit(clean)
+
+
+def test_the_rate_of_classes_is_saved(clean, tmp_path):
+    labels = np.arange(len(clean)) % 2
+    detector = ClassConditionalDetector(SubsetScanDetector(random_state=0)).fit(clean, labels)
+    detector.set_params(detector__false_positive_rate=0.3)
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = ClassConditionalDetector.load(tmp_path / "detector.safetensors")
+    assert loaded.false_positive_rate == 0.3
+    assert np.array_equal(loaded.predict(clean, labels), detector.predict(clean, labels))
+    assert np.array_equal(detector.predict(clean, labels) == -1, detector.p_values(clean, labels) <= 0.3)
+    p_values = detector.p_values_of([1.0, 2.0], [0, 1])
+    assert p_values.shape == detector.decisions_of([1.0, 2.0], [0, 1]).shape == (2,)
+
+
+def test_scores_that_are_not_one_an_image_are_refused(clean):
+    class Three(Distance):
+        def anomaly_score(self, X, y=None):
+            return np.zeros(3)
+
+    with pytest.raises(ValueError, match=r"one score an image, shape \(75,\), got \(3,\)"):
+        Three().fit(clean)
+
+
+def test_attributes_that_would_be_lost_are_named(clean, tmp_path):
+    detector = Distance().fit(clean)
+    detector._hidden = np.zeros(3)
+    with pytest.raises(TypeError, match="its attribute _hidden would be lost"):
+        detector.save(tmp_path / "detector.safetensors")
+
+
+@pytest.mark.parametrize("labels", [[0, None, 1] * 100, [0, "1", 1] * 100])
+def test_labels_of_several_types_are_refused(clean, labels):
+    detector = ClassConditionalDetector(SubsetScanDetector())
+    with pytest.raises((TypeError, ValueError), match="that of image 1 is missing|labels must be of one type"):
+        detector.fit(clean, np.array(labels, dtype=object))
+
+
+def test_estimators_that_look_at_rows_together_are_asked_for_one_at_a_time(clean):
+    ecod = pytest.importorskip("pyod.models.ecod")
+    detector = OutlierDetector(ecod.ECOD(), random_state=0).fit(clean)
+    shifted = clean[:30] + 0.8
+    assert detector.scores_alone_
+    assert np.array_equal(detector.predict(shifted), np.concatenate([detector.predict(x[np.newaxis]) for x in shifted]))
+    assert not OutlierDetector(OneClassSVM(), random_state=0).fit(clean).scores_alone_
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 0)])
+@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_combinations_need_a_table(shape, combine):
+    with pytest.raises(ValueError, match=r"p-values must have shape \(N, S\)"):
+        combined_scores(np.ones(shape), combine)

@@ -95,3 +95,18 @@ def test_spaces_without_a_network():
             return {}
 
     assert Own().fingerprint() is None
+
+
+@pytest.mark.parametrize("setting", [{"scale": 2.0}, {"activation": "tanh"}, {"padding": "valid"}])
+def test_other_settings_are_another_network(setting):
+    def make(scale=1.0, activation="relu", padding="same"):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        model = keras.Sequential(
+            [keras.Input((8, 8, 1)), layers.Rescaling(scale), layers.Conv2D(3, 3, padding=padding)]
+        )
+        model.add(layers.Activation(activation, name="last"))
+        return KerasLayers(model, ["last"]).fingerprint()
+
+    assert make() == make()
+    assert make(**setting) != make()

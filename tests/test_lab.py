@@ -214,7 +214,7 @@ def test_no_code_from_a_model_file_is_executed(tmp_path):
         assert trusted.predict(np.ones((1, 2)), verbose=0).tolist() == [[2, 2]]
     numbers = keras.Input((2,))
     keras.Model(numbers, keras.layers.Lambda(lambda x: x * len(csv.__name__))(numbers)).save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="name 'csv' is not defined"):  # the file holds the lambda, not its imports
+    with pytest.raises(ValueError, match=r"Lambda.call\(\). We could not automatically infer the shape"):  # without csv
         networks.load_model(tmp_path / "model.keras", safe_mode=False)
 
 

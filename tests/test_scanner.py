@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from subsetscan import Background, ModelScanner, SubsetScanDetector, scan
 from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
-from subsetscan.detectors import ClassConditionalDetector, SummaryDetector
+from subsetscan.detectors import ClassConditionalDetector, CombinedDetector, SummaryDetector
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError, Space
 from subsetscan.spaces.base import as_rows
 from subsetscan.tails import choose_tails
@@ -265,6 +265,12 @@ def test_an_explanation_tells_where(images):
     assert told["n_nodes"] == 64
     assert "pixels" in str(explanation)
     assert explanation.ranked() == ["pixels"]
+    leading = scanner.detectors_["pixels"].leading(altered.reshape(1, -1))
+    assert np.array_equal(space.leading.ravel(), leading.mask(0, (64,)))
+    assert space.is_flagged == (space.p_value <= 0.1)
+    assert told["leading_nodes"] == np.flatnonzero(space.leading).tolist()
+    assert told["leading_places"] == np.argwhere(space.leading).tolist()
+    assert space.of_leading().size == leading.sizes[0] <= space.size
     nodes, counts = scanner.scan(np.stack([altered] * 3), return_nodes=True)["pixels"].frequent_nodes(2)
     assert counts.tolist() == [3, 3]
     assert nodes.tolist() == np.flatnonzero(space.nodes)[:2].tolist()
@@ -412,6 +418,10 @@ def test_a_narrower_fit_leaves_no_older_detector(images, tmp_path):
         (lambda x: x * 255, lambda x: x, r"the background from 0.* to 2.* \(float32\)"),
         (lambda x: x, lambda x: (x * 255).astype(np.uint8), r"\(uint8\), the background from"),
         (lambda x: (x * 255).astype(np.uint8), lambda x: x, r"\(float32\), the background from 0 to 2.* \(uint8\)"),
+        (lambda x: x, lambda x: x * 16, r"to 1.* \(float32\), the background from"),
+        (lambda x: x, lambda x: (x > 0.5).astype(np.uint8), r"from 0 to 1 \(uint8\), the background from"),
+        (lambda x: x, lambda x: 2 * x - 1, r"from -0.* to 0.* \(float32\), the background from 0"),
+        (lambda x: (x * 255).astype(np.uint8), lambda x: x * 16, r"the background from 0 to 2.* \(uint8\)"),
     ],
 )
 def test_images_of_another_scale_are_warned_of(images, tmp_path, background, other, why):
@@ -462,7 +472,7 @@ def test_explanations_tell_positions_from_channels(images):
     space = Named(lambda x: dict.fromkeys(shapes, as_rows(x)), **shapes)
     scanner = ModelScanner(space, SubsetScanDetector(random_state=0, false_positive_rate=0.1)).fit(images[:60])
     altered = images[70].copy()
-    altered[2, 3:5] += 9
+    altered[2, 3:5] += 5
     told = scanner.explain(altered)
     axes = {"dense": (64, ()), "grid": (0, (8, 8)), "image": (4, (4, 4)), "volume": (8, (2, 2, 2))}
     for name, (n_channels, positions) in axes.items():
@@ -546,3 +556,64 @@ def test_other_weights_are_warned_of(autoencoder, images, tmp_path):
         )
     loaded.save(tmp_path / "again")  # what it was fitted with is kept
     assert (tmp_path / "again" / "scanner.json").read_text() == (tmp_path / "fitted" / "scanner.json").read_text()
+
+
+def test_weights_that_change_after_the_fit_are_warned_of_once(images):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3, name="conv")])
+    scanner = ModelScanner(KerasLayers(model), SubsetScanDetector(random_state=0, false_positive_rate=0.1)).fit(images)
+    scanner.p_values(images)
+    model.set_weights([3 * weights for weights in model.get_weights()])
+    with pytest.warns(UserWarning, match="the scanner was fitted with another network for conv: its weights"):
+        scanner.p_values(images)
+    scanner.p_values(images)
+    scanner.fit(images).p_values(images)
+
+
+def test_another_classifier_is_warned_of(images, tmp_path):
+    keras = pytest.importorskip("keras")
+
+    def classifier(seed):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+
+    base = SubsetScanDetector(calibration="leave-one-out", false_positive_rate=0.3)
+    detector = ClassConditionalDetector(base, min_class_size=4)
+    first, other = classifier(0), classifier(1)
+    ModelScanner(Pixels((8, 8, 1)), detector, classifier=first).fit(images).save(tmp_path)
+    ModelScanner.load(tmp_path, Pixels((8, 8, 1)), classifier=first).p_values(images)
+    with pytest.warns(UserWarning, match="was fitted with another network for the classifier"):
+        ModelScanner.load(tmp_path, Pixels((8, 8, 1)), classifier=other)
+
+
+def test_few_null_scores_are_warned_of_once(images):
+    space = Named(lambda x: {"one": as_rows(x), "two": as_rows(x)}, one=(64,), two=(64,))
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0))
+    for ask in (
+        lambda: scanner.fit(images[:40]),
+        lambda: scanner.predict(images),
+        lambda: scanner.calibrate(images[:9]),
+    ):
+        with pytest.warns(UserWarning, match="null scores cannot give a p-value of at most 0.05") as warned:
+            ask()
+        assert len(warned) == 1
+    with pytest.warns(UserWarning, match="9 null scores cannot give") as warned:
+        scanner.predict(images, combine="min")
+    assert len(warned) == 1
+
+
+def test_a_calibration_that_a_warning_ends_changes_nothing(images):
+    detector = CombinedDetector([SubsetScanDetector(), SummaryDetector()], random_state=0, false_positive_rate=0.1)
+    scanner = ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:60])
+    before = scanner.p_values(images)["pixels"]
+    with pytest.raises(UserWarning, match="5 null scores cannot give"):
+        scanner.calibrate(images[:5])
+    assert np.array_equal(scanner.p_values(images)["pixels"], before)
+
+
+@pytest.mark.parametrize("shapes", [{}, {"own": 24}, {"own": (-4, -6)}, {"own": ()}, None])
+def test_node_shapes_that_are_none(shapes):
+    space = Named(lambda x: {"own": as_rows(x)})
+    space.node_shapes = shapes
+    with pytest.raises(ValueError, match="Named.node_shapes must "):
+        ModelScanner(space)

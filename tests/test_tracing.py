@@ -183,8 +183,6 @@ def test_pictures_with_what_the_model_expects(tmp_path):
     folder.mkdir()
     for n, image in enumerate(images[:170]):
         Image.fromarray(np.rint(255 * image[..., 0]).astype(np.uint8)).save(folder / f"{n:03}.png")
-    import keras
-
     trained = networks.load_pretrained("classifier")
     logits = keras.layers.Dense(10, name="logits")
     inner = keras.Model(trained.inputs, logits(trained.layers[-2].output))

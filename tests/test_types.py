@@ -1,13 +1,26 @@
 """Images and backgrounds of different types: ties decide p-values, so both are compared in the coarser type."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import IsolationForest
 from strategies import DTYPES, TAILS, TIES, cases, scan_options
 
 from subsetscan import Background, GroupScanner, SubsetScanDetector
-from subsetscan.detectors import ClassConditionalDetector, CombinedDetector, SummaryDetector
+from subsetscan.detectors import (
+    ClassConditionalDetector,
+    CombinedDetector,
+    LocalSpatialEntropy,
+    OutlierDetector,
+    SummaryDetector,
+)
+from subsetscan.spaces import Pixels
+
+ecod = pytest.importorskip("pyod.models.ecod")
+pandas = pytest.importorskip("pandas")
 
 PAIRS = [(one, other) for one in DTYPES for other in DTYPES if one != other]
 
@@ -102,3 +115,51 @@ def test_values_beyond_a_coarser_type_are_infinite():
     assert background.p_values(np.array([[np.inf]], np.float32)).tolist() == [[0.5]]  # 1e300 is no float32
     assert background.p_values(np.array([[1e300]])).tolist() == [[0.5]]
     assert Background(np.array([[0.0], [2.0]], np.float32)).p_values([[1e300]]).tolist() == [[1 / 3]]
+
+
+@pytest.mark.parametrize("make", [IsolationForest, ecod.ECOD])
+def test_estimators_of_others_are_asked_in_the_type_of_their_fit(pixels, make):
+    for of_background in DTYPES:
+        detector = OutlierDetector(make(), random_state=0).fit(pixels[:600].astype(of_background))
+        expected = detector.predict(pixels[600:620].astype(of_background))
+        for of_images in DTYPES:
+            images = pixels[600:620].astype(of_images)
+            if np.dtype(of_images).itemsize < np.dtype(of_background).itemsize:
+                with pytest.raises(TypeError, match=f"fitted on {np.dtype(of_background)} and cannot compare"):
+                    detector.predict(images)
+            else:
+                assert np.array_equal(detector.predict(images), expected)
+
+
+def test_grey_levels_are_those_of_the_type_of_the_fit(rng, tmp_path):
+    maps = rng.integers(0, 11, (200, 64)) / 10
+    detector = LocalSpatialEntropy((8, 8), reading="cooccurrence", levels=10, normalise=1.0).fit(maps)
+    detector.save(tmp_path / "d.safetensors")
+    for one in (detector, LocalSpatialEntropy.load(tmp_path / "d.safetensors")):
+        with pytest.raises(TypeError, match="LocalSpatialEntropy was fitted on float64 and cannot compare float32"):
+            one.predict(maps.astype(np.float32))
+    coarse = LocalSpatialEntropy((8, 8), reading="cooccurrence", levels=10, normalise=1.0).fit(maps.astype(np.float32))
+    assert np.array_equal(coarse.predict(maps), coarse.predict(maps.astype(np.float32)))
+
+
+def test_columns_have_names_at_the_array_level_too(pixels):
+    frame = pandas.DataFrame(pixels * np.arange(1, 41), columns=[f"n{n}" for n in range(40)])
+    background = Background(frame[:500])
+    reordered = frame[frame.columns[::-1]]
+    scanner = GroupScanner(background, random_state=0).calibrate(frame[500:700], n_groups=9)
+    pickled = pickle.loads(pickle.dumps(background))
+    for ask in (background.scan, background.p_values, pickled.scan, scanner.scan, scanner.p_value, scanner.calibrate):
+        with pytest.raises(ValueError, match="the columns must be those of the background, .* column 0 is 'n39'"):
+            ask(reordered[:20])
+    assert np.array_equal(pickled.p_values(frame[700:]), background.p_values(frame[700:].to_numpy()))
+
+
+def test_masked_values_are_refused(pixels):
+    masked = np.ma.masked_less(pixels, 0.01)
+    with pytest.raises(ValueError, match="must be complete, got .* masked: fill them first"):
+        Background(masked)
+    with pytest.raises(ValueError, match="masked"):
+        Background(pixels).scan(masked)
+    with pytest.raises(ValueError, match="masked pixels"):
+        Pixels((40,)).transform(masked)
+    assert Background(np.ma.array(pixels)).n_nodes == 40

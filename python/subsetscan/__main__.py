@@ -11,6 +11,9 @@ def main() -> None:
         if error.name != "typer":
             raise
         sys.exit('subsetscan: the command line needs typer: pip install "subsetscan[all]"')
+    except KeyboardInterrupt:
+        print("subsetscan: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
     start()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,10 @@ from sklearn.base import BaseEstimator, is_classifier
 
 from ._validation import InvalidTypeError
 
-__all__ = ["as_callable", "predicted_labels"]
+__all__ = ["as_callable", "fingerprint_of_classifier", "predicted_labels"]
+
+
+_ROUNDING = 1e-6  # how far beyond [0, 1] a sum of probabilities may round
 
 
 def predicted_labels(outputs: Any) -> np.ndarray:
@@ -73,9 +77,9 @@ def _from_scores(column: np.ndarray) -> np.ndarray:
     _refuse_nan(column)
     if (np.isfinite(column) & (column == np.rint(column))).all():
         return column.astype(np.int64)
-    if column.min() < 0 or column.max() > 1:
+    if column.min() < -_ROUNDING or column.max() > 1 + _ROUNDING:
         raise ValueError(
-            f"a single column of scores must be probabilities, got {column.min():g} to {column.max():g}, outside "
+            f"a single column of scores must be probabilities, got {column.min():.8g} to {column.max():.8g}, outside "
             "[0, 1]: return labels, or a score for each class"
         )
     return (column > 0.5).astype(np.int64)
@@ -130,3 +134,15 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
         "expected a classifier: a function of images, a Keras model, an ART or a scikit-learn classifier; "
         f"got {kind}, which can neither be called nor predict"
     )
+
+
+def fingerprint_of_classifier(classifier: Any) -> str | None:
+    """Return a digest of a classifier's weights, where it is a Keras model or an ART classifier of one; else None."""
+    weights = getattr(getattr(classifier, "model", classifier), "get_weights", None)
+    if not callable(weights):
+        return None
+    digest = hashlib.sha256()
+    for array in map(np.asarray, weights()):
+        digest.update(f"{array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

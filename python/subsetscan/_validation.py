@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["InvalidTypeError", "node_values", "probabilities", "rounded"]
+__all__ = ["InvalidTypeError", "column_names", "node_values", "probabilities", "rounded"]
 
 _BORROWED = (np.float16, np.float32, np.float64)
 
@@ -32,6 +32,8 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     ValueError
         If there are not two dimensions.
     """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{what} must be complete, got {int(values.mask.sum())} masked: fill them first")
     array = np.asarray(values)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
@@ -43,6 +45,12 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     if not (array.dtype.isnative and array.flags.aligned):
         array = array.astype(array.dtype.newbyteorder("="))
     return array
+
+
+def column_names(values: Any) -> tuple[str, ...] | None:
+    """Return the names of a data frame's columns; None where there are none, or not all are text."""
+    names = getattr(values, "columns", None)
+    return tuple(names) if names is not None and all(isinstance(name, str) for name in names) else None
 
 
 def probabilities(values: Any) -> np.ndarray:

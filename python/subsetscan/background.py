@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._validation import InvalidTypeError, node_values, rounded
+from ._validation import InvalidTypeError, column_names, node_values, rounded
 from .scanning import ScanResult
 
 __all__ = ["Background", "BackgroundBuilder"]
@@ -66,10 +66,11 @@ class Background:
     array([1.386])
     """
 
-    __slots__ = ("_coarser", "_core")
+    __slots__ = ("_coarser", "_core", "_names")
 
     def __init__(self, activations: Any, tail: str | None = None, alpha_max: float | None = None) -> None:
-        self._take(_core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max)))
+        core = _core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max))
+        self._take(core, column_names(activations))
 
     @property
     def n_samples(self) -> int:  # noqa: D102 (as for the others: the class says it)
@@ -330,10 +331,21 @@ class Background:
         return f"<Background of {self.n_samples} images x {self.n_nodes} nodes, {self.dtype}{kept}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max)
+        return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max, self._names)
+
+    def check_names(self, x: Any) -> None:
+        """Refuse a data frame whose columns are not those of the background. Raises ValueError."""
+        names = column_names(x)
+        if names and self._names and names != self._names:
+            first = next(
+                (n for n, pair in enumerate(zip(names, self._names, strict=False)) if len(set(pair)) > 1), None
+            )
+            what = f"column {first} is {names[first]!r}" if first is not None else f"there are {len(names)} columns"
+            raise ValueError(f"the columns must be those of the background, in the same order, but {what}")
 
     def _in_one_type(self, x: Any) -> tuple[_core.Background, np.ndarray]:
         """Take images in the coarser of both types, and the sorted values in the same one."""
+        self.check_names(x)
         values = node_values(x)
         if values.dtype.itemsize >= self.dtype.itemsize:
             return self._core, rounded(values, self.dtype)
@@ -350,19 +362,28 @@ class Background:
 
     @classmethod
     def _from_columns(
-        cls, columns: np.ndarray, n_samples: int, tail: str | None, alpha_max: float | None
+        cls,
+        columns: np.ndarray,
+        n_samples: int,
+        tail: str | None,
+        alpha_max: float | None,
+        names: tuple[str, ...] | None = None,
     ) -> Background:
         """Take up what `_columns` returned. Raises ValueError if it did not."""
-        return cls._wrap(_core.Background.from_columns(node_values(columns, "columns"), n_samples, tail, alpha_max))
+        if columns.dtype.kind != "f":
+            raise ValueError(f"the columns of a background are floats, got {columns.dtype}")
+        core = _core.Background.from_columns(node_values(columns, "columns"), n_samples, tail, alpha_max)
+        return cls._wrap(core, names)
 
     @classmethod
-    def _wrap(cls, core: _core.Background) -> Background:
+    def _wrap(cls, core: _core.Background, names: tuple[str, ...] | None = None) -> Background:
         background = cls.__new__(cls)
-        background._take(core)
+        background._take(core, names)
         return background
 
-    def _take(self, core: _core.Background) -> None:
+    def _take(self, core: _core.Background, names: tuple[str, ...] | None) -> None:
         self._core = core
+        self._names = names
         self._coarser: dict[np.dtype, _core.Background] = {}
 
 

@@ -139,7 +139,7 @@ def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is no such combination, or a p-value is not in [0, 1].
+        If there is no such combination, a p-value is not in [0, 1], or the shape is not (N, S) with S >= 1.
 
     References
     ----------
@@ -147,6 +147,8 @@ def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
     Truncated Cauchy combination test, 2025, arXiv:2506.12489.
     """
     p_values = _probabilities(p_values)
+    if p_values.ndim != 2 or not p_values.shape[1]:
+        raise ValueError(f"p-values must have shape (N, S), at least one for each image, got {p_values.shape}")
     if combine == "min":
         return 1 - p_values.min(axis=1)
     if combine == "fisher":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,12 @@ class SpaceExplanation:
         As in `ScanResult`.
     p_value : float or None
         The calibrated p-value; None without calibration.
+    is_flagged : bool or None
+        Whether the p-value is at most the detector's false positive rate; None without calibration.
     nodes : ndarray of the node shape, bool
-        The subset, laid out: (H, W, C) for a convolutional layer or an image.
+        The highest-scoring subset, laid out: (H, W, C) for a convolutional layer or an image.
+    leading : ndarray of the node shape, bool
+        The smallest subset that carries at least half of the score: where to look first.
     channel_axis : int or None
         The axis of `nodes` that counts channels, as `Space.channel_axis` says; the others are positions.
     """
@@ -32,13 +36,19 @@ class SpaceExplanation:
     score: float
     alpha: float
     p_value: float | None
+    is_flagged: bool | None
     nodes: np.ndarray
+    leading: np.ndarray
     channel_axis: int | None
 
     @property
     def size(self) -> int:
         """Number of nodes in the subset."""
         return int(self.nodes.sum())
+
+    def of_leading(self) -> SpaceExplanation:
+        """Return the same with the leading nodes as the subset."""
+        return replace(self, nodes=self.leading)
 
     def channels(self) -> np.ndarray:
         """Count the subset's nodes in each channel, int64 of shape (C,); empty for a space without channels."""
@@ -92,19 +102,24 @@ class Explanation:
     def as_dict(self) -> dict[str, Any]:
         """Return for each space its numbers, its channels' counts and the position with the most nodes.
 
-        Without channels the counts are an empty list; without positions the position is.
+        Without channels the counts are an empty list; without positions the position is. Leading nodes are given by
+        their numbers and by their places in the node shape.
         """
         result = {}
         for name, space in self.spaces.items():
             positions = space.positions()
+            leading = np.flatnonzero(space.leading)
             result[name] = {
                 "score": space.score,
                 "p_value": space.p_value,
+                "flagged": space.is_flagged,
                 "alpha": space.alpha,
                 "n_nodes": space.nodes.size,
                 "size": space.size,
                 "channels": space.channels().tolist(),
                 "densest_position": [int(n) for n in np.unravel_index(positions.argmax(), positions.shape)],
+                "leading_nodes": leading.tolist(),
+                "leading_places": np.stack(np.unravel_index(leading, space.leading.shape), axis=1).tolist(),
             }
         return result
 
@@ -112,7 +127,11 @@ class Explanation:
         rows = []
         for name in self.ranked():
             space = self.spaces[name]
-            p_value = "" if space.p_value is None else f"{space.p_value:.3g}"
-            size = f"{space.size} of {space.nodes.size}"
-            rows.append([name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, space.where()])
-        return text_table(["space", "p-value", "score", "alpha", "subset", "leading channels (nodes)"], rows)
+            p_value = "" if space.p_value is None else f"{space.p_value:.3g}{' *' if space.is_flagged else ''}"
+            size, leading = f"{space.size} of {space.nodes.size}", space.of_leading()
+            rows.append(
+                [name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, str(leading.size), leading.where()]
+            )
+        header = ["space", "p-value", "score", "alpha", "subset", "half the score", "leading channels (nodes)"]
+        flagged = "\n* flagged" if any(space.is_flagged for space in self.spaces.values()) else ""
+        return text_table(header, rows) + flagged

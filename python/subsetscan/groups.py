@@ -230,6 +230,7 @@ class GroupScanner:
         ValueError
             If the images have another number of nodes than the background, or fewer than one group is asked for.
         """
+        self.background.check_names(clean)
         clean = node_values(clean)
         if clean.shape[1] != self.background.n_nodes:
             raise ValueError(
@@ -288,7 +289,6 @@ class GroupScanner:
         ValueError
             As for `scan` and `null_scores`.
         """
-        X = node_values(X)
         score = self._scan(X, as_generator(self.random_state), with_bound=False).score
         return float(conformal_p_values(np.array([score]), self.null_scores(len(X)))[0])
 
@@ -334,6 +334,8 @@ def _classes(constraint: Any, n_images: int, smallest: int) -> list[np.ndarray |
     if constraint is None:
         return [None]
     labels = np.asarray(constraint)
+    if any(label is None or label != label for label in labels.ravel().tolist()):
+        raise ValueError("constraint must be one label for each image, got None or NaN among them")
     if labels.shape != (n_images,):
         raise ValueError(f"constraint must be one label for each of the {n_images} images, got shape {labels.shape}")
     distinct, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)

@@ -10,9 +10,10 @@ import numpy as np
 
 __all__ = ["InputSummary"]
 
-# Pixels in [0, 1] and in 0..255 differ by more, clean and anomalous inputs on one scale by less.
-_OTHER_SCALE = 20
+# Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
+_OTHER_SCALE = 8
 _UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark images of 0..255 are brighter
+_BELOW_ZERO = -0.6  # of the background's largest value: [-1, 1] beside [0, 1]
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,27 @@ class InputSummary:
         'they range from 0 to 255 (uint8), the background from 0 to 1 (float32)'
         """
         own, others = (max(abs(one.low), abs(one.high)) for one in (self, other))
+        is_unit = min(own, others) <= _UNIT_SCALE
+        other_type = self._is_integer != other._is_integer
         larger = others > _OTHER_SCALE * own > 0
-        smaller = own > _OTHER_SCALE * others > 0 and others <= _UNIT_SCALE and not self._is_same_integer(other)
-        if not larger and not smaller:
+        # A dark image of 0 to 255 is no other scale, unless its type is another as well.
+        smaller = own > _OTHER_SCALE * others > 0 and (other_type or (is_unit and not self._is_integer))
+        below_zero = self.low >= 0 and other.low < _BELOW_ZERO * own < 0
+        if not (larger or smaller or below_zero or (other_type and is_unit and self._is_pixel and other._is_pixel)):
             return None
         return (
             f"they range from {other.low:g} to {other.high:g} ({other.dtype}), the background from {self.low:g} to "
             f"{self.high:g} ({self.dtype})"
         )
 
-    def _is_same_integer(self, other: InputSummary) -> bool:
-        """Whether both are of one integer type, whose scale is the same however dark an image is."""
-        return self.dtype == other.dtype and np.dtype(self.dtype).kind in "iu"
+    @property
+    def _is_integer(self) -> bool:
+        return np.dtype(self.dtype).kind in "iu"
+
+    @property
+    def _is_pixel(self) -> bool:
+        """Whether this is bytes, or floats: the two ways in which pixels are kept."""
+        return self.dtype == "uint8" or np.dtype(self.dtype).kind == "f"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content for JSON."""

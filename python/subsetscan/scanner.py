@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from tqdm.auto import tqdm
 
 from . import scanner_files
-from ._labels import as_callable, predicted_labels
+from ._labels import as_callable, fingerprint_of_classifier, predicted_labels
 from ._validation import InvalidTypeError
 from .calibration import combined_scores, conformal_p_values, score_threshold
 from .detectors import Detector, SubsetScanDetector
@@ -23,11 +23,12 @@ from .explanation import Explanation, SpaceExplanation
 from .inputs import InputSummary
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
-from .spaces.base import ImageError, Space, check_finite, check_node_values, join
+from .spaces.base import ImageError, Space, check_finite, check_node_shapes, check_node_values, join
 
 __all__ = ["ModelScanner"]
 
 _JOINT = "joint"
+_CLASSIFIER = "the classifier"  # beside the names of spaces
 
 
 class ModelScanner:
@@ -108,13 +109,15 @@ class ModelScanner:
         for space in self.spaces:
             if not isinstance(space, Space):
                 raise InvalidTypeError(f"expected spaces of subsetscan.spaces, got {type(space).__name__}")
+            check_node_shapes(space)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._passes = join(self.spaces)
         self._joint: JointScan | None = None
         self.detectors = _detectors_by_name(self.detector, self.names)
         self._classify = None if classifier is None else as_callable(classifier)
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}  # as they were when fitted
+        self._warned_of: dict[str, str] = {}
         self._inputs: InputSummary | None = None
         if joint:
             JointScan.check(self.detectors)
@@ -178,7 +181,7 @@ class ModelScanner:
         with unchanged_on_error(self):
             self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
             self._joint = joint
-            self._fingerprints = scanner_files.fingerprints_of(self.spaces)
+            self._fingerprints = self._fingerprints_now()
             self._inputs = _joined(seen)
             self._warn_of_few_null_scores()
         return self
@@ -207,11 +210,11 @@ class ModelScanner:
                 calibrations[name].add(array, _of(labels, rows))
             if joint:
                 joint.add_null(values, inside=False)
-        # What is left to fail is a class without images: before the others are done.
-        for name in sorted(calibrations, key=lambda name: not self.detectors[name].needs_labels):
-            calibrations[name].finish()
-        self._joint = joint
-        self._warn_of_few_null_scores()
+        with unchanged_on_error(self, *(one for detector in self.detectors_.values() for one in detector.with_parts())):
+            for calibration in calibrations.values():
+                calibration.finish()
+            self._joint = joint
+            self._warn_of_few_null_scores()
         return self
 
     def scan(self, images: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
@@ -240,10 +243,7 @@ class ModelScanner:
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
-        self._check_fitted()
-        for name, detector in self.detectors.items():
-            if not detector.finds_subsets:
-                raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
+        self._check_finds_subsets()
         images = self._check_images(images)
         labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
@@ -294,6 +294,7 @@ class ModelScanner:
         Parameters, shapes and errors are those of `p_values`.
         """
         scores, labels = self._scores(images, labels, combine)
+        self._warn_of_few_null_scores()
         if combine is not None:
             p_values = self.p_values_of(scores, labels)
             own, null = self._combined(p_values, combine)
@@ -367,24 +368,24 @@ class ModelScanner:
         """
         images = np.asarray(image)[np.newaxis]
         labels = self._labels(images, None if label is None else [label])
-        found = self.scan(images, labels, return_nodes=True)
-        found.pop(_JOINT, None)
-        p_values = (
-            self.p_values_of({name: one.scores for name, one in found.items()}, labels) if self.is_calibrated else {}
-        )
+        self._check_finds_subsets()
         channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
-        return Explanation(
-            {
-                name: SpaceExplanation(
-                    score=float(one.scores[0]),
-                    p_value=float(p_values[name][0]) if name in p_values else None,
-                    alpha=float(one.alphas[0]),
-                    nodes=one.mask(0, self.node_shapes[name]),
+        told = {}
+        for _, values in self._values(images, np.arange(1), "scan"):
+            for name, array in values.items():
+                detector, shape = self.detectors_[name], self.node_shapes[name]
+                found = detector.scan(array, labels, return_nodes=True)
+                p_value = float(detector.p_values_of(found.scores, labels)[0]) if detector.is_calibrated else None
+                told[name] = SpaceExplanation(
+                    score=float(found.scores[0]),
+                    p_value=p_value,
+                    is_flagged=None if p_value is None else p_value <= detector.false_positive_rate,
+                    alpha=float(found.alphas[0]),
+                    nodes=found.mask(0, shape),
+                    leading=detector.leading(array, labels).mask(0, shape),
                     channel_axis=channel_axes[name],
                 )
-                for name, one in found.items()
-            }
-        )
+        return Explanation(told)
 
     def save(self, folder: Path | str) -> None:
         """Save the fitted detectors in a folder: one safetensors file for each name, and ``scanner.json``.
@@ -431,6 +432,7 @@ class ModelScanner:
         scanner = cls(spaces, unfitted, joint=saved.joint_null_scores is not None, **options)
         scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
         scanner._fingerprints, scanner._inputs = dict(saved.fingerprints), saved.inputs
+        scanner._warn_of_other_networks(f"{folder} was fitted")
         if saved.joint_null_scores is not None:
             fitted = scanner.detectors_
             scanner._joint = JointScan(
@@ -477,6 +479,32 @@ class ModelScanner:
         if not hasattr(self, "detectors_"):
             raise NotFittedError("this ModelScanner is not fitted yet: call fit with clean images first")
 
+    def _fingerprints_now(self) -> dict[str, str]:
+        """Return the fingerprint of each name whose space has one, and that of the classifier."""
+        found = {name: digest for space in self.spaces if (digest := space.fingerprint()) for name in space.names}
+        needs_labels = any(detector.needs_labels for detector in self.detectors.values())
+        if needs_labels and (digest := fingerprint_of_classifier(self.classifier)):
+            found[_CLASSIFIER] = digest
+        return found
+
+    def _warn_of_other_networks(self, what: str) -> None:
+        """Warn, once for each, of a network that is not what it was when the detectors were fitted."""
+        now = self._fingerprints_now()
+        others = {name: now[name] for name, own in self._fingerprints.items() if now.get(name, own) != own}
+        if new := [name for name, digest in others.items() if self._warned_of.get(name) != digest]:
+            warnings.warn(
+                f"{what} with another network for {', '.join(new)}: its weights, its settings, or what is read of it "
+                "differ, so that scores and p-values mean nothing; take the network it was fitted with, or fit again",
+                stacklevel=4,
+            )
+        self._warned_of = others
+
+    def _check_finds_subsets(self) -> None:
+        self._check_fitted()
+        for name, detector in self.detectors.items():
+            if not detector.finds_subsets:
+                raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
+
     def _check_images(self, images: Any) -> np.ndarray:
         images = np.asanyarray(images)
         if not images.ndim:
@@ -505,6 +533,8 @@ class ModelScanner:
         What is wrong with an image or its values is told by its row. `seen` takes the summaries of the batches; without
         it, inputs of another scale than the background's are warned of.
         """
+        if seen is None:
+            self._warn_of_other_networks("the scanner was fitted")
         if not len(rows):
             yield rows, {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
         expected = self._inputs if seen is None else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ class SavedScanner:
     joint_null_scores : ndarray of shape (n,) or None
         Those of the joint scan; None where there is no such scan.
     fingerprints : mapping of str to str
-        Of the spaces, as they were when the scanner was fitted: those that have one.
+        Of the spaces and the classifier, as they were when the scanner was fitted: those that have one.
     inputs : InputSummary or None
         What the background's inputs looked like.
     """
@@ -85,11 +84,6 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
         If a file cannot be read.
     ValueError
         If the folder is not complete, or the spaces are others.
-
-    Warns
-    -----
-    UserWarning
-        If a space's network has other weights than when the scanner was fitted.
     """
     manifest = Path(folder) / _MANIFEST
     if not manifest.is_file():
@@ -110,23 +104,7 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
     if saved != sizes:
         raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
     null_scores = None if joint is None else _joint_null_scores(Path(folder) / Path(joint).name)
-    now = fingerprints_of(spaces)
-    if others := [name for name in fingerprints if now.get(name, fingerprints[name]) != fingerprints[name]]:
-        warnings.warn(
-            f"{folder} was fitted with another network for {', '.join(others)}: its weights, or what is read of it, "
-            "differ, so that scores and p-values mean nothing; load the network it was fitted with, or fit again",
-            stacklevel=3,
-        )
     return SavedScanner(detectors, null_scores, fingerprints, inputs)
-
-
-def fingerprints_of(spaces: Sequence[Space]) -> dict[str, str]:
-    """Return the fingerprint of each name whose space has one."""
-    found: dict[str, str] = {}
-    for space in spaces:
-        if (fingerprint := space.fingerprint()) is not None:
-            found |= dict.fromkeys(space.names, fingerprint)
-    return found
 
 
 def _joint_null_scores(path: Path) -> np.ndarray:

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from .._random import RandomState
-from .._validation import InvalidTypeError
+from .._validation import InvalidTypeError, rounded
 from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
 from .persistence import Persistent, State
 
@@ -189,7 +189,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             Before `fit`; ``calibration=None`` leaves all clean images of the fit to the background.
         """
-        with unchanged_on_error(self):
+        with unchanged_on_error(*self.with_parts()):
             calibration = self.start_calibration()
             calibration.add(X, y)
             calibration.finish()
@@ -204,18 +204,20 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         ValueError
             As for `anomaly_score`, and if the detector was not calibrated.
         """
-        return self.p_values_of(self.anomaly_score(X, y), y)
+        return self.p_values_of(_one_each(self.anomaly_score(X, y), X), y)
 
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the opposite of the anomaly score, float64 of shape (N,): in scikit-learn lower is worse."""
-        return -self.anomaly_score(X, y)
+        return -_one_each(self.anomaly_score(X, y), X)
 
     def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the threshold minus the score of each image, float64 of shape (N,): negative for what is flagged.
 
         In scikit-learn's words `score_samples` minus `offset_`. Raises and warns as `predict` does.
         """
-        return self.decisions_of(self.anomaly_score(X, y), y)
+        decisions = self.decisions_of(_one_each(self.anomaly_score(X, y), X), y)
+        self.warn_of_few_null_scores()
+        return decisions
 
     def predict(self, X: Any, y: Any = None) -> np.ndarray:
         """Flag images whose calibrated p-value is at most `false_positive_rate`.
@@ -237,10 +239,25 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X, y) >= 0, 1, -1)
 
+    def with_parts(self) -> list[Detector]:
+        """List the detector and the fitted detectors within it."""
+        return [self]
+
     def check_values(self, X: Any) -> np.ndarray:
-        """Take rows of nodes for a fitted detector: their number and their names are those of the fit."""
+        """Take rows of nodes for a fitted detector: their number and their names are those of the fit.
+
+        Where the detector has a ``dtype_``, that of its fit, finer values are rounded to it. Coarser ones are refused:
+        they would not equal the values that they were rounded from.
+        """
         check_is_fitted(self)
-        return validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
+        X = validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
+        if (dtype := getattr(self, "dtype_", None)) is None:
+            return X
+        if X.dtype.itemsize < np.dtype(dtype).itemsize:
+            raise InvalidTypeError(
+                f"{type(self).__name__} was fitted on {dtype} and cannot compare {X.dtype} with it: fit it on {X.dtype}"
+            )
+        return rounded(X, np.dtype(dtype))
 
     def _take_feature_names(self, description: Mapping[str, Any]) -> None:
         if names := description.get("feature_names"):
@@ -261,6 +278,7 @@ class CalibratedDetector(Detector):
     """
 
     null_scores_: np.ndarray
+    dtype_: str
     random_state: RandomState
 
     def plan(self, n_samples: int, y: Any = None) -> Plan:  # noqa: D102 (the base says it, as for those below)
@@ -283,8 +301,8 @@ class CalibratedDetector(Detector):
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
+        check_is_fitted(self)
         self._check_calibrated()
-        self.warn_of_few_null_scores()
         return -np.asarray(scores) - self.offset_
 
     @property
@@ -314,8 +332,13 @@ class CalibratedDetector(Detector):
         description, tensors = self._common_state()
         fitted = {}
         for name, value in vars(self).items():
-            if not name.endswith("_") or name in ("null_scores_", "n_features_in_", "feature_names_in_"):
+            if name in (*description["parameters"], "null_scores_", "n_features_in_", "feature_names_in_"):
                 continue
+            if not name.endswith("_"):
+                raise InvalidTypeError(
+                    f"{type(self).__name__} cannot be saved: its attribute {name} would be lost; what a fit finds "
+                    'must have a name that ends in "_"'
+                )
             if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
                 tensors[_FITTED + name] = value
             else:
@@ -361,7 +384,7 @@ class CalibratedDetector(Detector):
         return detector
 
     def _take_null_scores(self, null_scores: np.ndarray) -> None:
-        score_threshold(null_scores, self.false_positive_rate)  # a rate that is out of range is refused now
+        score_threshold(null_scores, self.false_positive_rate)  # NaN, or a rate that is out of range, is refused now
         self.null_scores_ = null_scores
 
     def _check_calibrated(self) -> None:
@@ -391,7 +414,7 @@ class _CollectedFit:
 
     def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
         del y
-        self._null_scores.append(self._complete().anomaly_score(X))
+        self._null_scores.append(_one_each(self._complete().anomaly_score(X), X))
 
     def finish(self) -> CalibratedDetector:
         fitted = self._complete()
@@ -405,7 +428,7 @@ class _CollectedFit:
         if self._fitted is None:
             X = np.concatenate(self._background)
             self._fitted, self._background = clone(self._detector), []
-            self._fitted.n_features_in_ = X.shape[1]
+            self._fitted.n_features_in_, self._fitted.dtype_ = X.shape[1], X.dtype.name
             self._fitted.fit_background(X)
         return self._fitted
 
@@ -420,7 +443,7 @@ class _StreamedCalibration:
 
     def add(self, X: Any, y: Any = None) -> None:
         del y
-        self._scores.append(self._detector.anomaly_score(X))
+        self._scores.append(_one_each(self._detector.anomaly_score(X), X))
 
     def finish(self) -> None:
         self._detector._take_null_scores(_at_least_one(self._scores))
@@ -432,6 +455,14 @@ def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
     if not len(null_scores):
         raise ValueError("at least 1 clean image is needed to calibrate, got 0")
     return null_scores
+
+
+def _one_each(scores: Any, X: Any) -> np.ndarray:
+    """Refuse scores of which there is not one for each image."""
+    scores, n = np.asarray(scores), X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))
+    if scores.shape != (n,):
+        raise ValueError(f"anomaly_score must return one score an image, shape ({n},), got {scores.shape}")
+    return scores
 
 
 def _is_plain(value: Any) -> bool:
@@ -461,21 +492,25 @@ def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
     y = column_or_1d(y)
     if n_samples is not None and len(y) != n_samples:
         raise ValueError(f"{n_samples} images but {len(y)} labels")
-    missing = y != y  # NaN, alone or among objects
-    if np.any(missing):
-        raise ValueError(f"each image needs a label, that of image {int(np.argmax(missing))} is NaN")
+    missing = np.array([label is None or label != label for label in y.tolist()], dtype=bool)  # NaN is not itself
+    if missing.any():
+        first = int(missing.argmax())
+        raise ValueError(f"each image needs a label, that of image {first} is {'NaN' if y[first] else 'missing'}")
+    if len(kinds := {type(label).__name__ for label in y.tolist()}) > 1:
+        raise InvalidTypeError(f"labels must be of one type, got {' and '.join(sorted(kinds))}")
     return y
 
 
 @contextmanager
-def unchanged_on_error(detector: Any) -> Iterator[None]:
-    """Give a detector its attributes back where something in the block fails."""
-    before = dict(vars(detector))
+def unchanged_on_error(*objects: Any) -> Iterator[None]:
+    """Give objects their attributes back where something in the block fails."""
+    before = [dict(vars(one)) for one in objects]
     try:
         yield
     except BaseException:
-        vars(detector).clear()
-        vars(detector).update(before)
+        for one, attributes in zip(objects, before, strict=True):
+            vars(one).clear()
+            vars(one).update(attributes)
         raise
 
 

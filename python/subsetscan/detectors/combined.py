@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._random import RandomState
 from ..calibration import Plan, combined_scores
-from .base import CalibratedDetector, Calibration, Fit
+from .base import CalibratedDetector, Calibration, Detector, Fit
 from .persistence import State, pack, unpack
 
 __all__ = ["CombinedDetector"]
@@ -88,6 +88,9 @@ class CombinedDetector(CalibratedDetector):
 
     def start_calibration(self) -> Calibration:  # noqa: D102
         return _CombinedCalibration(self)
+
+    def with_parts(self) -> list[Detector]:  # noqa: D102
+        return [self, *(one for part in self.detectors_ for one in part.with_parts())]
 
     def _take_combined(self) -> None:
         null = np.column_stack([detector.null_p_values() for detector in self.detectors_])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -126,9 +126,16 @@ class ClassConditionalDetector(Detector):
         ValueError
             If a label has no background, the labels are not as many as the images, or as for the detector's own scan.
         """
+        return self._scan_by_class(X, y, lambda detector, own: detector.scan(own, return_nodes=return_nodes))
+
+    def leading(self, X: Any, y: Any = None, *, share: float = 0.5) -> ScanResult:
+        """Find the smallest subset that carries a share of each image's score, as `SubsetScanDetector.leading` does."""
+        return self._scan_by_class(X, y, lambda detector, own: detector.leading(own, share=share))
+
+    def _scan_by_class(self, X: Any, y: Any, scan: Callable[[Any, np.ndarray], ScanResult]) -> ScanResult:
         X = self.check_values(X)
         rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no image any class gives the result
-        found = [self.detectors_[label].scan(X[own], return_nodes=return_nodes) for label, own in rows.items()]
+        found = [scan(self.detectors_[label], X[own]) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
         return ScanResult.concatenate(found).take(order)
 
@@ -139,6 +146,7 @@ class ClassConditionalDetector(Detector):
 
     def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
         """Compute the p-values of scores that this detector gave, calibrated with clean images of the same class."""
+        scores = np.asarray(scores)
         return self._by_class(self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own]))
 
     def null_p_values(self) -> np.ndarray:
@@ -151,11 +159,13 @@ class ClassConditionalDetector(Detector):
         """Compute the threshold of each image's class minus its score, float64 of shape (N,)."""
         if not self.is_calibrated:
             raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
-        self.warn_of_few_null_scores()
-        rate = self.false_positive_rate
+        rate, scores = self.false_positive_rate, np.asarray(scores)
         return self._by_class(
             self._rows(scores, y), lambda detector, own: score_threshold(detector.null_scores_, rate) - scores[own]
         )
+
+    def with_parts(self) -> list[Detector]:  # noqa: D102
+        return [self, *(one for part in self.detectors_.values() for one in part.with_parts())]
 
     def start_calibration(self) -> Calibration:  # noqa: D102
         return _ClassConditionalCalibration(self)
@@ -166,6 +176,7 @@ class ClassConditionalDetector(Detector):
         description |= {
             "kind": self.kind(),
             "min_class_size": self.min_class_size,
+            "false_positive_rate": self.false_positive_rate,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
             "classes": self.classes_.tolist(),
             "null_labels": np.searchsorted(self.classes_, self.null_labels_).tolist(),
@@ -175,7 +186,9 @@ class ClassConditionalDetector(Detector):
     @classmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> ClassConditionalDetector:
         parts = unpack(description, tensors)
-        detector = cls(clone(parts[0]), min_class_size=description["min_class_size"])
+        template = clone(parts[0])
+        template.set_params(false_positive_rate=description.get("false_positive_rate", template.false_positive_rate))
+        detector = cls(template, min_class_size=description["min_class_size"])
         labels = np.asarray(description["classes"])
         detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[description["null_labels"]])
         detector._take_feature_names(description)
@@ -195,7 +208,8 @@ class ClassConditionalDetector(Detector):
         if strangers.any():
             first = int(strangers.argmax())
             raise ValueError(
-                f"label {y[first]} of image {first} has no background; there are {', '.join(map(str, self.classes_))}"
+                f"label {y.tolist()[first]!r} of image {first} has no background; there are "
+                f"{', '.join(repr(label) for label in self.classes_.tolist())}"
             )
         return {label: np.flatnonzero(y == label) for label in self.classes_.tolist() if (y == label).any()}
 

@@ -178,13 +178,15 @@ class LocalSpatialEntropy(CalibratedDetector):
     def _state(self) -> State:
         description, tensors = self._common_state()
         description["parameters"]["shape"] = [int(n) for n in self.shape]
-        return description | {"options": asdict(self._entropy)}, tensors
+        return description | {"options": asdict(self._entropy), "dtype": getattr(self, "dtype_", None)}, tensors
 
     @classmethod
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> LocalSpatialEntropy:
         parameters = dict(description["parameters"])
         detector = cls(tuple(parameters.pop("shape")), **parameters)
         detector._take_entropy(_PatchEntropy(**description["options"]))
+        if dtype := description.get("dtype"):
+            detector.dtype_ = dtype
         return detector
 
     def _take_entropy(self, entropy: _PatchEntropy) -> None:
@@ -198,11 +200,12 @@ class _EntropyFit:
     def __init__(self, detector: LocalSpatialEntropy, entropy: _PatchEntropy) -> None:
         self._detector = detector
         self._entropy = entropy
+        self._dtype: np.dtype | None = None
         self._null_scores: list[np.ndarray] = []
 
     def add_background(self, X: np.ndarray, y: Any = None) -> None:
         del y
-        self._entropy.check(X)
+        self._dtype = self._entropy.check(X).dtype
 
     def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
         del y
@@ -210,6 +213,8 @@ class _EntropyFit:
 
     def finish(self) -> LocalSpatialEntropy:
         self._detector._take_entropy(self._entropy)
+        if self._dtype is not None and self._entropy.reading != "mass":
+            self._detector.dtype_ = self._dtype.name  # where grey levels meet, rounding makes another one
         self._detector._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
         return self._detector
 

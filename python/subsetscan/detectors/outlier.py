@@ -13,11 +13,15 @@ from .base import CalibratedDetector
 
 __all__ = ["OutlierDetector"]
 
+_FEW = 8  # rows by which to see whether an estimator scores each alone
+
 
 class OutlierDetector(CalibratedDetector):
     """Detect images by an estimator of scikit-learn or PyOD, with calibrated p-values.
 
-    The estimator sees the background's node values, all in memory. It cannot be saved, for that takes a pickle.
+    The estimator sees the background's node values, all in memory. It cannot be saved, for that takes a pickle. Values
+    are compared in the type of the fit, so images of a coarser type are refused. An estimator whose scores depend on
+    the rows beside, as PyOD's ECOD and COPOD, is asked for one row at a time, which takes longer.
 
     Parameters
     ----------
@@ -33,6 +37,8 @@ class OutlierDetector(CalibratedDetector):
     ----------
     estimator_ : object
         The fitted estimator.
+    scores_alone_ : bool
+        Whether it is asked for one row at a time.
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -73,13 +79,19 @@ class OutlierDetector(CalibratedDetector):
                 "expected an outlier detector with score_samples or decision_function, got "
                 f"{type(self.estimator).__name__}"
             )
-        self.estimator_ = clone(self.estimator).fit(X)
+        self.estimator_ = clone(self.estimator).fit(_at_least_single(X))
+        few = X[:_FEW]
+        alone = np.concatenate([self._scores(few[n : n + 1]) for n in range(len(few))])
+        self.scores_alone_ = not np.allclose(alone, self._scores(few))
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
         X = self.check_values(X)
-        if not len(X):
-            return np.empty(0)
+        size = 1 if self.scores_alone_ else max(len(X), 1)
+        return np.concatenate([np.empty(0), *(self._scores(X[n : n + size]) for n in range(0, len(X), size))])
+
+    def _scores(self, X: np.ndarray) -> np.ndarray:
+        X = _at_least_single(X)
         if hasattr(self.estimator_, "decision_scores_"):  # of PyOD: the scores of the training data, higher is worse
             scores = self.estimator_.decision_function(X)
         elif hasattr(self.estimator_, "score_samples"):
@@ -87,3 +99,8 @@ class OutlierDetector(CalibratedDetector):
         else:
             scores = -self.estimator_.decision_function(X)
         return np.asarray(scores, dtype=np.float64).reshape(len(X))
+
+
+def _at_least_single(X: np.ndarray) -> np.ndarray:
+    """Take half precision, which few estimators do, as single precision: the same values."""
+    return X.astype(np.float32) if X.dtype == np.float16 else X

@@ -38,8 +38,12 @@ def _reach(pixels: np.ndarray) -> str:
     if not pixels.size:
         return ""
     low, high = pixels.min(), pixels.max()
-    bytes_ = low >= 0 and 1 < high <= 255
-    return f" {float(low):g} to {float(high):g}" + ": divide by 255" * bool(bytes_)
+    hint = ""
+    if low >= 0 and 2 < high <= 255:
+        hint = ": divide by 255"
+    elif low >= -0.01 and high <= 1.01:
+        hint = ": clip them"
+    return f" {float(low):.8g} to {float(high):.8g}{hint}"
 
 
 def class_labels(labels: Any, n_images: int, n_classes: int, what: str = "labels") -> np.ndarray:

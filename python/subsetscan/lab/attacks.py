@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._labels import predicted_labels
+from .._validation import InvalidTypeError
 from ..spaces.keras import check_graph
 from .attack_inputs import class_labels, unit_images
 from .outputs import Outputs, find_outputs, raw_outputs
@@ -233,8 +235,6 @@ def attack(
     pixel attack for fooling deep neural networks, 2019.
     """
     check(name, eps, protocol, masked)
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images but {len(labels)} labels")
     attacker = Attacker(classifier, from_logits=from_logits)
     images, labels = attacker.checked(images, labels)
     sources = np.arange(len(images))
@@ -269,6 +269,11 @@ class Attacker:
 
     def __init__(self, classifier: keras.Model, *, from_logits: bool | None = None) -> None:
         check_graph(classifier)
+        if (size := classifier.inputs[0].shape[0]) is not None:
+            raise ValueError(
+                f"{classifier.name} takes batches of {size} images only, and attacks take any number: rebuild it "
+                "without a fixed batch size"
+            )
         self.classifier = classifier
         self.from_logits = from_logits
         self._outputs: Outputs | None = None
@@ -335,6 +340,8 @@ def check(name: str, eps: float | None, protocol: str, masked: bool) -> None:
         raise ValueError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    if eps is not None and (isinstance(eps, bool) or not isinstance(eps, Real)):
+        raise InvalidTypeError(f"eps must be a number, got {eps!r}")
     if eps is not None and not (eps > 0 and math.isfinite(eps)):
         raise ValueError(f"eps must be positive{' and finite' * (eps > 0)}, got {eps}")
     if eps is not None and name == "one-pixel" and eps != int(eps):

@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from tempfile import TemporaryFile
 
-__all__ = ["check_folder", "check_known", "names_in", "start_writing"]
+__all__ = ["RESULTS", "check_folder", "check_known", "names_in", "start_writing"]
+
+
+# What commands write about images. Beside new scores, what is older would pass for theirs.
+RESULTS = (
+    "scores.csv", "summary.json", "scores.png", "explanation*.json", "explanation*.png", "maps.npy", "entropy.npy",
+    "responses.png",
+)  # fmt: skip
 
 
 def names_in(text: str, known: Collection[str]) -> list[str]:

@@ -24,7 +24,7 @@ from ..spaces.base import check_finite
 from . import figures, response_figures
 from .evaluation import Auroc, auroc, write_json
 from .networks import load_model
-from .options import start_writing
+from .options import RESULTS, start_writing
 from .pictures import PictureFolder, open_images
 from .preprocessing import with_preprocessing
 from .response_figures import Response
@@ -117,7 +117,7 @@ def responses(
         _check_calibration(len(sets["clean"]))
     n_images = len(sets["images"])
     truth = None if labels is None else load_labels(labels, n_images, space.model.output_shape[1])
-    out = start_writing(out, *_WRITTEN, _FIGURE)
+    out = start_writing(out, *RESULTS)
 
     scores = {kind: np.empty(len(pictures)) for kind, pictures in sets.items()}
     examples: dict[str, list[Response]] = {kind: [] for kind in sets}

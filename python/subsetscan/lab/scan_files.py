@@ -18,7 +18,7 @@ from ..spaces import KerasLayers, ReconstructionError, Space
 from . import figures
 from .evaluation import Auroc, Evaluation, evaluate, write_json
 from .networks import load_model
-from .options import names_in, start_writing
+from .options import RESULTS, names_in, start_writing
 
 if TYPE_CHECKING:
     import keras
@@ -301,7 +301,7 @@ def _report(
             for space, n_nodes in evaluation.n_nodes.items()
         },
     }
-    start_writing(out, "scores.csv", "summary.json", "scores.png")
+    start_writing(out, *RESULTS)
     evaluation.write_scores(out / "scores.csv")
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]

@@ -6,6 +6,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "as_rows",
     "check_finite",
     "check_images",
+    "check_node_shapes",
     "check_node_values",
     "digest",
     "join",
@@ -153,6 +155,8 @@ def check_images(
 
     Values that the type cannot hold are refused too: what would become infinite, or another whole number.
     """
+    if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
+        raise ValueError(f"images must be complete, got {int(images.mask.sum())} masked pixels: fill them first")
     images = np.asarray(images)
     if images.dtype.kind not in "biuf":
         raise InvalidTypeError(f"images must be numbers, got dtype {images.dtype}")
@@ -197,6 +201,19 @@ def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
         raise ValueError(
             f"{(~finite).sum()} images have NaN or infinite pixels, the first is image {_row(rows, finite.argmin())}"
         )
+
+
+def check_node_shapes(space: Space) -> None:
+    """Refuse a space that names no nodes, or whose shapes are none. Raises ValueError."""
+    shapes = space.node_shapes
+    if not isinstance(shapes, Mapping) or not shapes:
+        raise ValueError(f"{type(space).__name__}.node_shapes must give a shape for each name, got {shapes!r}")
+    for name, shape in shapes.items():
+        if not isinstance(shape, Sequence) or not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
+            raise ValueError(
+                f"{type(space).__name__}.node_shapes must have positive numbers, such as (28, 28, 16), for {name}, "
+                f"got {shape!r}"
+            )
 
 
 def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from .keras_graph import (
     input_dtype,
     known_shape,
     rows_per_sample,
+    settings,
 )
 from .passes import Batched
 
@@ -109,12 +110,24 @@ class NetworkSpace(Batched, Space):
         return list(self.tensors)
 
     def _forward(self, images: np.ndarray) -> list[np.ndarray]:
-        outputs = self._reader.predict_on_batch(images)  # a single one comes without its list
+        try:
+            outputs = self._reader.predict_on_batch(images)  # a single one comes without its list
+        except Exception as error:  # each backend has its own, of many lines
+            raise ValueError(
+                f"{self.model.name} cannot compute images from {images.min():g} to {images.max():g} ({images.dtype}): "
+                f"{_reason(error)}"
+            ) from error
         outputs = outputs if isinstance(outputs, list) else [outputs]
         return [
             _unfolded(np.asarray(output), tensor, len(images), rows)
             for output, tensor, rows in zip(outputs, self._reader.outputs, self._rows, strict=True)
         ]
+
+
+def _reason(error: Exception) -> str:
+    """Pick the line of a backend's message that says what is wrong: the last that names no node of a graph."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)
 
 
 class _JoinedSpaces(NetworkSpace):
@@ -164,11 +177,12 @@ def _unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, row
 
 
 def weights_digest(network: keras.Model) -> str:
-    """Digest the weights of a network in its order, without the states of random number generators.
+    """Digest what a network computes: its weights and the settings of its layers, in its order.
 
-    A network that is read in the same way of the same model, saved and loaded, has the same digest.
+    Names and the states of random number generators do not count. A network that is read in the same way of the same
+    model, saved and loaded, has the same digest.
     """
-    return digest(*(np.asarray(weight) for weight in network.weights))
+    return digest(*settings(network), *(np.asarray(weight) for weight in network.weights))
 
 
 def _parts(space: NetworkSpace) -> list[NetworkSpace]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = ["check_graph", "checked_passes", "find_outputs", "graph_nodes", "has_graph", "input_dtype", "known_shape",
-           "outputs_in", "rows_per_sample"]  # fmt: skip
+           "outputs_in", "rows_per_sample", "settings"]  # fmt: skip
 
 
 def check_graph(model: Any) -> None:
@@ -250,3 +251,34 @@ def _own_variables(layer: Any) -> Iterator[Any]:
         for one in keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]:
             if hasattr(one, "assign") and hasattr(one, "shape"):
                 yield one
+
+
+# What says how a layer is made or trained, not what it computes.
+_NOT_COMPUTED = ("name", "registered_name", "build_config", "seed", "trainable", "inbound_nodes", "dtype", "module")
+
+
+def settings(network: keras.Model) -> list[str]:
+    """List the class of each operation of a network's graph and its settings, in the network's order."""
+    graph = getattr(network, "_functional", None) or network
+    found = []
+    for operation in graph.operations:
+        found.append(type(operation).__name__)
+        if has_graph(operation):
+            found += settings(operation)
+            continue
+        try:
+            config = operation.get_config()
+        except (NotImplementedError, TypeError, ValueError):  # a layer of one's own that cannot be saved
+            continue
+        found.append(json.dumps(_computed(config), sort_keys=True, default=lambda value: type(value).__name__))
+    return found
+
+
+def _computed(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: _computed(value)
+            for key, value in config.items()
+            if key not in _NOT_COMPUTED and not key.endswith(("_initializer", "_regularizer", "_constraint"))
+        }
+    return [_computed(value) for value in config] if isinstance(config, list | tuple) else config

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._files import whole
 from .. import datasets, networks
+from ..attacks import predicted
 from ..kept import Kept, fingerprint_of_model
 from ..pictures import open_images
 from ..preprocessing import with_preprocessing
@@ -108,10 +109,7 @@ def of_model(
         raise ValueError(f"at least {_FEWEST} images are needed, {pictures} has {len(opened)}")
     images = np.asarray(opened[:], dtype=np.float32)
     check_in_unit(images, pictures)
-    if labels is None:
-        truth = np.asarray(network.predict(images, verbose=0)).argmax(axis=1).astype(np.int64)
-    else:
-        truth = load_labels(labels, len(images), network.output_shape[1])
+    truth = predicted(network, images) if labels is None else load_labels(labels, len(images), network.output_shape[1])
     kept_in = f"models/{model.stem}-{fingerprint_of_model(network)[:16]}"
     classifier = model
     if preprocessing != "none":
