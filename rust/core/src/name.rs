@@ -1,6 +1,6 @@
 //! The names by which statistics, tails and scopes are chosen.
 
-use crate::Error;
+use crate::error::Error;
 
 /// Something that is chosen by name.
 pub trait Named: Copy + PartialEq + 'static {
@@ -31,7 +31,8 @@ pub trait Named: Copy + PartialEq + 'static {
 #[cfg(test)]
 mod tests {
     use super::Named;
-    use crate::{Statistic, Tail};
+    use crate::pvalue::Tail;
+    use crate::statistic::Statistic;
 
     #[test]
     fn an_unknown_name_lists_the_known() {
