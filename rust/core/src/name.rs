@@ -31,17 +31,26 @@ pub trait Named: Copy + PartialEq + 'static {
 #[cfg(test)]
 mod tests {
     use super::Named;
-    use crate::pvalue::Tail;
-    use crate::statistic::Statistic;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Side {
+        Left,
+        Right,
+    }
+
+    impl Named for Side {
+        const WHAT: &'static str = "side";
+        const ALL: &'static [(&'static str, Self)] = &[("left", Side::Left), ("right", Side::Right)];
+    }
 
     #[test]
     fn an_unknown_name_lists_the_known() {
-        let error = Tail::by_name("left").expect_err("no such tail");
-        assert_eq!(error.to_string(), r#"unknown tail "left"; known are upper, lower, two-sided"#);
+        let error = Side::by_name("up").expect_err("no such side");
+        assert_eq!(error.to_string(), r#"unknown side "up"; known are left, right"#);
     }
 
     #[test]
     fn names_lead_back() {
-        assert_eq!(Statistic::by_name("higher-criticism").map(Named::name), Ok("higher-criticism"));
+        assert_eq!(Side::by_name("right").map(Named::name), Ok("right"));
     }
 }

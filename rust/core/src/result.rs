@@ -87,7 +87,8 @@ pub(crate) struct Scorer<'a> {
     statistic: Statistic,
     scope: Scope,
     n_nodes: usize,
-    /// For each threshold the Berk-Jones score of one node; empty where there is little to score.
+    /// For each threshold the score of one node, where a subset scores a multiple of that; empty where there is little to
+    /// score.
     of_one: Vec<f64>,
 }
 
@@ -95,17 +96,16 @@ impl<'a> Scorer<'a> {
     pub fn new(thresholds: &'a [f64], options: &ScanOptions, n_nodes: usize, n_images: usize) -> Self {
         let &ScanOptions { statistic, scope, .. } = options;
         let tabulated = if n_images > FEW_TO_SCORE { thresholds } else { &[] };
-        let of_one = tabulated.iter().map(|alpha| Statistic::BerkJones.phi(*alpha, 1, 1)).collect();
+        let of_one = tabulated.iter().filter_map(|alpha| statistic.score_of_one(*alpha)).collect();
         Scorer { thresholds, statistic, scope, n_nodes, of_one }
     }
 
     /// The score of the n-th threshold where `n_alpha` nodes are at most that.
     fn score(&self, n: usize, n_alpha: u64) -> f64 {
-        let n_nodes = match (self.scope, self.statistic, self.of_one.get(n)) {
-            // The same to the bit, without a logarithm.
-            (Scope::Subset, Statistic::BerkJones, Some(of_one)) => return n_alpha as f64 * of_one,
-            (Scope::Subset, ..) => n_alpha,
-            (Scope::All, ..) => self.n_nodes as u64,
+        let n_nodes = match (self.scope, self.of_one.get(n)) {
+            (Scope::Subset, Some(of_one)) => return n_alpha as f64 * of_one,
+            (Scope::Subset, None) => n_alpha,
+            (Scope::All, _) => self.n_nodes as u64,
         };
         self.statistic.phi(self.thresholds[n], n_alpha, n_nodes)
     }

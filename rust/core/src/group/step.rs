@@ -7,7 +7,6 @@
 use super::counts::{MemberCounts, Order, Runs, Sides, Tally};
 use super::problem::{Problem, SideLimits};
 use crate::error::Error;
-use crate::statistic::Statistic;
 
 /// Levels that are bounded together in a block that may hold something better.
 const FEW_LEVELS: usize = 8;
@@ -194,7 +193,7 @@ impl<'a> Step<'a> {
                 if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
                     let n_alpha = n_alpha + u64::from(*count) * (candidate - size) as u64;
                     let n = *candidate as u64 * n_fixed as u64;
-                    if is_below(floor.max(best.score), statistic, alpha, n_alpha, n) {
+                    if statistic.is_below(floor.max(best.score), alpha, n_alpha, n) {
                         continue;
                     }
                     let score = statistic.phi(alpha, n_alpha, n);
@@ -251,28 +250,6 @@ impl Candidate {
     }
 }
 
-/// Whether phi is certainly below `floor`, without logarithms: most subsets are far from the best, and this tells.
-fn is_below(floor: f64, statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> bool {
-    if statistic != Statistic::BerkJones {
-        return false; // phi is as cheap
-    }
-    let (n_alpha, n) = (n_alpha as f64, n as f64);
-    let rounding = n * 1e-12; // what it may take, besides a share of the score
-    // Divergence is no more than the square of Higher Criticism.
-    let (excess, variance) = (n_alpha - n * alpha, n * alpha * (1.0 - alpha));
-    if excess * excess * (1.0 + 1e-9) < (floor - rounding) * variance {
-        return true;
-    }
-    let (more, less) = (n_alpha / (n * alpha), (n - n_alpha) / (n * (1.0 - alpha)));
-    if more <= 1.0 {
-        return floor > 0.0;
-    }
-    // ln y <= (y - 1)(y + 5) / (4y + 2) for y >= 1, and ln y <= 2 (y - 1) / (y + 1) for y <= 1: Pade approximants.
-    let ones = n_alpha * (more - 1.0) * (more + 5.0) / (4.0 * more + 2.0);
-    let others = (n - n_alpha) * 2.0 * (less - 1.0) / (less + 1.0);
-    (ones + others) * (1.0 + 1e-9) + rounding < floor
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::Array2;
@@ -285,6 +262,7 @@ mod tests {
     use crate::interrupt::Interrupt;
     use crate::name::Named;
     use crate::pvalue::AlphaMax;
+    use crate::statistic::Statistic;
 
     /// Every threshold, every prefix that does not cut a tie or is as long as a limit.
     fn naive(problem: &Problem<'_>, p: &Array2<f64>, free: usize, fixed: &[bool], alphas: &[f64]) -> Option<Choice> {
