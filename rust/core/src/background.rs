@@ -345,7 +345,7 @@ impl<V: Value> BackgroundBuilder<V> {
         Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
     }
 
-    /// Add images, one row each. After an error it is as if they had never come.
+    /// Add images, one row each. After an error none of them counts.
     ///
     /// # Errors
     ///

@@ -51,7 +51,7 @@ impl<T: Copy + Default> AlignedVec<T> {
     }
 }
 
-/// What tasks work with, handed from one to the next: memory that was never written is dear.
+/// Working memory, handed from one task to the next: the first write to new memory is slow.
 pub(crate) struct Reused<T>(Mutex<Vec<T>>);
 
 impl<T> Default for Reused<T> {

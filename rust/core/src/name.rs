@@ -6,10 +6,10 @@ use crate::error::Error;
 pub trait Named: Copy + PartialEq + 'static {
     /// What kind of thing it is, for messages.
     const WHAT: &'static str;
-    /// Every one, with the name it bears.
+    /// All of them, each with its name.
     const ALL: &'static [(&'static str, Self)];
 
-    /// The one that bears this name.
+    /// The one with this name.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ pub trait Named: Copy + PartialEq + 'static {
         })
     }
 
-    /// The name it bears.
+    /// Its name.
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, thing)| *thing == self).map_or("", |(name, _)| name)
     }

@@ -167,7 +167,7 @@ pub fn thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Ve
     grid
 }
 
-/// The largest number of background images: every threshold of more would not be a float of its own.
+/// The largest number of background images: with more, two thresholds could be the same float.
 pub const MOST_SAMPLES: usize = (1 << 52) - 1;
 
 /// How many [`thresholds`] there are, without making them.

@@ -33,7 +33,7 @@ struct Prefix {
 }
 
 impl Ranges {
-    /// The best subset for `alpha`, with ranges held against `step`.
+    /// The best subset for `alpha`, each range cut off at `step`.
     fn best_prefix(&self, alpha: f64, step: usize, options: &ScanOptions, shares: &mut Vec<f64>) -> Prefix {
         let mut n_full = self.n_narrow[step];
         shares.clear();

@@ -7,8 +7,8 @@ use crate::name::Named;
 
 /// A non-parametric scan statistic phi(alpha, `n_alpha`, n) (the paper, section 3.1 and table 3).
 ///
-/// `n_alpha` of n p-values are at most alpha, where n alpha were to be expected. Every statistic is 0 where no more
-/// than that are, grows with `n_alpha` and falls with alpha.
+/// `n_alpha` of n p-values are at most alpha, where n alpha are expected. Every statistic is 0 where there are
+/// no more than that, grows with `n_alpha` and falls with alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Statistic {
     /// n KL(`n_alpha` / n, alpha), KL(x, y) = x ln(x / y) + (1 - x) ln((1 - x) / (1 - y)) (Berk and Jones 1979).

@@ -49,7 +49,7 @@ macro_rules! value {
             fn key(self) -> $key {
                 const SIGN: $key = 1 << (<$key>::BITS - 1);
                 match self.to_bits() {
-                    SIGN => SIGN, // -0.0 bears the key of +0.0
+                    SIGN => SIGN, // -0.0 has the key of +0.0
                     bits if bits & SIGN == 0 => bits | SIGN,
                     bits => !bits,
                 }

@@ -34,7 +34,7 @@ type Question = (usize, Vec<u32>);
 struct Known {
     /// If it is small.
     tally: Option<Tally>,
-    /// The step on each grid, with the score that it was to exceed.
+    /// The step on each grid, with the score that it had to exceed.
     answers: [Option<(f64, Option<Choice>)>; 3],
 }
 
@@ -105,7 +105,7 @@ pub(super) fn ascend(steps: &StepCache<'_>, side: usize, members: &[u32]) -> Res
 
 /// Choose the members of one side and the other in turn, until neither choice improves the score.
 ///
-/// Where nothing scores for the start, as if most p-values are 1, go on from who has most small p-values on its side.
+/// Where nothing scores for the start, as when most p-values are 1, go on from the member with the most small p-values.
 fn climb(steps: &StepCache<'_>, mut block: Block, mut free: usize, grid: Grid) -> Result<Option<Block>, Error> {
     let mut n_settled = 0;
     while n_settled < 2 {

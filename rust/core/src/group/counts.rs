@@ -7,7 +7,7 @@ use crate::error::Error;
 /// Entries of a tally that may be kept.
 const KEPT: usize = 1 << 16;
 
-/// What a step is to know of each block of levels: how the free side stands at its end.
+/// What a step needs to know of each block of levels: the counts of the free side at its end.
 ///
 /// If the free side is the long one, how many members have at least 0, 1, ... small p-values on the fixed side, as there
 /// are fewer such numbers than members; else how many each member has.
@@ -119,12 +119,12 @@ pub(super) enum Order {
     Sorted,
 }
 
-/// Which side of a block is free, and who is on the fixed one.
+/// Which side of a block is free, and which members are on the fixed one.
 #[derive(Debug)]
 pub(super) struct Sides<'a> {
     elements: &'a Elements,
     pub free: usize,
-    /// 1 for these, else 0.
+    /// 1 for members of the fixed side that are in the block, else 0.
     is_fixed: Vec<u32>,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Sides<'a> {
         Sides { elements, free, is_fixed }
     }
 
-    /// Whether the pair's member of the fixed side is there.
+    /// Whether the pair's member of the fixed side is in the block.
     pub fn has(&self, pair: Pair) -> bool {
         self.is_fixed[pair[1 - self.free] as usize] == 1
     }

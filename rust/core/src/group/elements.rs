@@ -196,7 +196,7 @@ impl Elements {
     }
 }
 
-/// The p-values of an image that are at most `alpha_max`: the bucket and the node of each; else the first that is none.
+/// The p-values of an image that are at most `alpha_max`: the bucket and the node of each; else the first invalid one.
 fn small(
     row: &ArrayView1<'_, f64>,
     alpha_max: f64,

@@ -228,7 +228,7 @@ impl Candidate {
         is_better
     }
 
-    /// Who the best are: those with the largest counts, and of equal counts the first.
+    /// The best members: those with the largest counts, and of equal counts the first.
     fn choice(self, counts: &[u32]) -> Option<Choice> {
         if self.size == 0 {
             return None;
@@ -237,7 +237,7 @@ impl Candidate {
         let (_, least, _) = sorted.select_nth_unstable_by(self.size - 1, |a, b| b.cmp(a));
         let least = *least;
         let mut n_least = self.size - counts.iter().filter(|count| **count > least).count();
-        // Who is among them is hard to predict for a processor: who is not is overwritten.
+        // Which are among them is hard to predict for a processor: those that are not are overwritten.
         let (mut members, mut n_members) = (vec![0; self.size + 1], 0);
         for (member, count) in (0..).zip(counts) {
             members[n_members] = member;

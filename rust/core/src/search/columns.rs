@@ -21,7 +21,7 @@ pub(crate) struct RankColumns<'a, R> {
     /// For each node the keys of all images.
     pub keys: &'a KeyBlock<f32>,
     pub n_images: usize,
-    /// What is going to be read for the next block, if there is one.
+    /// What the next block will read, if there is one.
     pub next: Option<ArrayView2<'a, f32>>,
     pub gathered: &'a mut Gathered<R>,
     pub ranks: &'a mut TileRanks<R>,
@@ -148,7 +148,7 @@ fn select<L: Lanes>(keys: &[u32], above: u32, below: u32, queries: &mut Queries)
     }
 }
 
-/// What is going to be read soon, to be asked for little by little: memory works while we search.
+/// What will be read soon, asked for little by little: memory works while we search.
 struct Ahead<'a, 'b, I> {
     /// The column of the next node.
     lines: slice::Chunks<'a, u32>,

@@ -99,7 +99,7 @@ impl<R: RankInt> TileRanks<R> {
         } else {
             let start = image * self.stride + self.lengths[image] as usize;
             if let Some(room) = self.lists[start..].first_chunk_mut() {
-                *room = *ranks; // all are quicker than as many as there are; what is beyond is going to be written over
+                *room = *ranks; // a copy of fixed length is quicker; what is beyond `n` will be overwritten
             }
             self.lengths[image] += n;
         }

@@ -48,7 +48,7 @@ impl InstructionSet {
     ///
     /// # Errors
     ///
-    /// If the variable names none, or one that the processor has not.
+    /// If the variable names an unknown one, or one that the processor does not have.
     pub fn chosen() -> Result<Self, Error> {
         static CHOSEN: OnceLock<Result<InstructionSet, Error>> = OnceLock::new();
         CHOSEN
