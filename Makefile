@@ -29,7 +29,7 @@ check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 # The sanitizers of rustc are called unstable; this asks the stable compiler for them all the same.
 sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet -p subsetscan-core --lib \
-		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd ranks memory
+		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd search memory
 
 format: $(BUILT)  ## Format all code
 	cargo fmt --all

@@ -328,6 +328,20 @@ def test_compact_backgrounds_and_batches(case, options):
     assert compact.nbytes <= whole.nbytes
 
 
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (_core.STATISTICS, "statistic"),
+        (_core.TAILS, "tail"),
+        (_core.SCOPES, "scope"),
+        (_core.TIES, "treatment of ties"),
+        (_core.SUMMARIES, "summary"),
+    ],
+)
+def test_core_and_reference_know_the_same_names(names, what):
+    assert names == reference._NAMES[what]
+
+
 @given(st.floats(1e-12, 1, exclude_max=True), st.integers(0, 50), st.integers(1, 50), st.sampled_from(STATISTICS))
 def test_phi_is_what_the_paper_says(alpha, n_alpha, n, statistic):
     n_alpha = min(n_alpha, n)

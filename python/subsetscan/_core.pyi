@@ -12,7 +12,25 @@ _Found: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.i
 _Limits: TypeAlias = tuple[int | None, int | None]
 _Group: TypeAlias = tuple[float, float, NDArray[np.int64], NDArray[np.int64], float | None]
 
-__all__ = ["Background", "BackgroundBuilder", "scan", "scan_group", "scan_histograms"]
+__all__ = [
+    "SCOPES",
+    "STATISTICS",
+    "SUMMARIES",
+    "TAILS",
+    "TIES",
+    "Background",
+    "BackgroundBuilder",
+    "scan",
+    "scan_group",
+    "scan_histograms",
+]
+
+# The names that there are to choose from.
+STATISTICS: tuple[str, ...]
+TAILS: tuple[str, ...]
+SCOPES: tuple[str, ...]
+TIES: tuple[str, ...]
+SUMMARIES: tuple[str, ...]
 
 @final
 class Background:

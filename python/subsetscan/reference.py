@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
@@ -39,10 +39,31 @@ __all__ = [
 # Score, threshold, images and nodes of a block.
 Block = tuple[float, float, list[int], list[int]]
 
+
+def _log_ratio(x: float, y: float) -> float:
+    ratio = x / y  # beyond all floats for 1 / 1e-310
+    return math.log(ratio) if math.isfinite(ratio) else math.log(x) - math.log(y)
+
+
+def _berk_jones(alpha: float, n_alpha: float, n: int) -> float:
+    x = n_alpha / n
+    divergence = x * _log_ratio(x, alpha)
+    if x < 1:
+        divergence += (1 - x) * _log_ratio(1 - x, 1 - alpha)
+    return max(0.0, n * divergence)
+
+
+# The score of n p-values of which n_alpha, more than n alpha, are at most alpha.
+_STATISTICS: dict[str, Callable[[float, float, int], float]] = {
+    "berk-jones": _berk_jones,
+    "higher-criticism": lambda alpha, n_alpha, n: (n_alpha - n * alpha) / math.sqrt(n * alpha * (1 - alpha)),
+    "kolmogorov-smirnov": lambda alpha, n_alpha, n: (n_alpha - n * alpha) / math.sqrt(n),
+}
+
 _NAMES = {
     "tail": ("upper", "lower", "two-sided"),
     "treatment of ties": ("upper", "midrank", "random", "range"),
-    "statistic": ("berk-jones", "higher-criticism", "kolmogorov-smirnov"),
+    "statistic": tuple(_STATISTICS),
     "scope": ("subset", "all"),
     "summary": ("mean-p", "minimum-p", "fisher"),
     "grid": ("exact", "coarse", "own"),
@@ -153,22 +174,7 @@ def phi(statistic: str, alpha: float, n_alpha: float, n: int) -> float:
     1.5
     """
     _check("statistic", statistic)
-    if n_alpha <= n * alpha:
-        return 0.0
-    if statistic == "berk-jones":
-        x = n_alpha / n
-        divergence = x * _log_ratio(x, alpha)
-        if x < 1:
-            divergence += (1 - x) * _log_ratio(1 - x, 1 - alpha)
-        return max(0.0, n * divergence)
-    if statistic == "higher-criticism":
-        return (n_alpha - n * alpha) / math.sqrt(n * alpha * (1 - alpha))
-    return (n_alpha - n * alpha) / math.sqrt(n)
-
-
-def _log_ratio(x: float, y: float) -> float:
-    ratio = x / y  # beyond all floats for 1 / 1e-310
-    return math.log(ratio) if math.isfinite(ratio) else math.log(x) - math.log(y)
+    return 0.0 if n_alpha <= n * alpha else _STATISTICS[statistic](alpha, n_alpha, n)
 
 
 def scan(

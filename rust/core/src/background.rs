@@ -6,15 +6,17 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
+use crate::bins::Bins;
+use crate::error::Error;
 use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
-use crate::memory::{First, Lines, Reused, zeros};
+use crate::interrupt::Interrupt;
+use crate::keys::KeyBlock;
+use crate::memory::{AlignedVec, First, Reused, zeros};
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, check_n_samples, n_thresholds};
-use crate::rank::Bins;
+use crate::simd::set::{self, InstructionSet};
 use crate::simd::sort::{SortEnds, sort_ends};
-use crate::simd::{self, InstructionSet};
-use crate::value::{KeyBlock, Value, Values, not_a_number};
-use crate::{Error, Interrupt};
+use crate::value::{Value, Values, not_a_number};
 
 const IMAGE_BLOCK: usize = 256;
 
@@ -59,10 +61,10 @@ pub struct Background<V: Value> {
     high: usize,
     /// Node after node, in whole lines: the `low` smallest keys and the `high` largest, ascending, or all where these
     /// overlap; then the largest key of all.
-    columns: Lines<V::Key>,
+    columns: AlignedVec<V::Key>,
     shape: Shape,
     /// Node after node, for columns that vector instructions search.
-    separators: Lines<u32>,
+    separators: AlignedVec<u32>,
     extremes: First<Extremes>,
     pub(crate) first_bins: First<Bins>,
 }
@@ -79,7 +81,7 @@ impl<V: Value> Background<V> {
         let (low, high) = keep.extent(n_samples)?;
         let shape = Shape::new((low + high).min(n_samples));
         let (width, stride) = (shape.width, shape.stride);
-        let mut columns = Lines::zeros(n_nodes, stride)?;
+        let mut columns = AlignedVec::zeros(n_nodes, stride)?;
         let values = V::wrap(values.view());
         // A block's columns stay in the cache from reading to sorting.
         let blocks = columns.par_chunks_mut(NODE_BLOCK * stride).enumerate();
@@ -123,7 +125,7 @@ impl<V: Value> Background<V> {
             return Err(Error::Columns(kept));
         }
         let shape = Shape::new(width);
-        let mut keys = Lines::zeros(n_nodes, shape.stride)?;
+        let mut keys = AlignedVec::zeros(n_nodes, shape.stride)?;
         for (node, (column, keys)) in columns.outer_iter().zip(keys.chunks_exact_mut(shape.stride)).enumerate() {
             interrupt.check()?;
             if column.iter().any(|value| value.is_nan()) {
@@ -142,12 +144,12 @@ impl<V: Value> Background<V> {
         n_nodes: usize,
         keep: Keep,
         shape: Shape,
-        mut columns: Lines<V::Key>,
+        mut columns: AlignedVec<V::Key>,
         interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         let (low, high) = keep.extent(n_samples)?;
         columns.par_chunks_mut(shape.stride).for_each(|column| column[shape.width..].fill(V::LARGEST));
-        let mut separators = Lines::zeros(n_nodes, shape.n_separators)?;
+        let mut separators = AlignedVec::zeros(n_nodes, shape.n_separators)?;
         if let Some(columns) = V::lanes(&columns)
             && shape.n_separators > 0
         {
@@ -311,7 +313,7 @@ fn keep_sorted<V: Value>(
     scratch: &mut Vec<u32>,
 ) -> Result<(), Error> {
     match V::lanes_mut(column) {
-        Some(column) => simd::run(InstructionSet::chosen()?, SortEnds { column, low, high, scratch }),
+        Some(column) => set::run(InstructionSet::chosen()?, SortEnds { column, low, high, scratch }),
         None => sort_ends(column, low, high),
     }
     Ok(())
@@ -328,7 +330,7 @@ pub struct BackgroundBuilder<V: Value> {
     n_nodes: usize,
     keep: Keep,
     n_pushed: usize,
-    columns: Lines<V::Key>,
+    columns: AlignedVec<V::Key>,
 }
 
 impl<V: Value> BackgroundBuilder<V> {
@@ -339,11 +341,11 @@ impl<V: Value> BackgroundBuilder<V> {
     /// If either is 0, or there is not enough memory for them.
     pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
         check_shape(n_samples, n_nodes)?;
-        let columns = Lines::zeros(n_nodes, Shape::new(n_samples).stride)?;
+        let columns = AlignedVec::zeros(n_nodes, Shape::new(n_samples).stride)?;
         Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
     }
 
-    /// Add images, one row each. After an error it is as if they had never come.
+    /// Add images, one row each. After an error none of them counts.
     ///
     /// # Errors
     ///

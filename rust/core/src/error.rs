@@ -3,7 +3,7 @@
 /// Why a background could not be built or an image not be scanned.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// A name that no statistic, tail or scope bears.
+    /// An unknown name of a statistic, tail or scope.
     #[error("unknown {what} {received:?}; known are {known}")]
     UnknownName {
         /// What was named: a statistic, a tail, a scope.
@@ -56,7 +56,7 @@ pub enum Error {
         /// The number given.
         received: usize,
     },
-    /// A p-value that is none.
+    /// A p-value outside (0, 1].
     #[error("p-values must be in (0, 1], got {received} at image {image}, node {node}")]
     PValue {
         /// The value received.
@@ -131,7 +131,7 @@ pub enum Error {
         /// The group's number.
         received: usize,
     },
-    /// A start of a group scan that is none.
+    /// An invalid start of a group scan.
     #[error("not a start of a group scan: {0}")]
     Start(String),
     /// There is not enough memory for an array.

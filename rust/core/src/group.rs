@@ -5,69 +5,30 @@
 //! For fixed images the best nodes are found exactly over all thresholds, and the reverse ([`step`]); to alternate
 //! until nothing improves leads to a local optimum (McFowland et al. 2013; the paper, section 3.2).
 
+mod ascent;
 mod bound;
 mod counts;
 mod elements;
-mod lines;
+mod pair_index;
+mod problem;
 mod step;
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
+use self::ascent::{Block, StepCache, ascend};
 use self::bound::upper_bound;
-use self::counts::Tally;
 use self::elements::{Elements, IMAGES, NODES};
-use self::lines::Lines;
-use self::step::{Choice, Step};
+use self::pair_index::PairIndex;
+use self::problem::Problem;
+pub use self::problem::SideLimits;
 use crate::background::Background;
+use crate::bins::Membership;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::rank::{Membership, one_p_value};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
-
-/// How many members one side of a block may have: at least `min`, which is at least 1, and at most `max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SideLimits {
-    min: usize,
-    max: usize,
-}
-
-impl SideLimits {
-    /// Limits of a side that is called `what` in messages; None is no limit.
-    ///
-    /// # Errors
-    ///
-    /// If a limit is 0, or the smaller one is the larger.
-    pub fn new(what: &'static str, min: Option<usize>, max: Option<usize>) -> Result<Self, Error> {
-        let (min, max) = (min.unwrap_or(1), max.unwrap_or(usize::MAX));
-        if min == 0 || max < min {
-            return Err(Error::SideLimits { what, min, max });
-        }
-        Ok(SideLimits { min, max })
-    }
-
-    /// The same limits where there are no more than `n` to choose from.
-    fn within(self, what: &'static str, n: usize) -> Result<Self, Error> {
-        if self.min > n {
-            return Err(Error::TooFew { what, min: self.min, received: n });
-        }
-        Ok(SideLimits { min: self.min, max: self.max.min(n) })
-    }
-
-    fn allow(self, n: usize) -> bool {
-        (self.min..=self.max).contains(&n)
-    }
-}
-
-impl Default for SideLimits {
-    fn default() -> Self {
-        SideLimits { min: 1, max: usize::MAX }
-    }
-}
 
 /// What to search for.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -108,28 +69,6 @@ pub struct GroupScan {
     pub upper_bound: Option<f64>,
 }
 
-/// What ascents and bound share.
-#[derive(Debug, Clone, Copy)]
-struct Problem<'a> {
-    elements: &'a Elements,
-    lines: &'a Lines,
-    statistic: Statistic,
-    sizes: [SideLimits; 2],
-    interrupt: &'a Interrupt,
-}
-
-impl Problem<'_> {
-    /// The first member of side `free` of those with the most small p-values on the fixed side; None if all have none.
-    fn most_small(&self, free: usize, fixed: &[u32]) -> Option<u32> {
-        let mut counts = vec![0_u32; self.elements.shape[free]];
-        for pair in self.elements.pairs(0, self.elements.n_levels()) {
-            counts[pair[free] as usize] += u32::from(fixed.binary_search(&pair[1 - free]).is_ok());
-        }
-        let most = *counts.iter().max()?;
-        (0..).zip(counts).find(|(_, count)| *count == most && most > 0).map(|(member, _)| member)
-    }
-}
-
 /// Scan a group of p-values that came from anywhere: (images, nodes), each in (0, 1].
 ///
 /// # Errors
@@ -165,7 +104,7 @@ impl<V: Value> Background<V> {
     ) -> Result<GroupScan, Error> {
         self.check_nodes(images)?;
         self.check_scan(ranking, options.alpha_max)?;
-        one_p_value(ranking.ties)?;
+        ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, options.alpha_max, Membership::Outside, interrupt)?;
         let elements = Elements::from_background(self, images, &bins, options.alpha_max, interrupt)?;
         scan_elements(&elements, starts, options, interrupt)
@@ -191,9 +130,9 @@ fn scan_elements(
     if let Some(n) = begin.iter().position(|(_, members)| members.is_empty()) {
         return Err(Error::Start(format!("start {n} is empty")));
     }
-    let lines = &Lines::new(elements, elements.block_ends(), interrupt)?;
-    let problem = Problem { elements, lines, statistic: options.statistic, sizes, interrupt };
-    let steps = Steps { problem, known: Mutex::default() };
+    let index = &PairIndex::new(elements, elements.block_ends(), interrupt)?;
+    let problem = Problem { elements, index, statistic: options.statistic, sizes, interrupt };
+    let steps = StepCache::new(problem);
     let (found, bound) = rayon::join(
         || begin.par_iter().map(|(side, members)| ascend(&steps, *side, members)).collect::<Result<Vec<_>, Error>>(),
         || options.with_bound.then(|| upper_bound(&problem)).transpose(),
@@ -208,120 +147,6 @@ fn scan_elements(
     // Rounding may not let the bound fall below a score that was reached.
     let upper_bound = bound?.map(|bound| bound.max(score));
     Ok(GroupScan { score, alpha, images: indices(images), nodes: indices(nodes), upper_bound })
-}
-
-/// A block on its way up.
-#[derive(Debug, Clone, Default)]
-struct Block {
-    score: f64,
-    alpha: f64,
-    /// Members among the images and among the nodes, increasing.
-    sides: [Vec<u32>; 2],
-}
-
-/// The steps that were taken: ascents from different starts soon meet, and what one has found the other need not.
-struct Steps<'a> {
-    problem: Problem<'a>,
-    known: Mutex<HashMap<Question, Arc<Mutex<Known>>>>,
-}
-
-/// Which side to choose, and the members of the other.
-type Question = (usize, Vec<u32>);
-
-/// What is known of a question.
-#[derive(Debug, Default)]
-struct Known {
-    /// If it is small.
-    tally: Option<Tally>,
-    /// The step on each grid, with the score that it was to exceed.
-    answers: [Option<(f64, Option<Choice>)>; 3],
-}
-
-/// The thresholds of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Grid {
-    /// All.
-    Exact,
-    /// Every few of all.
-    Coarse,
-    /// Every few of those that the fixed side has.
-    Own,
-}
-
-impl Steps<'_> {
-    /// Choose the members of side `free` for the given members of the other side, to score more than `floor`.
-    fn choose(&self, grid: Grid, free: usize, fixed: &[u32], floor: f64) -> Result<Option<Choice>, Error> {
-        let entry = {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(known.entry((free, fixed.to_vec())).or_default())
-        };
-        let Known { tally: kept, answers } = &mut *entry.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = &mut answers[grid as usize];
-        if let Some((exceeded, choice)) = answer
-            && (choice.is_some() || *exceeded <= floor)
-        {
-            return Ok(choice.clone().filter(|choice| choice.score > floor));
-        }
-        let tally = match kept.take() {
-            Some(tally) => tally,
-            None => Tally::new(&self.problem, free, fixed)?,
-        };
-        let step = Step::new(&self.problem, free, fixed, &tally);
-        let choice = match grid {
-            Grid::Exact => step.exact(floor),
-            Grid::Coarse => step.coarse(floor),
-            Grid::Own => step.own(floor),
-        }?;
-        *kept = tally.is_small().then_some(tally);
-        *answer = Some((floor, choice.clone()));
-        Ok(choice)
-    }
-}
-
-/// Climb from some members of one side until nothing improves; None where nothing scores.
-///
-/// Exact steps lead higher than coarse ones, step by step, but the hill they lead to may be a lower one. Hence the
-/// second ascent of every start: first on a coarse grid, then on from there exactly, so that it ends no lower than a
-/// coarse one. From nodes there is a third, on coarse grids that each step draws from its own p-values: that is how
-/// ART's `Scanner.fgss_for_nets` climbs from all nodes, so that no score is below what it finds from there.
-fn ascend(steps: &Steps<'_>, side: usize, members: &[u32]) -> Result<Vec<Option<Block>>, Error> {
-    let mut block = Block::default();
-    block.sides[side] = members.to_vec();
-    let grids = [Grid::Exact, Grid::Coarse, Grid::Own];
-    let climbs = grids[..if side == NODES { 3 } else { 2 }].par_iter().map(|grid| {
-        match climb(steps, block.clone(), 1 - side, *grid)? {
-            Some(block) if *grid != Grid::Exact => climb(steps, block, NODES, Grid::Exact),
-            found => Ok(found),
-        }
-    });
-    climbs.collect()
-}
-
-/// Choose the members of one side and the other in turn, until neither choice improves the score.
-///
-/// Where nothing scores for the start, as if most p-values are 1, go on from who has most small p-values on its side.
-fn climb(steps: &Steps<'_>, mut block: Block, mut free: usize, grid: Grid) -> Result<Option<Block>, Error> {
-    let mut n_settled = 0;
-    while n_settled < 2 {
-        let fixed = &block.sides[1 - free];
-        match steps.choose(grid, free, fixed, block.score)? {
-            Some(better) => {
-                if steps.problem.sizes[1 - free].allow(fixed.len()) {
-                    (block.score, block.alpha) = (better.score, better.alpha);
-                } // else the start is no side of a block that may be returned, and its score does not count
-                block.sides[free] = better.members;
-                n_settled = 1;
-            }
-            None if block.score > 0.0 => n_settled += 1,
-            None if block.sides[free].is_empty() => match steps.problem.most_small(free, fixed) {
-                Some(member) => block.sides[free].push(member),
-                None => return Ok(None),
-            },
-            None => return Ok(None),
-        }
-        free = 1 - free;
-    }
-    Ok(Some(block))
 }
 
 /// Who is among the members.

@@ -6,16 +6,18 @@ use ndarray::{Array2, ArrayView1, Ix2, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
+use crate::bins::{Bins, Membership};
+use crate::error::Error;
 use crate::index::{Extremes, LINE, NODE_BLOCK};
+use crate::interrupt::Interrupt;
+use crate::keys::KeyBlock;
 use crate::memory::{Reused, zeros};
 use crate::pvalue::{AlphaMax, Ranking, Ties};
-use crate::rank::{Bins, Membership, one_p_value};
-use crate::ranks::{Rank, Ranks};
-use crate::simd::columns::{Gathered, RankColumns};
-use crate::simd::rows::{RankRows, nodes_at_once};
-use crate::simd::{self, InstructionSet};
-use crate::value::{KeyBlock, Value, Values};
-use crate::{Error, Interrupt};
+use crate::search::columns::{Gathered, RankColumns};
+use crate::search::rows::{RankRows, nodes_at_once};
+use crate::search::tile_ranks::{RankInt, TileRanks};
+use crate::simd::set::{self, InstructionSet};
+use crate::value::{Value, Values};
 
 /// Values of a tile of images whose ranks are in memory together.
 const TILE_VALUES: usize = 1 << 25;
@@ -82,7 +84,7 @@ impl<V: Value> Background<V> {
         if bins.last_is_open() { self.n_samples().max(bins.depth()) } else { bins.depth() }
     }
 
-    fn map_histograms_of<K: Rank, R: Send>(
+    fn map_histograms_of<K: RankInt, R: Send>(
         &self,
         images: &Values<'_>,
         bins: &Bins,
@@ -91,13 +93,13 @@ impl<V: Value> Background<V> {
     ) -> Result<Vec<R>, Error> {
         let Ranking { tail, ties, .. } = bins.ranking;
         let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
-        let used = Reused::<Ranks<K>>::default();
+        let used = Reused::<TileRanks<K>>::default();
         let rank = |rows: &Range<usize>, nodes: Range<usize>| {
             let mut ranks = used.take().unwrap_or_default();
             self.count_ranks(images, rows, nodes, bins, extremes.as_deref(), &mut ranks, interrupt)?;
             Ok(ranks)
         };
-        let count = |histogram: &mut Vec<u32>, shares: &[Ranks<K>], rows: &Range<usize>, image: usize| {
+        let count = |histogram: &mut Vec<u32>, shares: &[TileRanks<K>], rows: &Range<usize>, image: usize| {
             histogram.clear();
             histogram.resize(bins.n_bins(), 0);
             for ranks in shares {
@@ -135,14 +137,14 @@ impl<V: Value> Background<V> {
 
     /// Note the bin of each value, but of those beyond the last bin.
     #[allow(clippy::too_many_arguments)]
-    fn count_ranks<K: Rank>(
+    fn count_ranks<K: RankInt>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
         extremes: Option<&Extremes>,
-        ranks: &mut Ranks<K>,
+        ranks: &mut TileRanks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
@@ -165,10 +167,10 @@ impl<V: Value> Background<V> {
                 let (n_images, gathered) = (rows.len(), &mut gathered);
                 let next = in_block.end..nodes.end.min(in_block.end + size);
                 let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
-                simd::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, ranks });
+                set::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, ranks });
             } else {
                 let values = &view.slice(s![rows.clone(), in_block]);
-                if !simd::run(set, RankRows { block: &block, values, ranks }) {
+                if !set::run(set, RankRows { block: &block, values, ranks }) {
                     return Err(images.not_a_number());
                 }
             }
@@ -183,13 +185,13 @@ impl<V: Value> Background<V> {
         Ok(())
     }
 
-    fn count_plainly<K: Rank>(
+    fn count_plainly<K: RankInt>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        ranks: &mut Ranks<K>,
+        ranks: &mut TileRanks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
@@ -213,7 +215,7 @@ impl<V: Value> Background<V> {
     ) -> Result<Array2<u32>, Error> {
         self.check_nodes(images)?;
         self.check_scan(ranking, alpha_max)?;
-        one_p_value(ranking.ties)?;
+        ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;
         let mut histograms = zeros(Ix2(images.dim().0, bins.n_bins()))?;
         let counted = self.map_histograms(images, &bins, interrupt, |_, counts| Ok(counts.to_vec()))?;

@@ -76,7 +76,8 @@ pub(crate) struct Extremes {
     pub below: Vec<u32>,
 }
 
-/// Nodes that are worked on together: their sorted columns with the trees above them, and who is extreme.
+/// Nodes that are worked on together: their sorted columns, the trees above them, and the keys beyond which a value
+/// is extreme.
 pub(crate) struct NodeBlock<'a> {
     pub tail: Tail,
     pub shape: &'a Shape,

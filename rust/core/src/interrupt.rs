@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Asked for between small pieces of work; once [set](Interrupt::set), the work ends with [`Error::Interrupted`].
 #[derive(Debug, Default)]

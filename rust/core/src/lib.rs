@@ -27,20 +27,21 @@
 #![cfg_attr(test, allow(clippy::float_cmp))] // results are exact, and tests say so
 
 mod background;
+mod bins;
 mod error;
 mod group;
 mod histogram;
 mod index;
 mod interrupt;
+mod keys;
 mod memory;
 mod name;
 mod options;
 pub mod pvalue;
 mod range;
-mod rank;
-mod ranks;
 mod result;
 mod scan;
+mod search;
 mod simd;
 mod statistic;
 mod summary;
@@ -48,16 +49,16 @@ mod ties;
 mod value;
 
 pub use background::{Background, BackgroundBuilder, Keep};
+pub use bins::Membership;
 pub use error::Error;
 pub use group::{GroupOptions, GroupScan, SideLimits, Starts, scan_group_p_values};
 pub use interrupt::Interrupt;
 pub use name::Named;
 pub use options::{ScanOptions, Scope};
 pub use pvalue::{AlphaMax, Ranking, Tail, Ties};
-pub use rank::Membership;
 pub use result::{NodeSubsets, Scan};
 pub use scan::{Part, scan_histograms, scan_p_values};
-pub use simd::InstructionSet;
+pub use simd::set::InstructionSet;
 pub use statistic::Statistic;
 pub use summary::Summary;
 pub use value::{Value, Values};

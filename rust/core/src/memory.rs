@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock};
 
 use ndarray::{Array, Dimension, Ix2};
 
-use crate::Error;
+use crate::error::Error;
 
 const CACHE_LINE: usize = 64;
 
@@ -23,13 +23,13 @@ pub(crate) fn zeros<T: Copy + Default, D: Dimension>(shape: D) -> Result<Array<T
 
 /// Zeros that begin with a cache line, so that a line of 16 values is one.
 #[derive(Debug)]
-pub(crate) struct Lines<T> {
+pub(crate) struct AlignedVec<T> {
     start: usize,
     end: usize,
     values: Vec<T>,
 }
 
-impl<T: Copy + Default> Lines<T> {
+impl<T: Copy + Default> AlignedVec<T> {
     /// `n_rows` rows of `length` values.
     pub fn zeros(n_rows: usize, length: usize) -> Result<Self, Error> {
         let spare = CACHE_LINE / size_of::<T>();
@@ -37,7 +37,7 @@ impl<T: Copy + Default> Lines<T> {
         let n = n_rows.checked_mul(length).and_then(|n| n.checked_add(spare)).ok_or(too_large.clone())?;
         let values = zeros(Ix2(1, n)).map_err(|_| too_large)?.into_raw_vec_and_offset().0;
         let start = first_line(&values);
-        Ok(Lines { start, end: start + n - spare, values })
+        Ok(AlignedVec { start, end: start + n - spare, values })
     }
 
     /// Keep the first `n` values.
@@ -51,7 +51,7 @@ impl<T: Copy + Default> Lines<T> {
     }
 }
 
-/// What tasks work with, handed from one to the next: memory that was never written is dear.
+/// Working memory, handed from one task to the next: the first write to new memory is slow.
 pub(crate) struct Reused<T>(Mutex<Vec<T>>);
 
 impl<T> Default for Reused<T> {
@@ -99,7 +99,7 @@ fn first_line<T>(values: &[T]) -> usize {
     values.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE / size_of::<T>())
 }
 
-impl<T> Deref for Lines<T> {
+impl<T> Deref for AlignedVec<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -107,7 +107,7 @@ impl<T> Deref for Lines<T> {
     }
 }
 
-impl<T> DerefMut for Lines<T> {
+impl<T> DerefMut for AlignedVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.values[self.start..self.end]
     }
@@ -117,8 +117,8 @@ impl<T> DerefMut for Lines<T> {
 mod tests {
     use ndarray::{Ix2, Ix3};
 
-    use super::{Lines, zeros};
-    use crate::Error;
+    use super::{AlignedVec, zeros};
+    use crate::error::Error;
 
     #[test]
     fn zeros_have_their_shape() {
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn lines_begin_with_a_cache_line() {
         for (n, kept) in [(1, 1), (16, 3), (100_000, 70), (3_000_000, 1_000_000)] {
-            let mut lines = Lines::<u16>::zeros(1, n).expect("small");
+            let mut lines = AlignedVec::<u16>::zeros(1, n).expect("small");
             lines[kept - 1] = 7;
             lines.truncate(kept);
             assert_eq!((lines.len(), lines[kept - 1], lines.as_ptr() as usize % 64), (kept, 7, 0));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        assert!(Lines::<u32>::zeros(1 << 40, 1 << 40).is_err());
+        assert!(AlignedVec::<u32>::zeros(1 << 40, 1 << 40).is_err());
         for shape in [Ix3(1 << 30, 1 << 30, 2), Ix3(1 << 40, 1 << 20, 1)] {
             let error = Error::Memory { shape: vec![shape[0], shape[1], shape[2]] };
             assert_eq!(zeros::<f64, _>(shape), Err(error));

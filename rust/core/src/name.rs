@@ -1,15 +1,15 @@
 //! The names by which statistics, tails and scopes are chosen.
 
-use crate::Error;
+use crate::error::Error;
 
 /// Something that is chosen by name.
 pub trait Named: Copy + PartialEq + 'static {
     /// What kind of thing it is, for messages.
     const WHAT: &'static str;
-    /// Every one, with the name it bears.
+    /// All of them, each with its name.
     const ALL: &'static [(&'static str, Self)];
 
-    /// The one that bears this name.
+    /// The one with this name.
     ///
     /// # Errors
     ///
@@ -22,7 +22,7 @@ pub trait Named: Copy + PartialEq + 'static {
         })
     }
 
-    /// The name it bears.
+    /// Its name.
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, thing)| *thing == self).map_or("", |(name, _)| name)
     }
@@ -31,16 +31,26 @@ pub trait Named: Copy + PartialEq + 'static {
 #[cfg(test)]
 mod tests {
     use super::Named;
-    use crate::{Statistic, Tail};
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Side {
+        Left,
+        Right,
+    }
+
+    impl Named for Side {
+        const WHAT: &'static str = "side";
+        const ALL: &'static [(&'static str, Self)] = &[("left", Side::Left), ("right", Side::Right)];
+    }
 
     #[test]
     fn an_unknown_name_lists_the_known() {
-        let error = Tail::by_name("left").expect_err("no such tail");
-        assert_eq!(error.to_string(), r#"unknown tail "left"; known are upper, lower, two-sided"#);
+        let error = Side::by_name("up").expect_err("no such side");
+        assert_eq!(error.to_string(), r#"unknown side "up"; known are left, right"#);
     }
 
     #[test]
     fn names_lead_back() {
-        assert_eq!(Statistic::by_name("higher-criticism").map(Named::name), Ok("higher-criticism"));
+        assert_eq!(Side::by_name("right").map(Named::name), Ok("right"));
     }
 }

@@ -4,7 +4,7 @@ use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking};
 use crate::statistic::Statistic;
 
-/// What the small p-values of an image are held against.
+/// What the number of small p-values of an image is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scope {
     /// The subset itself, free to leave every other node out: n = `n_alpha` (the paper).
@@ -28,6 +28,6 @@ pub struct ScanOptions {
     pub ranking: Ranking,
     /// The largest threshold.
     pub alpha_max: AlphaMax,
-    /// What the subset is held against.
+    /// What the number of small p-values is compared with.
     pub scope: Scope,
 }

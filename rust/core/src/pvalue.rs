@@ -5,7 +5,7 @@
 //! of both, at most 1. Where background values equal x the p-value has a range, from (number larger) / (M + 1) up to
 //! that value (McFowland et al. 2013), and [`Ties`] says which part of it counts.
 
-use crate::Error;
+use crate::error::Error;
 use crate::name::Named;
 
 /// Which values are extreme.
@@ -66,6 +66,13 @@ impl Named for Ties {
         &[("upper", Ties::Upper), ("midrank", Ties::Midrank), ("random", Ties::Random), ("range", Ties::Range)];
 }
 
+impl Ties {
+    /// Refuse ties that keep their range where each value needs one p-value.
+    pub(crate) fn check_one_p_value(self) -> Result<(), Error> {
+        if self == Ties::Range { Err(Error::Ranges) } else { Ok(()) }
+    }
+}
+
 /// How values are turned into p-values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ranking {
@@ -85,12 +92,12 @@ impl From<Tail> for Ranking {
 
 /// A p-value's range in steps of 1 / (M + 1): from `low`, exclusive, to `high`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Steps {
+pub(crate) struct GridRange {
     pub low: usize,
     pub high: usize,
 }
 
-impl Steps {
+impl GridRange {
     /// The range of a value that `larger` of `n_samples` background values exceed, `smaller` fall below and the
     /// others equal, in a grid of `n_steps`.
     pub fn new(tail: Tail, larger: usize, smaller: usize, n_samples: usize, n_steps: usize) -> Self {
@@ -101,7 +108,7 @@ impl Steps {
             Tail::Lower => lower,
             Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_steps)),
         };
-        Steps { low, high }
+        GridRange { low, high }
     }
 
     /// The share of the range up to `step`.
@@ -160,7 +167,7 @@ pub fn thresholds(ranking: Ranking, n_samples: usize, alpha_max: AlphaMax) -> Ve
     grid
 }
 
-/// The largest number of background images: every threshold of more would not be a float of its own.
+/// The largest number of background images: with more, two thresholds could be the same float.
 pub const MOST_SAMPLES: usize = (1 << 52) - 1;
 
 /// How many [`thresholds`] there are, without making them.
@@ -260,10 +267,10 @@ mod tests {
 
     #[test]
     fn ranges_overlap_with_thresholds() {
-        let zero = Steps::new(Tail::Lower, 3, 0, 7, 8); // four of seven tie
-        assert_eq!(zero, Steps { low: 0, high: 5 });
+        let zero = GridRange::new(Tail::Lower, 3, 0, 7, 8); // four of seven tie
+        assert_eq!(zero, GridRange { low: 0, high: 5 });
         assert_eq!([0, 1, 5, 7].map(|step| zero.overlap(step)), [0.0, 0.2, 1.0, 1.0]);
-        assert_eq!(Steps::new(Tail::Upper, 3, 0, 7, 8), Steps { low: 3, high: 8 });
-        assert_eq!(Steps::new(Tail::TwoSided, 3, 0, 7, 8), Steps { low: 0, high: 8 });
+        assert_eq!(GridRange::new(Tail::Upper, 3, 0, 7, 8), GridRange { low: 3, high: 8 });
+        assert_eq!(GridRange::new(Tail::TwoSided, 3, 0, 7, 8), GridRange { low: 0, high: 8 });
     }
 }

@@ -5,22 +5,23 @@
 //! and nodes with a share of at most alpha never help.
 
 use crate::background::Background;
+use crate::bins::Membership;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::options::{ScanOptions, Scope};
-use crate::pvalue::{Steps, thresholds};
-use crate::rank::Membership;
-use crate::result::{Best, Found};
+use crate::pvalue::{GridRange, thresholds};
+use crate::result::{BestSubset, Found};
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
 
 /// Thresholds that are bounded together before any is looked at.
-const BLOCK: usize = 32;
+const RANGE_BLOCK: usize = 32;
 
 /// The p-value ranges of one image: those of one step as a histogram, the others one by one.
 struct Ranges {
     n_nodes: usize,
     /// How many ranges of one step end at most at each step.
     n_narrow: Vec<usize>,
-    wide: Vec<Steps>,
+    wide: Vec<GridRange>,
 }
 
 /// The best prefix at one threshold: nodes with at least this share.
@@ -32,7 +33,7 @@ struct Prefix {
 }
 
 impl Ranges {
-    /// The best subset for `alpha`, with ranges held against `step`.
+    /// The best subset for `alpha`, each range cut off at `step`.
     fn best_prefix(&self, alpha: f64, step: usize, options: &ScanOptions, shares: &mut Vec<f64>) -> Prefix {
         let mut n_full = self.n_narrow[step];
         shares.clear();
@@ -82,21 +83,21 @@ pub(crate) fn scan_image<V: Value>(
 ) -> Result<Found, Error> {
     let n_nodes = background.n_nodes();
     let grid = thresholds(options.ranking, membership.n_ranked(background.n_samples()), options.alpha_max);
-    let for_each_range = |visit: &mut dyn FnMut(usize, Steps)| {
+    let for_each_range = |visit: &mut dyn FnMut(usize, GridRange)| {
         let (row, nodes) = (image..image + 1, 0..n_nodes);
         let tail = options.ranking.tail;
-        background.for_each_range(images, &row, nodes, tail, membership, grid.len(), interrupt, |_, node, steps| {
-            visit(node, steps);
+        background.for_each_range(images, &row, nodes, tail, membership, grid.len(), interrupt, |_, node, range| {
+            visit(node, range);
         })
     };
     let mut ranges = Ranges { n_nodes, n_narrow: vec![0; grid.len() + 1], wide: Vec::new() };
-    for_each_range(&mut |_, steps| {
-        if steps.high == steps.low + 1 {
-            if let Some(count) = ranges.n_narrow.get_mut(steps.high) {
+    for_each_range(&mut |_, range| {
+        if range.high == range.low + 1 {
+            if let Some(count) = ranges.n_narrow.get_mut(range.high) {
                 *count += 1;
             }
-        } else if steps.low < grid.len() {
-            ranges.wide.push(steps);
+        } else if range.low < grid.len() {
+            ranges.wide.push(range);
         }
     })?;
     for step in 1..=grid.len() {
@@ -105,7 +106,8 @@ pub(crate) fn scan_image<V: Value>(
 
     // No score in a block exceeds that of its smallest alpha with the shares at its largest.
     let mut shares = Vec::new();
-    let blocks: Vec<_> = (0..grid.len()).step_by(BLOCK).map(|start| start..grid.len().min(start + BLOCK)).collect();
+    let blocks: Vec<_> =
+        (0..grid.len()).step_by(RANGE_BLOCK).map(|start| start..grid.len().min(start + RANGE_BLOCK)).collect();
     let mut bounds = Vec::with_capacity(blocks.len());
     let mut reached = 0.0_f64;
     for block in &blocks {
@@ -127,13 +129,13 @@ pub(crate) fn scan_image<V: Value>(
 
     let mut nodes = Vec::new();
     if with_nodes && best.size > 0 {
-        for_each_range(&mut |node, steps| {
-            if steps.overlap(best_step) >= best.least_share {
+        for_each_range(&mut |node, range| {
+            if range.overlap(best_step) >= best.least_share {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
                 nodes.push(node as i32);
             }
         })?;
     }
     let alpha = if best_step > 0 { grid[best_step - 1] } else { 0.0 };
-    Ok(Found { best: Best { score: best.score, alpha, size: best.size }, nodes })
+    Ok(Found { best: BestSubset { score: best.score, alpha, size: best.size }, nodes })
 }

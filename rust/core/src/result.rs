@@ -44,27 +44,27 @@ impl Scan {
 }
 
 /// Thresholds that are bounded together before any is looked at.
-const BLOCK: usize = 64;
+const THRESHOLD_BLOCK: usize = 64;
 /// Images that are scored without a table of logarithms.
-const FEW: usize = 16;
+const FEW_TO_SCORE: usize = 16;
 /// One image's result.
 pub(crate) struct Found {
-    pub best: Best,
+    pub best: BestSubset,
     pub nodes: Vec<i32>,
 }
 
 /// The highest score, the threshold that gives it, and how many p-values are at most that.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Best {
+pub(crate) struct BestSubset {
     pub score: f64,
     pub alpha: f64,
     pub size: u64,
 }
 
-impl Best {
+impl BestSubset {
     /// Look at each distinct p-value, increasing, with the number of nodes that have it; equal scores: the smaller wins.
     pub fn of(p_values: impl Iterator<Item = (f64, u64)>, statistic: Statistic, scope: Scope, n_nodes: usize) -> Self {
-        let mut best = Best::default();
+        let mut best = BestSubset::default();
         let mut n_alpha = 0;
         for (alpha, count) in p_values.filter(|(_, count)| *count > 0) {
             n_alpha += count;
@@ -74,7 +74,7 @@ impl Best {
             };
             let score = statistic.phi(alpha, n_alpha, n);
             if score > best.score {
-                best = Best { score, alpha, size: n_alpha };
+                best = BestSubset { score, alpha, size: n_alpha };
             }
         }
         best
@@ -87,38 +87,38 @@ pub(crate) struct Scorer<'a> {
     statistic: Statistic,
     scope: Scope,
     n_nodes: usize,
-    /// For each threshold the Berk-Jones score of one node; empty where there is little to score.
+    /// For each threshold the score of one node, where a subset scores a multiple of that; empty where there is little to
+    /// score.
     of_one: Vec<f64>,
 }
 
 impl<'a> Scorer<'a> {
     pub fn new(thresholds: &'a [f64], options: &ScanOptions, n_nodes: usize, n_images: usize) -> Self {
         let &ScanOptions { statistic, scope, .. } = options;
-        let tabulated = if n_images > FEW { thresholds } else { &[] };
-        let of_one = tabulated.iter().map(|alpha| Statistic::BerkJones.phi(*alpha, 1, 1)).collect();
+        let tabulated = if n_images > FEW_TO_SCORE { thresholds } else { &[] };
+        let of_one = tabulated.iter().filter_map(|alpha| statistic.score_of_one(*alpha)).collect();
         Scorer { thresholds, statistic, scope, n_nodes, of_one }
     }
 
     /// The score of the n-th threshold where `n_alpha` nodes are at most that.
     fn score(&self, n: usize, n_alpha: u64) -> f64 {
-        let n_nodes = match (self.scope, self.statistic, self.of_one.get(n)) {
-            // The same to the bit, without a logarithm.
-            (Scope::Subset, Statistic::BerkJones, Some(of_one)) => return n_alpha as f64 * of_one,
-            (Scope::Subset, ..) => n_alpha,
-            (Scope::All, ..) => self.n_nodes as u64,
+        let n_nodes = match (self.scope, self.of_one.get(n)) {
+            (Scope::Subset, Some(of_one)) => return n_alpha as f64 * of_one,
+            (Scope::Subset, None) => n_alpha,
+            (Scope::All, _) => self.n_nodes as u64,
         };
         self.statistic.phi(self.thresholds[n], n_alpha, n_nodes)
     }
 
-    /// The highest score of a histogram, as [`Best::of`] finds it, looking only where it can be.
+    /// The highest score of a histogram, as [`BestSubset::of`] finds it, looking only where it can be.
     ///
     /// No score among some thresholds exceeds that of the smallest with the count at the largest: every statistic falls
     /// with alpha and grows with the number of nodes.
-    pub fn best(&self, histogram: &[u32]) -> Best {
+    pub fn best(&self, histogram: &[u32]) -> BestSubset {
         let mut reached = 0.0_f64;
         let mut n_alpha = 0;
         let blocks: Vec<_> = histogram
-            .chunks(BLOCK)
+            .chunks(THRESHOLD_BLOCK)
             .enumerate()
             .map(|(n, counts)| {
                 let before = n_alpha;
@@ -126,22 +126,22 @@ impl<'a> Scorer<'a> {
                 if n_alpha == before {
                     return (before, 0.0);
                 }
-                reached = reached.max(self.score(n * BLOCK + counts.len() - 1, n_alpha));
-                (before, self.statistic.bound(self.score(n * BLOCK, n_alpha), self.n_nodes))
+                reached = reached.max(self.score(n * THRESHOLD_BLOCK + counts.len() - 1, n_alpha));
+                (before, self.statistic.bound(self.score(n * THRESHOLD_BLOCK, n_alpha), self.n_nodes))
             })
             .collect();
-        let mut best = Best::default();
+        let mut best = BestSubset::default();
         for (n, (before, bound)) in blocks.into_iter().enumerate() {
             if bound < reached || bound <= best.score {
                 continue;
             }
             let mut n_alpha = before;
-            for (n, count) in histogram.iter().enumerate().skip(n * BLOCK).take(BLOCK) {
+            for (n, count) in histogram.iter().enumerate().skip(n * THRESHOLD_BLOCK).take(THRESHOLD_BLOCK) {
                 if *count > 0 {
                     n_alpha += u64::from(*count);
                     let score = self.score(n, n_alpha);
                     if score > best.score {
-                        best = Best { score, alpha: self.thresholds[n], size: n_alpha };
+                        best = BestSubset { score, alpha: self.thresholds[n], size: n_alpha };
                     }
                 }
             }

@@ -7,14 +7,15 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::background::Background;
+use crate::bins::Membership;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, n_thresholds, thresholds};
 use crate::range;
-use crate::rank::{Membership, one_p_value};
-use crate::result::{Best, Found, Scan, Scorer};
+use crate::result::{BestSubset, Found, Scan, Scorer};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
 
 impl<V: Value> Background<V> {
     /// Scan images, either ones that are not in the background, or background images, each among all the others: the
@@ -89,7 +90,7 @@ pub fn scan_p_values(
             small.sort_unstable_by(f64::total_cmp);
             #[allow(clippy::float_cmp)] // ties are equal to the bit
             let ties = small.chunk_by(|a, b| a == b).map(|group| (group[0], group.len() as u64));
-            let best = Best::of(ties, statistic, scope, n_nodes);
+            let best = BestSubset::of(ties, statistic, scope, n_nodes);
             let mut nodes = Vec::new();
             if with_nodes {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
@@ -130,7 +131,7 @@ pub fn scan_histograms(
     let n_images = first.histograms.nrows();
     let mut grids = Vec::new();
     for part in parts {
-        one_p_value(part.ranking.ties)?;
+        part.ranking.ties.check_one_p_value()?;
         let expected = (n_images, n_thresholds(part.ranking, n_samples, options.alpha_max)?);
         if part.histograms.dim() != expected {
             return Err(Error::Histograms { expected, received: part.histograms.dim() });
@@ -158,7 +159,7 @@ pub fn scan_histograms(
             if received > n_nodes as u64 {
                 return Err(Error::Counts { image, expected: n_nodes, received });
             }
-            let best = Best::of(all.iter().copied().zip(counts), options.statistic, options.scope, n_nodes);
+            let best = BestSubset::of(all.iter().copied().zip(counts), options.statistic, options.scope, n_nodes);
             let shares = parts.iter().zip(&grids).map(|(part, grid)| {
                 let end = grid.partition_point(|alpha| *alpha <= best.alpha);
                 part.histograms.row(image).iter().take(end).map(|count| i64::from(*count)).sum()

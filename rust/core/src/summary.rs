@@ -1,12 +1,13 @@
 //! The simple scores that a scan has to beat: an image's p-values in one number, without any choice of a subset.
 
 use crate::background::Background;
+use crate::bins::Membership;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::rank::{Membership, one_p_value};
 use crate::statistic::ln_ratio;
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
 
 /// What is made of the p-values of an image; higher is more anomalous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl<V: Value> Background<V> {
     ) -> Result<Vec<f64>, Error> {
         self.check_nodes(images)?;
         self.check_whole("summaries of all p-values")?;
-        one_p_value(ranking.ties)?;
+        ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, AlphaMax::try_from(1.0)?, membership, interrupt)?;
         self.map_histograms(images, &bins, interrupt, |_, counts| {
             Ok(summary.of(bins.thresholds().iter().copied().zip(counts.iter().copied())))

@@ -3,10 +3,11 @@
 use ndarray::{ArrayView2, Axis, Ix1};
 use rayon::prelude::*;
 
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::memory::zeros;
-use crate::pvalue::{Ranking, Steps, Ties};
+use crate::pvalue::{GridRange, Ranking, Ties};
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
 
 /// Images that are mixed at the same time: each waits for its last number, and meanwhile the others go on.
 const AT_ONCE: usize = 8;
@@ -81,11 +82,11 @@ impl TieBreaker {
     }
 
     /// The position in the grid of [`thresholds`], counted from 0.
-    pub fn position(&self, steps: Steps, image: usize, node: usize) -> usize {
+    pub fn position(&self, range: GridRange, image: usize, node: usize) -> usize {
         match self.ties {
-            Ties::Midrank => steps.low + steps.high - 1,
-            Ties::Random => steps.low + draw(self.seeds[image], node, steps.high - steps.low),
-            Ties::Upper | Ties::Range => steps.high - 1,
+            Ties::Midrank => range.low + range.high - 1,
+            Ties::Random => range.low + draw(self.seeds[image], node, range.high - range.low),
+            Ties::Upper | Ties::Range => range.high - 1,
         }
     }
 }

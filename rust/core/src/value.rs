@@ -1,18 +1,12 @@
-//! Node values: the three float types, and the integer keys that stand for them in comparisons.
+//! Node values: the three float types, and the integer key of a single value. Blocks of keys are in `keys`.
 //!
 //! A background is stored as keys whose integer order is the order of the values, with one key for both zeros. Every
 //! float type then takes the same path through sorting and searching, and half precision costs nothing extra.
 
-use std::ops::Range;
-
 use half::f16;
-use ndarray::{ArrayView2, Axis, s};
+use ndarray::ArrayView2;
 
-use crate::Error;
-use crate::index::LINE;
-use crate::memory::Lines;
-use crate::simd::transpose::Transpose;
-use crate::simd::{self, InstructionSet, prefetch};
+use crate::error::Error;
 
 /// A float type that node values may have.
 pub trait Value: Copy + Default + Send + Sync + 'static {
@@ -55,7 +49,7 @@ macro_rules! value {
             fn key(self) -> $key {
                 const SIGN: $key = 1 << (<$key>::BITS - 1);
                 match self.to_bits() {
-                    SIGN => SIGN, // -0.0 bears the key of +0.0
+                    SIGN => SIGN, // -0.0 has the key of +0.0
                     bits if bits & SIGN == 0 => bits | SIGN,
                     bits => !bits,
                 }
@@ -158,119 +152,6 @@ pub(crate) fn not_a_number<V: Value>(view: &ArrayView2<'_, V>) -> Error {
     let mut places = view.indexed_iter().filter(|(_, value)| value.is_nan()).map(|(place, _)| place).peekable();
     let (image, node) = places.peek().copied().unwrap_or_default();
     Error::NotANumber { count: places.count(), image, node }
-}
-
-/// The keys of a block of images and nodes, node by node, ready to be ranked.
-///
-/// Where images and background differ in type, a value may fall between two values of the background's type. Then
-/// "at least x" and "at most x" are asked with two different keys, and the counts are those of the exact values.
-pub(crate) struct KeyBlock<V: Value> {
-    n_images: usize,
-    stride: usize,
-    at_least: Lines<V::Key>,
-    at_most: Option<Lines<V::Key>>,
-}
-
-impl<V: Value> KeyBlock<V> {
-    /// Room for so many images and nodes.
-    pub fn new(n_images: usize, n_nodes: usize) -> Result<Self, Error> {
-        let stride = n_images.next_multiple_of(LINE) | LINE; // an odd number of lines: no two nodes compete for a place
-        Ok(KeyBlock { n_images: 0, stride, at_least: Lines::zeros(n_nodes, stride)?, at_most: None })
-    }
-
-    /// Read images `rows` at nodes `columns`.
-    pub fn fill(&mut self, values: &Values<'_>, rows: &Range<usize>, columns: &Range<usize>) -> Result<(), Error> {
-        self.n_images = rows.len();
-        let stride = self.stride;
-        let nan_free = if let (Values::F32(view), Some(keys)) = (values, V::lanes_mut(&mut self.at_least)) {
-            let values = &view.slice(s![rows.clone(), columns.clone()]);
-            simd::run(InstructionSet::chosen()?, Transpose { values, keys, stride })
-        } else if let Some(view) = V::direct(values) {
-            transpose(view, rows, columns, V::key, &mut self.at_least, stride)
-        } else {
-            if self.at_most.is_none() {
-                self.at_most = Some(Lines::zeros(self.at_least.len(), 1)?);
-            }
-            let (at_least, at_most) = (&mut self.at_least, self.at_most.as_deref_mut().unwrap_or_default());
-            match values {
-                Values::F16(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
-                Values::F32(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
-                Values::F64(view) => transpose_between::<_, V>(view, rows, columns, at_least, at_most, stride),
-            }
-        };
-        if nan_free { Ok(()) } else { Err(values.not_a_number()) }
-    }
-
-    /// The keys to ask "how many are at least x" with, one an image, for the n-th node of the block.
-    pub fn at_least(&self, n: usize) -> &[V::Key] {
-        &self.at_least[n * self.stride..][..self.n_images]
-    }
-
-    /// The same, to be sorted where all of them are of a background.
-    pub fn at_least_mut(&mut self, n: usize) -> &mut [V::Key] {
-        &mut self.at_least[n * self.stride..][..self.n_images]
-    }
-
-    /// The keys to ask "how many are at most x" with.
-    pub fn at_most(&self, n: usize) -> &[V::Key] {
-        &self.at_most.as_ref().unwrap_or(&self.at_least)[n * self.stride..][..self.n_images]
-    }
-}
-
-/// Images and nodes that are transposed together.
-const TILE: usize = 16;
-
-/// Write `key` of each value node by node; false where a value is NaN.
-fn transpose<Q: Value, K: Copy + Default>(
-    view: &ArrayView2<'_, Q>,
-    rows: &Range<usize>,
-    columns: &Range<usize>,
-    key: impl Fn(Q) -> K,
-    out: &mut [K],
-    stride: usize,
-) -> bool {
-    let mut nan_free = true;
-    let view = view.slice(s![rows.clone(), columns.clone()]);
-    for (n_tile, tile) in view.axis_chunks_iter(Axis(0), TILE).enumerate() {
-        for row in view.outer_iter().skip((n_tile + 1) * TILE).take(TILE) {
-            if let Some(row) = row.to_slice() {
-                prefetch(row); // rows are pages apart, which no processor foresees
-            }
-        }
-        // A few images at a time: what is written to a node's keys is a whole cache line.
-        for first in (0..columns.len()).step_by(TILE) {
-            let n_nodes = TILE.min(columns.len() - first);
-            let mut keys = [[K::default(); TILE]; TILE];
-            for (image, row) in tile.outer_iter().enumerate() {
-                let row = row.slice(s![first..first + n_nodes]);
-                let mut put = |node: usize, value: Q| {
-                    nan_free &= !value.is_nan();
-                    keys[node][image] = key(value);
-                };
-                match row.as_slice().and_then(|row| row.first_chunk::<TILE>()) {
-                    Some(whole) => whole.iter().enumerate().for_each(|(node, value)| put(node, *value)),
-                    None => row.iter().enumerate().for_each(|(node, value)| put(node, *value)),
-                }
-            }
-            for (node, keys) in keys.iter().take(n_nodes).enumerate() {
-                let start = (first + node) * stride + n_tile * TILE;
-                out[start..start + tile.nrows()].copy_from_slice(&keys[..tile.nrows()]);
-            }
-        }
-    }
-    nan_free
-}
-
-fn transpose_between<Q: Value, V: Value>(
-    view: &ArrayView2<'_, Q>,
-    rows: &Range<usize>,
-    columns: &Range<usize>,
-    at_least: &mut [V::Key],
-    at_most: &mut [V::Key],
-    stride: usize,
-) -> bool {
-    transpose(view, rows, columns, |value| V::key_at_least(value.to_f64()), at_least, stride)
-        && transpose(view, rows, columns, |value| V::key_at_most(value.to_f64()), at_most, stride)
 }
 
 #[cfg(test)]

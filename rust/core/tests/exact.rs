@@ -4,9 +4,7 @@
 
 mod common;
 
-use common::{
-    alpha_max, brute_force, brute_force_ranges, case, p_value_ranges, p_values, ranking, scope, statistic, tail,
-};
+use common::{alpha_max, brute_force, brute_force_ranges, case, named, p_value_ranges, p_values, ranking};
 use half::f16;
 use ndarray::{Array2, Axis, concatenate, s};
 use proptest::prelude::*;
@@ -30,11 +28,11 @@ fn scan(background: &Background<f64>, images: &Array2<f64>, options: &ScanOption
 
 /// Options with ties as in the paper.
 fn options() -> impl Strategy<Value = ScanOptions> {
-    (any_options(), tail()).prop_map(|(options, tail)| ScanOptions { ranking: tail.into(), ..options })
+    (any_options(), named::<Tail>()).prop_map(|(options, tail)| ScanOptions { ranking: tail.into(), ..options })
 }
 
 fn any_options() -> impl Strategy<Value = ScanOptions> {
-    (statistic(), ranking(), alpha_max(), scope()).prop_map(|(statistic, ranking, alpha_max, scope)| ScanOptions {
+    (named(), ranking(), alpha_max(), named()).prop_map(|(statistic, ranking, alpha_max, scope)| ScanOptions {
         statistic,
         ranking,
         alpha_max,
@@ -74,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn p_values_are_counted(case in case(9, 5, 4), tail in tail()) {
+    fn p_values_are_counted(case in case(9, 5, 4), tail in named::<Tail>()) {
         let background = whole(&case.background);
         let images = Values::F64(case.images.view());
         let p = background.p_values(&images, tail.into(), &never()).unwrap();
@@ -126,7 +124,7 @@ proptest! {
 
     #[test]
     fn ranges_scan_as_no_subset_scores_higher(
-        case in case(8, 6, 2), options in any_options(), tail in tail(), alpha_max in alpha_max()
+        case in case(8, 6, 2), options in any_options(), tail in named::<Tail>(), alpha_max in alpha_max()
     ) {
         let options = ScanOptions { ranking: Ranking { tail, ties: Ties::Range, seed: 0 }, alpha_max, ..options };
         let found = scan(&whole(&case.background), &case.images, &options);
@@ -213,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn histograms_of_disjoint_nodes_add_up(case in case(9, 8, 4), tail in tail(), alpha_max in alpha_max()) {
+    fn histograms_of_disjoint_nodes_add_up(case in case(9, 8, 4), tail in named::<Tail>(), alpha_max in alpha_max()) {
         let histogram = |nodes: std::ops::Range<usize>| {
             let background = case.background.slice(s![.., nodes.clone()]).to_owned();
             let images = case.images.slice(s![.., nodes]);

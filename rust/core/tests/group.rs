@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{alpha_max, case, p_values, statistic, tail};
+use common::{alpha_max, case, named, p_values};
 use ndarray::{Array2, ArrayView2};
 use proptest::prelude::*;
 use subsetscan_core::{
-    AlphaMax, Background, Error, GroupOptions, GroupScan, Interrupt, Keep, SideLimits, Starts, Statistic, Values,
+    AlphaMax, Background, Error, GroupOptions, GroupScan, Interrupt, Keep, SideLimits, Starts, Statistic, Tail, Values,
     scan_group_p_values,
 };
 
@@ -37,7 +37,7 @@ fn limits() -> impl Strategy<Value = (Option<usize>, Option<usize>)> {
 }
 
 fn options() -> impl Strategy<Value = GroupOptions> {
-    (statistic(), alpha_max()).prop_map(|(statistic, alpha_max)| GroupOptions {
+    (named(), alpha_max()).prop_map(|(statistic, alpha_max)| GroupOptions {
         statistic,
         alpha_max,
         with_bound: true,
@@ -117,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn a_background_leads_to_the_same_as_its_p_values(case in case(9, 7, 6), options in options(), tail in tail()) {
+    fn a_background_leads_to_the_same_as_its_p_values(case in case(9, 7, 6), options in options(), tail in named::<Tail>()) {
         prop_assume!(case.images.nrows() > 0);
         let starts = Array2::from_elem((1, case.images.nrows()), true);
         let starts = Starts { images: starts.view(), all_nodes: true };

@@ -2,9 +2,9 @@
 
 use half::f16;
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use subsetscan_core::{AlphaMax, Background, BackgroundBuilder, GroupScan, Keep, Named, Scan, Tail, Value, Values};
+use subsetscan_core::{Background, BackgroundBuilder, GroupScan, Keep, Scan, Value, Values};
 
 use crate::running::{run, to_py};
 
@@ -123,16 +123,6 @@ fn add<V: Value + Element>(
     run(py, |stop| builder.push(&view, stop))
 }
 
-/// A number of things from Python, where an integer may be anything.
-pub fn number(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    value.extract().map_err(|error: PyErr| {
-        if error.is_instance_of::<PyOverflowError>(value.py()) {
-            return PyValueError::new_err(format!("{what} must be from 0 to 2^64 - 1, got {value}"));
-        }
-        error
-    })
-}
-
 /// numpy's name of the type of a background's values.
 pub fn dtype_of<V: Value>(_: &Background<V>) -> &'static str {
     match size_of::<V>() {
@@ -140,14 +130,6 @@ pub fn dtype_of<V: Value>(_: &Background<V>) -> &'static str {
         4 => "float32",
         _ => "float64",
     }
-}
-
-/// What to keep: everything, or what scans of this tail up to this threshold look at.
-pub fn keep_from(tail: Option<&str>, alpha_max: Option<f64>) -> PyResult<Keep> {
-    let Some(tail) = tail else { return Ok(Keep::Everything) };
-    let tail = Tail::by_name(tail).map_err(to_py)?;
-    let alpha_max = alpha_max.map_or(Ok(AlphaMax::default()), AlphaMax::try_from).map_err(to_py)?;
-    Ok(Keep::Scans { tail, alpha_max })
 }
 
 /// Scores, alphas, sizes, and the index arrays of the subsets.

@@ -9,8 +9,8 @@ use std::collections::BinaryHeap;
 
 use ndarray::{Array2, Ix2, s};
 
-use super::Problem;
-use crate::Error;
+use super::problem::Problem;
+use crate::error::Error;
 use crate::memory::zeros;
 
 /// Entries of the tables of counts: beyond that several levels share one.
@@ -20,7 +20,7 @@ const BUDGET: usize = 1 << 21;
 
 /// Compute the bound; 0 where there is no p-value up to `alpha_max`.
 pub(super) fn upper_bound(problem: &Problem<'_>) -> Result<f64, Error> {
-    let counts = Counts::new(problem)?;
+    let counts = CountTable::new(problem)?;
     if counts.alphas.is_empty() {
         return Ok(0.0);
     }
@@ -28,7 +28,7 @@ pub(super) fn upper_bound(problem: &Problem<'_>) -> Result<f64, Error> {
     let mut budget = BUDGET;
     let mut evaluate = |levels, lines| {
         let bound = counts.bound(problem, long, levels, lines, &mut budget);
-        (Cell { bound, levels, lines }, budget)
+        (Region { bound, levels, lines }, budget)
     };
     let mut cells = BinaryHeap::new();
     cells.push(evaluate((0, counts.alphas.len() - 1), (problem.sizes[short].min, problem.sizes[short].max)).0);
@@ -49,13 +49,13 @@ pub(super) fn upper_bound(problem: &Problem<'_>) -> Result<f64, Error> {
 
 /// Ranges of levels and of numbers of lines, both ends included, and what no block in them exceeds.
 #[derive(Debug, Clone, Copy)]
-struct Cell {
+struct Region {
     bound: f64,
     levels: (usize, usize),
     lines: (usize, usize),
 }
 
-impl Cell {
+impl Region {
     /// Two halves, by what varies more over the cell; None if there is nothing to halve.
     #[allow(clippy::type_complexity)]
     fn split(&self, alphas: &[f64]) -> Option<[((usize, usize), (usize, usize)); 2]> {
@@ -80,28 +80,28 @@ fn geometric_mean(a: f64, b: f64) -> f64 {
     if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() } // too small a product is rounded, to 0 even
 }
 
-impl Ord for Cell {
+impl Ord for Region {
     fn cmp(&self, other: &Self) -> Ordering {
         self.bound.total_cmp(&other.bound)
     }
 }
 
-impl PartialOrd for Cell {
+impl PartialOrd for Region {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Cell {
+impl PartialEq for Region {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Cell {}
+impl Eq for Region {}
 
 /// Counts of small p-values after each level, or after every few levels.
-struct Counts {
+struct CountTable {
     /// The side with fewer members; these are the lines.
     short: usize,
     /// The p-value of the first of the levels that share an entry.
@@ -114,7 +114,7 @@ struct Counts {
     at_least: Array2<u32>,
 }
 
-impl Counts {
+impl CountTable {
     fn new(problem: &Problem<'_>) -> Result<Self, Error> {
         let elements = problem.elements;
         let short = usize::from(elements.shape[1] < elements.shape[0]);
@@ -122,7 +122,7 @@ impl Counts {
         let n_entries = elements.n_levels().min((TABLE / (2 * n_lines)).max(1));
         let share = elements.n_levels().div_ceil(n_entries.max(1)).max(1);
         let n_entries = elements.n_levels().div_ceil(share);
-        let mut counts = Counts {
+        let mut counts = CountTable {
             short,
             alphas: elements.alphas.iter().copied().step_by(share).collect(),
             exact: share == 1,

@@ -1,13 +1,13 @@
 //! How many small p-values the members of one side have on the other: at the ends of blocks, and level by level.
 
-use super::Problem;
-use super::step::Step;
-use crate::Error;
+use super::elements::{Elements, Pair};
+use super::problem::Problem;
+use crate::error::Error;
 
 /// Entries of a tally that may be kept.
 const KEPT: usize = 1 << 16;
 
-/// What a step is to know of each block of levels: how the free side stands at its end.
+/// What a step needs to know of each block of levels: the counts of the free side at its end.
 ///
 /// If the free side is the long one, how many members have at least 0, 1, ... small p-values on the fixed side, as there
 /// are fewer such numbers than members; else how many each member has.
@@ -21,23 +21,23 @@ pub(super) struct Tally {
 impl Tally {
     /// Count for the given members of the side that is not `free`.
     pub fn new(problem: &Problem<'_>, free: usize, fixed: &[u32]) -> Result<Self, Error> {
-        let Problem { elements, lines, interrupt, .. } = problem;
-        let n_blocks = lines.ends.len();
-        let is_at_least = free != lines.short;
+        let Problem { elements, index, interrupt, .. } = problem;
+        let n_blocks = index.ends.len();
+        let is_at_least = free != index.short;
         let width = if is_at_least { fixed.len() + 2 } else { elements.shape[free] };
         let mut tally = Tally { is_at_least, width, rows: vec![0; n_blocks * width] };
         if is_at_least {
-            let mut counts = Counts::new(elements.shape[free], fixed.len(), Order::AtLeast);
+            let mut counts = MemberCounts::new(elements.shape[free], fixed.len(), Order::AtLeast);
             for (block, row) in tally.rows.chunks_exact_mut(width).enumerate() {
                 interrupt.check()?;
                 for member in fixed {
-                    counts.add(lines.others(block, *member));
+                    counts.add(index.others(block, *member));
                 }
                 row.copy_from_slice(&counts.at_least);
             }
         } else {
             interrupt.check()?;
-            for cell in fixed.iter().flat_map(|member| lines.cells(*member)) {
+            for cell in fixed.iter().flat_map(|member| index.cells(*member)) {
                 tally.rows[*cell as usize] += 1;
             }
             for n in width..tally.rows.len() {
@@ -76,7 +76,7 @@ impl Runs {
     }
 
     /// Those of counts.
-    pub fn of_counts(&mut self, counts: &Counts) {
+    pub fn of_counts(&mut self, counts: &MemberCounts) {
         match (&counts.at_least[..], &counts.sorted[..]) {
             ([], _) => self.of_row(&counts.each),
             (at_least, []) => self.of_at_least(at_least),
@@ -119,9 +119,33 @@ pub(super) enum Order {
     Sorted,
 }
 
+/// Which side of a block is free, and which members are on the fixed one.
+#[derive(Debug)]
+pub(super) struct Sides<'a> {
+    elements: &'a Elements,
+    pub free: usize,
+    /// 1 for members of the fixed side that are in the block, else 0.
+    is_fixed: Vec<u32>,
+}
+
+impl<'a> Sides<'a> {
+    pub fn new(elements: &'a Elements, free: usize, fixed: &[u32]) -> Self {
+        let mut is_fixed = vec![0; elements.shape[1 - free]];
+        for member in fixed {
+            is_fixed[*member as usize] = 1;
+        }
+        Sides { elements, free, is_fixed }
+    }
+
+    /// Whether the pair's member of the fixed side is in the block.
+    pub fn has(&self, pair: Pair) -> bool {
+        self.is_fixed[pair[1 - self.free] as usize] == 1
+    }
+}
+
 /// Counts of the free side.
 #[derive(Debug)]
-pub(super) struct Counts {
+pub(super) struct MemberCounts {
     /// How many small p-values each member has on the fixed side.
     pub each: Vec<u32>,
     /// How many members have at least 0, 1, ... of them, or nothing.
@@ -130,14 +154,18 @@ pub(super) struct Counts {
     sorted: Vec<u32>,
 }
 
-impl Counts {
+impl MemberCounts {
     #[allow(clippy::cast_possible_truncation)] // no group has 2^32 images or nodes
     pub fn new(n_free: usize, n_fixed: usize, order: Order) -> Self {
         let mut at_least = vec![0; if order == Order::None { 0 } else { n_fixed + 2 }];
         if let Some(all) = at_least.first_mut() {
             *all = n_free as u32;
         }
-        Counts { each: vec![0; n_free], at_least, sorted: vec![0; if order == Order::Sorted { n_free + 1 } else { 0 }] }
+        MemberCounts {
+            each: vec![0; n_free],
+            at_least,
+            sorted: vec![0; if order == Order::Sorted { n_free + 1 } else { 0 }],
+        }
     }
 
     /// Set them to those of a tally that tells how many each member has.
@@ -169,11 +197,11 @@ impl Counts {
     }
 
     /// Count levels `from` to `to`, the latter not among them.
-    pub fn add_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
+    pub fn add_pairs(&mut self, sides: &Sides<'_>, from: usize, to: usize) {
         // Whether a p-value is on the fixed side is hard to predict: add 0 if it is not.
-        for pair in step.problem.elements.pairs(from, to) {
-            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.each[pair[step.free] as usize];
+        for pair in sides.elements.pairs(from, to) {
+            let is_fixed = sides.is_fixed[pair[1 - sides.free] as usize];
+            let count = &mut self.each[pair[sides.free] as usize];
             if self.sorted.is_empty() {
                 *count += is_fixed;
                 if let Some(at_least) = self.at_least.get_mut(*count as usize) {
@@ -190,10 +218,10 @@ impl Counts {
     }
 
     /// Take them back.
-    pub fn take_pairs(&mut self, step: &Step<'_>, from: usize, to: usize) {
-        for pair in step.problem.elements.pairs(from, to) {
-            let is_fixed = step.is_fixed[pair[1 - step.free] as usize];
-            let count = &mut self.each[pair[step.free] as usize];
+    pub fn take_pairs(&mut self, sides: &Sides<'_>, from: usize, to: usize) {
+        for pair in sides.elements.pairs(from, to) {
+            let is_fixed = sides.is_fixed[pair[1 - sides.free] as usize];
+            let count = &mut self.each[pair[sides.free] as usize];
             if let Some(end) = self.at_least.get_mut(*count as usize) {
                 *end -= is_fixed;
                 if let Some(last) = self.sorted.get_mut(*end as usize) {

@@ -6,12 +6,13 @@ use ndarray::{ArrayView1, ArrayView2, Ix1};
 use rayon::prelude::*;
 
 use crate::background::Background;
+use crate::bins::Bins;
+use crate::error::Error;
 use crate::index::NODE_BLOCK;
+use crate::interrupt::Interrupt;
 use crate::memory::zeros;
 use crate::pvalue::AlphaMax;
-use crate::rank::Bins;
 use crate::value::{Value, Values};
-use crate::{Error, Interrupt};
 
 /// Where an image-node pair has its image and its node, and where a block has its images and its nodes.
 pub(super) const IMAGES: usize = 0;
@@ -195,7 +196,7 @@ impl Elements {
     }
 }
 
-/// The p-values of an image that are at most `alpha_max`: the bucket and the node of each; else the first that is none.
+/// The p-values of an image that are at most `alpha_max`: the bucket and the node of each; else the first invalid one.
 fn small(
     row: &ArrayView1<'_, f64>,
     alpha_max: f64,

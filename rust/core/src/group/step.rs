@@ -4,13 +4,12 @@
 //! members have on the fixed side (the LTSS property, Neill 2012). Members with equal counts come all or not at all:
 //! along them the statistics are convex, or fall and then rise, so that their ends suffice.
 
-use super::counts::{Counts, Order, Runs, Tally};
-use super::{Problem, SideLimits};
-use crate::Error;
-use crate::statistic::Statistic;
+use super::counts::{MemberCounts, Order, Runs, Sides, Tally};
+use super::problem::{Problem, SideLimits};
+use crate::error::Error;
 
 /// Levels that are bounded together in a block that may hold something better.
-const FEW: usize = 8;
+const FEW_LEVELS: usize = 8;
 
 /// The members of the free side that score highest, and the threshold.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,21 +23,15 @@ pub(super) struct Choice {
 /// A step to take: to choose among the free side for given members of the other one.
 #[derive(Debug)]
 pub(super) struct Step<'a> {
-    pub problem: &'a Problem<'a>,
-    pub free: usize,
+    problem: &'a Problem<'a>,
+    sides: Sides<'a>,
     fixed: &'a [u32],
-    /// 1 for these, else 0.
-    pub is_fixed: Vec<u32>,
     tally: &'a Tally,
 }
 
 impl<'a> Step<'a> {
     pub fn new(problem: &'a Problem<'a>, free: usize, fixed: &'a [u32], tally: &'a Tally) -> Self {
-        let mut is_fixed = vec![0; problem.elements.shape[1 - free]];
-        for member in fixed {
-            is_fixed[*member as usize] = 1;
-        }
-        Step { problem, free, fixed, is_fixed, tally }
+        Step { problem, sides: Sides::new(problem.elements, free, fixed), fixed, tally }
     }
 
     /// Choose over all thresholds; None where nothing scores more than `floor`.
@@ -46,13 +39,13 @@ impl<'a> Step<'a> {
     /// First the ends of blocks of levels are scored, and what each block can hold is bounded. Then the blocks that can
     /// hold something better than what was found are looked into.
     pub fn exact(&self, floor: f64) -> Result<Option<Choice>, Error> {
-        let Problem { elements, lines, interrupt, .. } = self.problem;
-        let mut best = Best { score: floor, ..Best::default() };
-        let mut bounds = Vec::with_capacity(lines.ends.len());
+        let Problem { elements, index, interrupt, .. } = self.problem;
+        let mut best = Candidate { score: floor, ..Candidate::default() };
+        let mut bounds = Vec::with_capacity(index.ends.len());
         let mut runs = Runs::default();
-        for block in 0..lines.ends.len() {
+        for block in 0..index.ends.len() {
             interrupt.check()?;
-            let (start, end) = lines.levels(block);
+            let (start, end) = index.levels(block);
             runs.of_block(self.tally, block);
             bounds.push(self.bound(elements.alphas[start], &runs, best.score));
             if bounds[block] > best.score {
@@ -62,8 +55,8 @@ impl<'a> Step<'a> {
         let (mut counts, mut n_counted, mut at_best) = (self.no_counts(), 0, Vec::new());
         for (block, bound) in bounds.into_iter().enumerate() {
             interrupt.check()?;
-            let (start, end) = lines.levels(block);
-            let is_within = |best: &Best| (start + 1..=end).contains(&best.n_levels);
+            let (start, end) = index.levels(block);
+            let is_within = |best: &Candidate| (start + 1..=end).contains(&best.n_levels);
             if bound <= best.score && !is_within(&best) {
                 continue;
             }
@@ -71,9 +64,9 @@ impl<'a> Step<'a> {
             n_counted = block + 1;
             self.look_into(&mut counts, (start, end), &mut best, &mut runs);
             if is_within(&best) {
-                counts.take_pairs(self, best.n_levels, end);
+                counts.take_pairs(&self.sides, best.n_levels, end);
                 at_best.clone_from(&counts.each);
-                counts.add_pairs(self, best.n_levels, end);
+                counts.add_pairs(&self.sides, best.n_levels, end);
             }
         }
         Ok(best.choice(&at_best))
@@ -81,14 +74,14 @@ impl<'a> Step<'a> {
 
     /// The same over the thresholds of the coarse grid only.
     pub fn coarse(&self, floor: f64) -> Result<Option<Choice>, Error> {
-        let Problem { lines, interrupt, .. } = self.problem;
-        let mut best = Best { score: floor, ..Best::default() };
+        let Problem { index, interrupt, .. } = self.problem;
+        let mut best = Candidate { score: floor, ..Candidate::default() };
         let mut best_block = 0;
         let mut runs = Runs::default();
-        for (alpha, block) in &lines.coarse_grid {
+        for (alpha, block) in &index.coarse_grid {
             interrupt.check()?;
             runs.of_block(self.tally, *block);
-            if best.update(self.best_at(*alpha, lines.ends[*block], &runs, best.score)) {
+            if best.update(self.best_at(*alpha, index.ends[*block], &runs, best.score)) {
                 best_block = *block;
             }
         }
@@ -103,12 +96,12 @@ impl<'a> Step<'a> {
     /// The same over a coarse grid of the fixed side's own p-values.
     pub fn own(&self, floor: f64) -> Result<Option<Choice>, Error> {
         let Problem { elements, interrupt, .. } = self.problem;
-        let mut best = Best { score: floor, ..Best::default() };
+        let mut best = Candidate { score: floor, ..Candidate::default() };
         let (mut counts, mut n_counted, mut at_best) = (self.no_counts(), 0, Vec::new());
         let mut runs = Runs::default();
-        for (alpha, end) in elements.coarse_grid(|pair| self.is_fixed[pair[1 - self.free] as usize] == 1) {
+        for (alpha, end) in elements.coarse_grid(|pair| self.sides.has(*pair)) {
             interrupt.check()?;
-            counts.add_pairs(self, n_counted, end);
+            counts.add_pairs(&self.sides, n_counted, end);
             n_counted = end;
             runs.of_counts(&counts);
             if best.update(self.best_at(alpha, end, &runs, best.score)) {
@@ -118,31 +111,37 @@ impl<'a> Step<'a> {
         Ok(best.choice(&at_best))
     }
 
-    fn no_counts(&self) -> Counts {
-        let (elements, n_free) = (self.problem.elements, self.problem.elements.shape[self.free]);
+    fn no_counts(&self) -> MemberCounts {
+        let (elements, n_free) = (self.problem.elements, self.problem.elements.shape[self.sides.free]);
         let order = if self.tally.is_at_least {
             Order::AtLeast
-        } else if FEW * elements.pairs(0, elements.n_levels()).len() < 2 * n_free * elements.n_levels() {
+        } else if FEW_LEVELS * elements.pairs(0, elements.n_levels()).len() < 2 * n_free * elements.n_levels() {
             Order::Sorted
         } else {
             Order::None // there would be more to keep in order than to sort
         };
-        Counts::new(n_free, self.fixed.len(), order)
+        MemberCounts::new(n_free, self.fixed.len(), order)
     }
 
     /// Count the levels from `start` to `end`, and score each, unless none of a few can be better.
-    fn look_into(&self, counts: &mut Counts, (start, end): (usize, usize), best: &mut Best, runs: &mut Runs) {
+    fn look_into(
+        &self,
+        counts: &mut MemberCounts,
+        (start, end): (usize, usize),
+        best: &mut Candidate,
+        runs: &mut Runs,
+    ) {
         let alphas = &self.problem.elements.alphas;
-        for first in (start..end).step_by(FEW) {
-            let last = end.min(first + FEW);
-            counts.add_pairs(self, first, last);
+        for first in (start..end).step_by(FEW_LEVELS) {
+            let last = end.min(first + FEW_LEVELS);
+            counts.add_pairs(&self.sides, first, last);
             runs.of_counts(counts);
             if last - first == 1 {
                 best.update(self.best_at(alphas[first], last, runs, best.score));
             } else if self.bound(alphas[first], runs, best.score) > best.score {
-                counts.take_pairs(self, first, last);
+                counts.take_pairs(&self.sides, first, last);
                 for (level, alpha) in (first..last).zip(&alphas[first..last]) {
-                    counts.add_pairs(self, level, level + 1);
+                    counts.add_pairs(&self.sides, level, level + 1);
                     runs.of_counts(counts);
                     best.update(self.best_at(*alpha, level + 1, runs, best.score));
                 }
@@ -151,7 +150,7 @@ impl<'a> Step<'a> {
     }
 
     /// Count the blocks `from` to `to`, the latter not among them.
-    fn advance(&self, counts: &mut Counts, from: usize, to: usize) -> Result<(), Error> {
+    fn advance(&self, counts: &mut MemberCounts, from: usize, to: usize) -> Result<(), Error> {
         if !self.tally.is_at_least {
             if from < to {
                 counts.set(self.tally.row(to - 1));
@@ -161,7 +160,7 @@ impl<'a> Step<'a> {
         for block in from..to {
             self.problem.interrupt.check()?;
             for member in self.fixed {
-                counts.add(self.problem.lines.others(block, *member));
+                counts.add(self.problem.index.others(block, *member));
             }
         }
         Ok(())
@@ -171,15 +170,15 @@ impl<'a> Step<'a> {
     ///
     /// For scores fall with alpha and grow with the counts.
     fn bound(&self, alpha: f64, runs: &Runs, floor: f64) -> f64 {
-        let n = self.fixed.len() * self.problem.elements.shape[self.free];
+        let n = self.fixed.len() * self.problem.elements.shape[self.sides.free];
         let bound = |score| self.problem.statistic.bound(score, n);
         bound(self.best_at(alpha, 0, runs, 2.0 * floor - bound(floor)).score)
     }
 
     /// The best subset at this threshold, if it scores no less than `floor`; else a score of 0.
-    fn best_at(&self, alpha: f64, n_levels: usize, runs: &Runs, floor: f64) -> Best {
-        let mut best = Best { alpha, n_levels, ..Best::default() };
-        let SideLimits { min, max } = self.problem.sizes[self.free];
+    fn best_at(&self, alpha: f64, n_levels: usize, runs: &Runs, floor: f64) -> Candidate {
+        let mut best = Candidate { alpha, n_levels, ..Candidate::default() };
+        let SideLimits { min, max } = self.problem.sizes[self.sides.free];
         let (statistic, n_fixed) = (self.problem.statistic, self.fixed.len());
         let useless = n_fixed as f64 * alpha;
         let (mut size, mut n_alpha) = (0_usize, 0_u64);
@@ -194,7 +193,7 @@ impl<'a> Step<'a> {
                 if *candidate > size && *candidate <= end && (min..=max).contains(candidate) {
                     let n_alpha = n_alpha + u64::from(*count) * (candidate - size) as u64;
                     let n = *candidate as u64 * n_fixed as u64;
-                    if is_below(floor.max(best.score), statistic, alpha, n_alpha, n) {
+                    if statistic.is_below(floor.max(best.score), alpha, n_alpha, n) {
                         continue;
                     }
                     let score = statistic.phi(alpha, n_alpha, n);
@@ -206,21 +205,21 @@ impl<'a> Step<'a> {
             n_alpha += u64::from(*count) * u64::from(*members);
             size = end;
         }
-        if best.score < floor { Best::default() } else { best }
+        if best.score < floor { Candidate::default() } else { best }
     }
 }
 
 /// The best so far: of equal scores that with the smaller threshold, then that with fewer members.
 #[derive(Debug, Clone, Copy, Default)]
-struct Best {
+struct Candidate {
     score: f64,
     alpha: f64,
     n_levels: usize,
     size: usize,
 }
 
-impl Best {
-    fn update(&mut self, other: Best) -> bool {
+impl Candidate {
+    fn update(&mut self, other: Candidate) -> bool {
         #[allow(clippy::float_cmp)] // equal scores are equal to the bit
         let is_better = other.score > self.score || other.score == self.score && other.alpha < self.alpha;
         if is_better {
@@ -229,7 +228,7 @@ impl Best {
         is_better
     }
 
-    /// Who the best are: those with the largest counts, and of equal counts the first.
+    /// The best members: those with the largest counts, and of equal counts the first.
     fn choice(self, counts: &[u32]) -> Option<Choice> {
         if self.size == 0 {
             return None;
@@ -238,7 +237,7 @@ impl Best {
         let (_, least, _) = sorted.select_nth_unstable_by(self.size - 1, |a, b| b.cmp(a));
         let least = *least;
         let mut n_least = self.size - counts.iter().filter(|count| **count > least).count();
-        // Who is among them is hard to predict for a processor: who is not is overwritten.
+        // Which are among them is hard to predict for a processor: those that are not are overwritten.
         let (mut members, mut n_members) = (vec![0; self.size + 1], 0);
         for (member, count) in (0..).zip(counts) {
             members[n_members] = member;
@@ -251,39 +250,19 @@ impl Best {
     }
 }
 
-/// Whether phi is certainly below `floor`, without logarithms: most subsets are far from the best, and this tells.
-fn is_below(floor: f64, statistic: Statistic, alpha: f64, n_alpha: u64, n: u64) -> bool {
-    if statistic != Statistic::BerkJones {
-        return false; // phi is as cheap
-    }
-    let (n_alpha, n) = (n_alpha as f64, n as f64);
-    let rounding = n * 1e-12; // what it may take, besides a share of the score
-    // Divergence is no more than the square of Higher Criticism.
-    let (excess, variance) = (n_alpha - n * alpha, n * alpha * (1.0 - alpha));
-    if excess * excess * (1.0 + 1e-9) < (floor - rounding) * variance {
-        return true;
-    }
-    let (more, less) = (n_alpha / (n * alpha), (n - n_alpha) / (n * (1.0 - alpha)));
-    if more <= 1.0 {
-        return floor > 0.0;
-    }
-    // ln y <= (y - 1)(y + 5) / (4y + 2) for y >= 1, and ln y <= 2 (y - 1) / (y + 1) for y <= 1: Pade approximants.
-    let ones = n_alpha * (more - 1.0) * (more + 5.0) / (4.0 * more + 2.0);
-    let others = (n - n_alpha) * 2.0 * (less - 1.0) / (less + 1.0);
-    (ones + others) * (1.0 + 1e-9) + rounding < floor
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::Array2;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::super::elements::{Elements, IMAGES, NODES};
-    use super::super::lines::Lines;
+    use super::super::pair_index::PairIndex;
     use super::*;
-    use crate::Interrupt;
+    use crate::interrupt::Interrupt;
     use crate::name::Named;
     use crate::pvalue::AlphaMax;
+    use crate::statistic::Statistic;
 
     /// Every threshold, every prefix that does not cut a tie or is as long as a limit.
     fn naive(problem: &Problem<'_>, p: &Array2<f64>, free: usize, fixed: &[bool], alphas: &[f64]) -> Option<Choice> {
@@ -325,7 +304,7 @@ mod tests {
             ranks in prop::collection::vec(1_u32..1000, 8 * 12),
             n_ranks in prop_oneof![3_u32..9, Just(100), Just(1000)],
             chosen in 1_u32..1 << 12,
-            statistic in 0_usize..3,
+            statistic in select(Statistic::ALL),
             limits in (1_usize..3, 2_usize..20),
             alpha_max in prop_oneof![Just(1.0), Just(0.5), 0.01..1.0],
         ) {
@@ -334,7 +313,7 @@ mod tests {
             let alpha_max = AlphaMax::try_from(alpha_max).expect("in range");
             let interrupt = Interrupt::default();
             let elements = Elements::from_p_values(&p.view(), alpha_max, &interrupt).expect("p-values");
-            let (_, statistic) = Statistic::ALL[statistic];
+            let (_, statistic) = statistic;
             for free in [IMAGES, NODES] {
                 let (n_free, n_fixed) = (p.shape()[free], p.shape()[1 - free]);
                 let limits = SideLimits { min: limits.0.min(n_free), max: limits.1.min(n_free) };
@@ -347,9 +326,9 @@ mod tests {
                         (0..last).step_by(size).skip(1).chain((last > 0).then_some(last)).collect()
                     };
                     for ends in [elements.block_ends(), by_size(1), by_size(2), by_size(64)] {
-                        let lines = &Lines::new(&elements, ends, &interrupt).expect("lines");
+                        let index = &PairIndex::new(&elements, ends, &interrupt).expect("an index");
                         let sizes = [limits; 2];
-                        let problem = Problem { elements: &elements, lines, statistic, sizes, interrupt: &interrupt };
+                        let problem = Problem { elements: &elements, index, statistic, sizes, interrupt: &interrupt };
                         let tally = Tally::new(&problem, free, &chosen).expect("a tally");
                         let step = Step::new(&problem, free, &chosen, &tally);
                         let expected = naive(&problem, &p, free, &fixed, &elements.alphas);

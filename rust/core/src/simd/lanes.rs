@@ -32,6 +32,14 @@ pub(crate) trait Lanes: CountLess {
     );
 }
 
+/// A loop that is compiled for each instruction set.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// Has to be inlined, or it would be compiled for what every processor has.
+    fn run<L: Lanes>(self) -> Self::Output;
+}
+
 /// Extreme values, one after the other: searches wait for memory, and many can wait at the same time.
 pub(crate) struct Queries {
     pub n: usize,

@@ -1,7 +1,6 @@
 //! Sorting the ends of a column: by splitting, as quicksort does, and networks of comparisons where few keys are left.
 
-use super::Kernel;
-use super::lanes::Lanes;
+use super::lanes::{Kernel, Lanes};
 use crate::index::LINE;
 
 /// Lines of keys that a network sorts at most.

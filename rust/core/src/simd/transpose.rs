@@ -2,8 +2,8 @@
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 
-use super::lanes::Lanes;
-use super::{Kernel, prefetch};
+use super::lanes::{Kernel, Lanes};
+use super::set::prefetch;
 use crate::index::LINE;
 
 /// The line of a row that begins with value `first`, from `buffer` where it does not lie in one piece.

@@ -4,8 +4,7 @@
 #[allow(clippy::wildcard_imports)] // forty intrinsics
 use std::arch::x86_64::*;
 
-use super::Kernel;
-use super::lanes::{Lanes, Plain, Queries};
+use super::lanes::{Kernel, Lanes, Plain, Queries};
 use crate::index::{CountLess, LINE};
 
 /// A function that runs a kernel with some features enabled, and one that says which of the very same this processor

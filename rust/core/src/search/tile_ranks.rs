@@ -4,12 +4,12 @@ use std::mem;
 
 use ndarray::Ix2;
 
-use crate::Error;
+use crate::error::Error;
 use crate::index::NODE_BLOCK;
 use crate::memory::zeros;
 
 /// An integer that is wide enough for the ranks of a scan: the narrower, the less memory there is to touch.
-pub(crate) trait Rank: Copy + Default + Send + Sync + 'static {
+pub(crate) trait RankInt: Copy + Default + Send + Sync + 'static {
     /// The largest rank.
     const LARGEST: usize;
 
@@ -18,7 +18,7 @@ pub(crate) trait Rank: Copy + Default + Send + Sync + 'static {
     fn get(self) -> usize;
 }
 
-impl Rank for u16 {
+impl RankInt for u16 {
     const LARGEST: usize = u16::MAX as usize;
 
     #[allow(clippy::cast_possible_truncation)] // a rank that fits
@@ -31,7 +31,7 @@ impl Rank for u16 {
     }
 }
 
-impl Rank for u32 {
+impl RankInt for u32 {
     const LARGEST: usize = u32::MAX as usize;
 
     #[allow(clippy::cast_possible_truncation)]
@@ -49,7 +49,7 @@ const COUNTS: usize = 1 << 20;
 
 /// For each image how often each rank occurs, or a list of its ranks in any order.
 #[derive(Default)]
-pub(crate) struct Ranks<R> {
+pub(crate) struct TileRanks<R> {
     /// From image to image in what is used of the two.
     stride: usize,
     counts: Vec<u32>,
@@ -59,7 +59,7 @@ pub(crate) struct Ranks<R> {
     is_counted: bool,
 }
 
-impl<R: Rank> Ranks<R> {
+impl<R: RankInt> TileRanks<R> {
     /// Forget all, and make room for ranks of so many images and nodes up to `largest`.
     pub fn clear(&mut self, n_images: usize, n_nodes: usize, largest: usize) -> Result<(), Error> {
         self.is_counted = n_images * (largest + 1) * size_of::<u32>() <= COUNTS;
@@ -99,7 +99,7 @@ impl<R: Rank> Ranks<R> {
         } else {
             let start = image * self.stride + self.lengths[image] as usize;
             if let Some(room) = self.lists[start..].first_chunk_mut() {
-                *room = *ranks; // all are quicker than as many as there are; what is beyond is going to be written over
+                *room = *ranks; // a copy of fixed length is quicker; what is beyond `n` will be overwritten
             }
             self.lengths[image] += n;
         }
@@ -158,7 +158,7 @@ mod tests {
         ) {
             let smallest = images.iter().flatten().min().copied().unwrap_or(own);
             for largest in [50, 1 << 20] {
-                let mut ranks = Ranks::<u16>::default();
+                let mut ranks = TileRanks::<u16>::default();
                 ranks.clear(images.len(), 80, largest).unwrap();
                 for (image, values) in images.iter().enumerate() {
                     let mut block = [0; NODE_BLOCK];

@@ -1,22 +1,30 @@
-//! The rank search, the hot loop: how many background values are at least, or at most, as large as a test value.
+//! The rank search, for values of every type: how many background values are at least, or at most, as large as a test
+//! value. `columns` and `rows` are the same search in vector instructions.
+
+pub(crate) mod columns;
+pub(crate) mod rows;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tile_ranks;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use ndarray::{Array2, Array3, Axis, Ix3};
 use rayon::prelude::*;
 
 use crate::background::Background;
+use crate::bins::{Bins, Membership};
+use crate::error::Error;
 use crate::index::NODE_BLOCK;
+use crate::interrupt::Interrupt;
+use crate::keys::KeyBlock;
 use crate::memory::zeros;
-use crate::name::Named;
-use crate::pvalue::{AlphaMax, Ranking, Steps, Tail, Ties, thresholds};
+use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, thresholds};
 use crate::ties::TieBreaker;
-use crate::value::{KeyBlock, Value, Values};
-use crate::{Error, Interrupt};
+use crate::value::{Value, Values};
 
 /// Images whose p-values are computed together.
-const TILE_IMAGES: usize = 256;
+const P_VALUE_IMAGES: usize = 256;
 
 /// `partition_point` compiles to a binary search without branches.
 fn count_at_least<K: Ord>(sorted: &[K], key: &K) -> usize {
@@ -37,95 +45,16 @@ fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) 
 }
 
 /// The range of a value among a whole column.
-fn steps<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, membership: Membership) -> Steps {
+fn grid_range<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, membership: Membership) -> GridRange {
     let larger = column.len() - count_at_most(column, at_most);
     let smaller = column.len() - count_at_least(column, at_least);
     let (own, n_ranked) = (membership.own_values(), membership.n_ranked(column.len()));
-    Steps::new(tail, larger, smaller, column.len() - own, n_ranked + 1)
+    GridRange::new(tail, larger, smaller, column.len() - own, n_ranked + 1)
 }
 
 /// Whether no value of a column is that of the image, which therefore is not a row of the background.
 fn is_missing<K: Ord>(column: &[K], at_least: &K, at_most: &K) -> bool {
     count_at_least(column, at_least) + count_at_most(column, at_most) <= column.len()
-}
-
-/// Who is ranked among the background images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Membership {
-    /// Images that are not among them.
-    #[default]
-    Outside,
-    /// Background images, each among the others: its own value does not count (leave-one-out).
-    Inside,
-    /// The same for null scores: a rank among M - 1 images gets the p-value that it has among M, as it would outside.
-    ///
-    /// A few extreme ranks can decide a score, and then many images share it: one node at the smallest p-value, say. If
-    /// that p-value were 1 / M here and 1 / (M + 1) outside, every such image outside would exceed all of these.
-    Calibrating,
-}
-
-impl Named for Membership {
-    const WHAT: &'static str = "membership";
-    const ALL: &'static [(&'static str, Self)] =
-        &[("outside", Membership::Outside), ("inside", Membership::Inside), ("calibrating", Membership::Calibrating)];
-}
-
-impl Membership {
-    pub(crate) fn own_values(self) -> usize {
-        usize::from(self != Membership::Outside)
-    }
-
-    /// The number of background images whose grid of p-values counts.
-    pub(crate) fn n_ranked(self, n_samples: usize) -> usize {
-        if self == Membership::Inside { n_samples - 1 } else { n_samples }
-    }
-}
-
-/// The bins of a rank histogram: one for each threshold up to `alpha_max`.
-#[derive(Debug, Clone)]
-pub(crate) struct Bins {
-    pub ranking: Ranking,
-    pub membership: Membership,
-    alpha_max: AlphaMax,
-    thresholds: Arc<[f64]>,
-    /// Of the images to be ranked, for ties that need one.
-    breaker: Option<TieBreaker>,
-}
-
-impl Bins {
-    /// The bins for ranks among `n_samples` background images, or among all but one of them.
-    pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
-        let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max).into();
-        Bins { ranking, membership, alpha_max, thresholds, breaker: None }
-    }
-
-    /// Whether these are the bins for such ranks, whatever seed draws among ties.
-    fn are_for(&self, ranking: Ranking, alpha_max: AlphaMax, membership: Membership) -> bool {
-        let Ranking { tail, ties, .. } = ranking;
-        let own = (self.ranking.tail, self.ranking.ties, self.alpha_max, self.membership);
-        own == (tail, ties, alpha_max, membership)
-    }
-
-    /// The p-value of each bin, increasing.
-    pub fn thresholds(&self) -> &[f64] {
-        &self.thresholds
-    }
-
-    /// Number of bins.
-    pub fn n_bins(&self) -> usize {
-        self.thresholds.len()
-    }
-
-    /// Background values of a node that decide in which bin, if any, an image falls.
-    pub fn depth(&self) -> usize {
-        self.n_bins() + self.membership.own_values()
-    }
-
-    /// Whether two-sided ranks beyond the last bin's belong to the last bin as well: all of them mean p = 1.
-    #[allow(clippy::float_cmp)] // p-values are capped at exactly 1
-    pub fn last_is_open(&self) -> bool {
-        self.ranking.tail == Tail::TwoSided && self.thresholds.last() == Some(&1.0)
-    }
 }
 
 impl<V: Value> Background<V> {
@@ -141,9 +70,7 @@ impl<V: Value> Background<V> {
         let make = || Bins::new(ranking, alpha_max, self.n_samples(), membership);
         let kept = self.first_bins.get_or_make(make);
         let bins = if kept.are_for(ranking, alpha_max, membership) { kept.clone() } else { make() };
-        let is_free = matches!(ranking.ties, Ties::Upper | Ties::Range);
-        let breaker = if is_free { None } else { Some(TieBreaker::new(ranking, images, interrupt)?) };
-        Ok(Bins { ranking, breaker, ..bins })
+        bins.for_images(ranking, images, interrupt)
     }
 
     /// Visit every value that falls in a bin: which of the images, which node, which bin.
@@ -159,10 +86,10 @@ impl<V: Value> Background<V> {
     ) -> Result<(), Error> {
         let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
         let tail = bins.ranking.tail;
-        if let Some(breaker) = &bins.breaker {
+        if let Some(breaker) = bins.breaker() {
             let (reach, membership) = (breaker.reach(n_bins), bins.membership);
-            let place = |image: usize, node: usize, steps: Steps| {
-                let bin = breaker.position(steps, rows.start + image, node);
+            let place = |image: usize, node: usize, range: GridRange| {
+                let bin = breaker.position(range, rows.start + image, node);
                 if bin < n_bins {
                     visit(image, node, bin);
                 }
@@ -201,7 +128,7 @@ impl<V: Value> Background<V> {
         membership: Membership,
         reach: usize,
         interrupt: &Interrupt,
-        mut visit: impl FnMut(usize, usize, Steps),
+        mut visit: impl FnMut(usize, usize, GridRange),
     ) -> Result<(), Error> {
         // So many background values that are more extreme put the beginning of a range beyond reach.
         let depth = if tail == Tail::TwoSided { reach.div_ceil(2) } else { reach };
@@ -219,7 +146,7 @@ impl<V: Value> Background<V> {
                 if membership != Membership::Outside && is_missing(column, at_least, at_most) {
                     return Err(Error::NotInBackground { image: rows.start + image, node });
                 }
-                visit(image, node, steps(tail, column, at_least, at_most, membership));
+                visit(image, node, grid_range(tail, column, at_least, at_most, membership));
             }
             Ok(())
         })
@@ -238,10 +165,10 @@ impl<V: Value> Background<V> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
         let mut add = |node| found.push(node as i32);
         let row = image..image + 1;
-        if let Some(breaker) = &bins.breaker {
+        if let Some(breaker) = bins.breaker() {
             let (tail, reach) = (bins.ranking.tail, breaker.reach(last + 1));
-            let place = |_, node, steps| {
-                if breaker.position(steps, image, node) <= last {
+            let place = |_, node, range| {
+                if breaker.position(range, image, node) <= last {
                     add(node);
                 }
             };
@@ -279,7 +206,7 @@ impl<V: Value> Background<V> {
     /// their range.
     pub fn p_values(&self, images: &Values<'_>, ranking: Ranking, interrupt: &Interrupt) -> Result<Array2<f64>, Error> {
         self.check_whole("p-values")?;
-        one_p_value(ranking.ties)?;
+        ranking.ties.check_one_p_value()?;
         let m = self.n_samples();
         let whole = AlphaMax::try_from(1.0)?;
         let grid = thresholds(ranking, m, whole);
@@ -288,7 +215,11 @@ impl<V: Value> Background<V> {
             [if ranking.ties == Ties::Upper {
                 ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)
             } else {
-                grid[breaker.position(steps(ranking.tail, column, at_least, at_most, Membership::Outside), image, node)]
+                grid[breaker.position(
+                    grid_range(ranking.tail, column, at_least, at_most, Membership::Outside),
+                    image,
+                    node,
+                )]
             }]
         })?;
         Ok(p_values.remove_axis(Axis(2)))
@@ -304,7 +235,7 @@ impl<V: Value> Background<V> {
         self.check_whole("p-value ranges")?;
         let n_steps = (self.n_samples() + 1) as f64;
         self.for_each_value(images, interrupt, |_, _, column, at_least, at_most| {
-            let Steps { low, high } = steps(tail, column, at_least, at_most, Membership::Outside);
+            let GridRange { low, high } = grid_range(tail, column, at_least, at_most, Membership::Outside);
             [low as f64 / n_steps, high as f64 / n_steps]
         })
     }
@@ -318,7 +249,7 @@ impl<V: Value> Background<V> {
     ) -> Result<Array3<f64>, Error> {
         self.check_nodes(images)?;
         let n_images = images.dim().0;
-        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, TILE_IMAGES);
+        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, P_VALUE_IMAGES);
         let mut numbers = zeros(Ix3(n_images, self.n_nodes(), W))?;
         numbers.axis_chunks_iter_mut(Axis(0), size).into_par_iter().enumerate().try_for_each(
             |(n_tile, mut tile)| {
@@ -337,11 +268,6 @@ impl<V: Value> Background<V> {
         )?;
         Ok(numbers)
     }
-}
-
-/// Refuse ties that keep their range where each value needs one p-value.
-pub(crate) fn one_p_value(ties: Ties) -> Result<(), Error> {
-    if ties == Ties::Range { Err(Error::Ranges) } else { Ok(()) }
 }
 
 /// Visit nodes in order with the keys of a few images, read block by block.

@@ -1,21 +1,22 @@
 //! Ranking image by image: for few images, whose values are each in another column.
+#![allow(clippy::inline_always)] // what is not inlined loses the instructions of its caller
 
 use ndarray::{ArrayView2, Axis};
 
-use super::lanes::{Lanes, Queries, mask_of};
-use super::transpose::line_of;
-use super::{Kernel, prefetch};
+use super::tile_ranks::{RankInt, TileRanks};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
 use crate::pvalue::Tail;
-use crate::ranks::{Rank, Ranks};
+use crate::simd::lanes::{Kernel, Lanes, Queries, mask_of};
+use crate::simd::set::prefetch;
+use crate::simd::transpose::line_of;
 
 /// Images whose values are searched for together, and room for all of those values and one more line.
-const IMAGES: usize = 32;
-const CAPACITY: usize = IMAGES * NODE_BLOCK + LINE;
+const IMAGES_AT_ONCE: usize = 32;
+const CAPACITY: usize = IMAGES_AT_ONCE * NODE_BLOCK + LINE;
 
 /// How many nodes a block may have: the more, the fewer images there are.
 pub(crate) fn nodes_at_once(n_images: usize) -> usize {
-    IMAGES / n_images.clamp(1, IMAGES) * NODE_BLOCK
+    IMAGES_AT_ONCE / n_images.clamp(1, IMAGES_AT_ONCE) * NODE_BLOCK
 }
 
 /// Note for each image the ranks of its extreme values; false where a value is NaN.
@@ -23,10 +24,10 @@ pub(crate) struct RankRows<'a, R> {
     pub block: &'a NodeBlock<'a>,
     /// One row an image, one column a node of the block.
     pub values: &'a ArrayView2<'a, f32>,
-    pub ranks: &'a mut Ranks<R>,
+    pub ranks: &'a mut TileRanks<R>,
 }
 
-impl<R: Rank> Kernel for RankRows<'_, R> {
+impl<R: RankInt> Kernel for RankRows<'_, R> {
     type Output = bool;
 
     #[inline(always)]
@@ -34,10 +35,10 @@ impl<R: Rank> Kernel for RankRows<'_, R> {
         let RankRows { block, values, ranks } = self;
         let width = block.width();
         let mut nan_free = true;
-        let mut queries = Queries::new(IMAGES * NODE_BLOCK);
+        let mut queries = Queries::new(IMAGES_AT_ONCE * NODE_BLOCK);
         let (mut found, mut no_larger) = ([0; CAPACITY], [0; CAPACITY]);
-        for (n_chunk, rows) in values.axis_chunks_iter(Axis(0), IMAGES).enumerate() {
-            let mut ends = [0; IMAGES];
+        for (n_chunk, rows) in values.axis_chunks_iter(Axis(0), IMAGES_AT_ONCE).enumerate() {
+            let mut ends = [0; IMAGES_AT_ONCE];
             queries.n = 0;
             for (row, end) in rows.outer_iter().zip(&mut ends) {
                 for first in (0..row.len()).step_by(LINE) {
@@ -70,7 +71,7 @@ impl<R: Rank> Kernel for RankRows<'_, R> {
             let mut start = 0;
             for (image, end) in ends.into_iter().enumerate().take(rows.nrows()) {
                 let of_image = found[start..end].iter();
-                of_image.for_each(|rank| ranks.push(n_chunk * IMAGES + image, R::of(*rank as usize)));
+                of_image.for_each(|rank| ranks.push(n_chunk * IMAGES_AT_ONCE + image, R::of(*rank as usize)));
                 start = end;
             }
         }

@@ -3,12 +3,13 @@
 use ndarray::Ix1;
 
 use super::elements::Elements;
+use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::memory::zeros;
-use crate::{Error, Interrupt};
 
 /// All pairs in cells: a block of levels and a member of the side with fewer members, the short one.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct PairIndex {
     /// The side with fewer members.
     pub short: usize,
     n_short: usize,
@@ -26,7 +27,7 @@ pub(super) struct Lines {
     cells_of: Vec<u32>,
 }
 
-impl Lines {
+impl PairIndex {
     /// Part the pairs into blocks of levels that end at `ends`, the last of them all levels' end, and where a coarse
     /// grid needs it.
     pub fn new(elements: &Elements, mut ends: Vec<usize>, interrupt: &Interrupt) -> Result<Self, Error> {
@@ -73,7 +74,7 @@ impl Lines {
         cells[0] = 0;
         offsets.rotate_right(1);
         offsets[0] = 0;
-        Ok(Lines { short, n_short, ends, coarse_grid, cells, others, offsets, cells_of })
+        Ok(PairIndex { short, n_short, ends, coarse_grid, cells, others, offsets, cells_of })
     }
 
     /// Where a block of levels begins, and where it ends.

@@ -1,15 +1,16 @@
 //! Ranking node by node: for many images, which share a column and keep it in the nearest cache.
+#![allow(clippy::inline_always)] // what is not inlined loses the instructions of its caller
 
 use std::{mem, slice};
 
 use ndarray::ArrayView2;
 
-use super::lanes::{Lanes, Queries, mask_of};
-use super::{Kernel, prefetch};
+use super::tile_ranks::{RankInt, TileRanks};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Tree};
+use crate::keys::KeyBlock;
 use crate::pvalue::Tail;
-use crate::ranks::{Rank, Ranks};
-use crate::value::KeyBlock;
+use crate::simd::lanes::{Kernel, Lanes, Queries, mask_of};
+use crate::simd::set::prefetch;
 
 /// Nodes at the end of a block, during which what the next one reads is asked for: earlier, and it would be gone.
 const LATE: usize = 12;
@@ -20,10 +21,10 @@ pub(crate) struct RankColumns<'a, R> {
     /// For each node the keys of all images.
     pub keys: &'a KeyBlock<f32>,
     pub n_images: usize,
-    /// What is going to be read for the next block, if there is one.
+    /// What the next block will read, if there is one.
     pub next: Option<ArrayView2<'a, f32>>,
     pub gathered: &'a mut Gathered<R>,
-    pub ranks: &'a mut Ranks<R>,
+    pub ranks: &'a mut TileRanks<R>,
 }
 
 /// Ranks that wait until there are enough of an image to go to a place far away.
@@ -32,7 +33,7 @@ pub(crate) struct Gathered<R> {
     lengths: Vec<u32>,
 }
 
-impl<R: Rank> Gathered<R> {
+impl<R: RankInt> Gathered<R> {
     pub fn new(n_images: usize) -> Self {
         Gathered { ranks: vec![[[R::default(); NODE_BLOCK]; 2]; n_images], lengths: vec![0; n_images] }
     }
@@ -47,7 +48,7 @@ impl<R: Rank> Gathered<R> {
     /// After each block of nodes: make room for another.
     #[allow(clippy::cast_possible_truncation)] // a block has few nodes
     #[inline(always)]
-    fn make_room(&mut self, all: &mut Ranks<R>) {
+    fn make_room(&mut self, all: &mut TileRanks<R>) {
         for (image, (ranks, length)) in self.ranks.iter_mut().zip(&mut self.lengths).enumerate() {
             if *length >= NODE_BLOCK as u32 {
                 all.extend(image, &ranks[0], NODE_BLOCK as u32);
@@ -58,14 +59,14 @@ impl<R: Rank> Gathered<R> {
     }
 
     /// After the last one.
-    pub fn finish(self, all: &mut Ranks<R>) {
+    pub fn finish(self, all: &mut TileRanks<R>) {
         for (image, (ranks, length)) in self.ranks.iter().zip(self.lengths).enumerate() {
             all.extend(image, &ranks[0], length);
         }
     }
 }
 
-impl<R: Rank> Kernel for RankColumns<'_, R> {
+impl<R: RankInt> Kernel for RankColumns<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -80,7 +81,7 @@ impl<R: Rank> Kernel for RankColumns<'_, R> {
     }
 }
 
-impl<R: Rank> RankColumns<'_, R> {
+impl<R: RankInt> RankColumns<'_, R> {
     #[inline(always)]
     fn run_at<L: Lanes, const LEVELS: usize>(self) {
         let RankColumns { block, keys, n_images, next, gathered, ranks: all } = self;
@@ -147,7 +148,7 @@ fn select<L: Lanes>(keys: &[u32], above: u32, below: u32, queries: &mut Queries)
     }
 }
 
-/// What is going to be read soon, to be asked for little by little: memory works while we search.
+/// What will be read soon, asked for little by little: memory works while we search.
 struct Ahead<'a, 'b, I> {
     /// The column of the next node.
     lines: slice::Chunks<'a, u32>,
