@@ -16,6 +16,7 @@ from subsetscan.lab import networks, options
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 pytest.importorskip("typer")
+from subsetscan.commands import memory
 from subsetscan.commands import scan as scan_module
 
 
@@ -135,6 +136,34 @@ def test_fit_and_score_are_scan(run, scan, folder, tmp_path):
     assert "holds nothing that `subsetscan fit` kept: there is no spaces.json" in done.err
     (tmp_path / "fitted" / "spaces.json").write_text("{}")
     assert "spaces.json is damaged" in run(*arguments, f"--fitted={tmp_path}/fitted", code=2).err
+
+
+def test_folders_of_pictures_are_arrays_of_their_pixels(run, folder, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    for kind, part in (("background", pixels[:80]), ("input", pixels[80:])):
+        np.save(tmp_path / f"{kind}.npy", part[..., np.newaxis] / np.float32(255))
+        (tmp_path / kind).mkdir()
+        for n, picture in enumerate(part):
+            pillow.fromarray(picture).save(tmp_path / kind / f"{n:02}.png")
+    for ending in ("", ".npy"):
+        model, out = f"--model={folder}/model.keras", tmp_path / f"out{ending}"
+        run("fit", model, f"--background={tmp_path}/background{ending}", f"--out={out}", "--layers=pool")
+        given = [model, f"--fitted={out}", f"--input={tmp_path}/input{ending}", f"--clean={tmp_path}/input{ending}"]
+        run("score", *given, f"--out={out}")
+        run("explain", *given[:3], f"--out={out}", "--index=3")
+    for name in ("scores.csv", "summary.json", "explanation.json", "explanation.png"):
+        written, expected = (tmp_path / f"out{ending}" / name for ending in ("", ".npy"))
+        assert written.read_text("latin-1").replace(f"{tmp_path}/out", "") == (
+            expected.read_text("latin-1").replace(f"{tmp_path}/out.npy", "")
+        )
+
+
+def test_a_background_beyond_memory_is_refused_before_it_is_read(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
+    given = [f"--model={folder}/model.keras", f"--background={folder}/background.npy", f"--out={tmp_path}/out"]
+    assert "496 nodes x 100 background images need about 198 kB" in run("fit", *given, code=2).err
+    assert "kept 1 detector" in run("fit", *given, "--layers=pool").out
 
 
 def write_bad_files(folder):

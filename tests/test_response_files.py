@@ -193,6 +193,8 @@ def test_pictures_that_are_none(folder, tmp_path):
         load_pictures(tmp_path / "gifs", SHAPE)
     with pytest.raises(ValueError, match=r"or \(H, W, 3\), but it takes \(8, 8, 2\); give it an \.npy file"):
         load_pictures(folder / "pictures", (8, 8, 2))
+    with pytest.raises(ValueError, match=r"no fixed size: it takes \(None, None, 3\); give it an \.npy file"):
+        load_pictures(folder / "pictures", (None, None, 3))
     (tmp_path / "text.png").write_text("something else")
     with pytest.raises(ValueError, match=r"text\.png is no PNG or JPEG picture that can be read"):
         load_pictures(tmp_path, SHAPE)

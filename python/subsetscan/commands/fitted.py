@@ -101,7 +101,7 @@ def open_fitted(
     if false_positive_rate is not None:
         for detector in (*scanner.detectors.values(), *scanner.detectors_.values()):
             detector.set_params(false_positive_rate=false_positive_rate)
-        scanner.detectors_[scanner.names[0]].warn_of_few_null_scores()
+    scanner.detectors_[scanner.names[0]].warn_of_few_null_scores()  # or nobody knows why nothing is flagged
     return scanner, subject
 
 

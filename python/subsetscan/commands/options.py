@@ -73,7 +73,8 @@ Background = Annotated[
     Path,
     typer.Option(
         help="Clean images that the model was not trained on: an .npy file of shape (n, ...), or a folder of PNG and "
-        "JPEG files. Without a model: activations, .npy, .npz, .parquet or .safetensors."
+        "JPEG files, which are read as pixels in [0, 1]. Without a model: activations, .npy, .npz, .parquet or "
+        ".safetensors."
     ),
 ]
 Input = Annotated[Path, typer.Option(help="Images to scan. A file or folder of the same kinds as the background.")]
