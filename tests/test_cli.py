@@ -369,6 +369,7 @@ def test_demo(run, tmp_path):
     out = tmp_path / "demo"
     done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1")
     assert "conv2d_1" in done.out
+    assert done.err == ""  # no progress bars in files
     assert sorted(path.name for path in out.iterdir()) == [
         "anomalous_nodes.png", "roc.png", "scores.csv", "scores.png", "summary.json",
     ]  # fmt: skip
@@ -410,6 +411,9 @@ def test_train(run, tmp_path, rng):
     assert "val_loss" in done.out
     assert "n_parameters: 4385" in done.out
     assert "val_loss" not in run(*command).out  # it is trained
+    assert json.loads(run(*command, "--json").out)["n_parameters"] == 4385
+    (out / "mnist-autoencoder.json").unlink()
+    assert json.loads(run(*command, "--json").out)["n_parameters"] == 4385  # and says nothing else where it trains
     done = run(*command[:3], f"--data={out}", f"--out={out}", code=2)
     assert "found no mnist (train); looked for" in done.err
 

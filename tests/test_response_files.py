@@ -375,5 +375,7 @@ def test_command(run, folder, tmp_path):
     assert summary.items() >= expected.items()
     done = run("responses", *arguments, f"--labels={folder}/labels.npy", "--target=true-logit", "--quiet")
     assert done.err == ""
+    done = run("responses", *arguments, "--json")
+    assert json.loads(done.out) == json.loads((tmp_path / "out" / "summary.json").read_text())
     done = run("responses", *arguments, f"--clean={tmp_path}/nowhere", "--quiet", code=2)
     assert done.err == f"subsetscan: no file of images at {tmp_path}/nowhere\n"

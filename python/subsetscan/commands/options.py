@@ -16,7 +16,7 @@ from ..scanning import SCOPES, STATISTICS, TAILS, TIES
 from ..spaces.reconstruction import METRICS
 
 __all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
-           "FalsePositiveRate", "Fitted", "FittedRate", "Input", "Json", "KeptFolder", "Labels",
+           "FalsePositiveRate", "Fitted", "FittedRate", "Input", "Json", "KeptFolder",
            "Layers", "Model", "NamedModel", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
            "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "in_unit_interval", "one_of",
            "start_keras"]  # fmt: skip
@@ -127,7 +127,6 @@ Preprocessing = Annotated[
     str,
     one_of(PREPROCESSINGS, "What the model expects of its pixels, made from pixels in [0, 1]: see keras.applications."),
 ]
-Labels = Annotated[Path | None, typer.Option(help="True classes of the images, .npy of shape (n,).")]
 Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
 KeptFolder = Annotated[
     Path | None,

@@ -26,12 +26,12 @@ class Report:
     Attributes
     ----------
     progress : bool
-        Whether to show progress bars: on a terminal only, so that they stay out of log files.
+        Whether to show progress bars: on a terminal only, so that they stay out of log files, and not beside JSON.
     """
 
     def __init__(self, as_json: bool, quiet: bool = False) -> None:
         self.as_json = as_json
-        self.progress = not quiet and sys.stderr.isatty()
+        self.progress = not quiet and not as_json and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
         """Print text for people."""
