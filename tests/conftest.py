@@ -50,7 +50,7 @@ def images():
 def run(monkeypatch, capfd):
     """Call the command in this process, which has Keras already."""
     pytest.importorskip("typer")
-    from subsetscan.cli import main
+    from subsetscan.commands.app import main
 
     def call(*arguments, code=0):
         monkeypatch.setattr(sys, "argv", ["subsetscan", *map(str, arguments)])

@@ -56,6 +56,27 @@ def test_attack(run, tmp_path):
     )
 
 
+def test_a_folder_of_pictures(run, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    images, labels = (array[:12] for array in load_sample())
+    (tmp_path / "pictures").mkdir()
+    for n, image in enumerate(images):
+        pillow.fromarray(np.rint(255 * image[..., 0]).astype(np.uint8)).save(tmp_path / "pictures" / f"{n:02}.png")
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    given = [f"--model={DATA / 'fashion-mnist-classifier.keras'}", f"--labels={tmp_path}/labels.npy", "--eps=0.1",
+             "--processes=1"]  # fmt: skip
+    told = [
+        json.loads(run("attack", *given, f"--input={tmp_path}/{name}", f"--out={tmp_path}/{name}-out", "--json").out)
+        for name in ("pictures", "images.npy")
+    ]
+    assert told[0] == told[1]
+    assert told[0] == json.loads((tmp_path / "pictures-out" / "summary.json").read_text())
+    found, expected = (np.load(tmp_path / f"{name}-out" / "images.npy") for name in ("pictures", "images.npy"))
+    assert len(found)
+    assert np.array_equal(found, expected)
+
+
 @pytest.fixture
 def attack_model(run, tmp_path):
     """Save a model with images and labels, and attack it."""

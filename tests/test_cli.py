@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ import pytest
 import subsetscan
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan._validation import InvalidTypeError
-from subsetscan.lab import options, scan_files
+from subsetscan.lab import networks, options
 from subsetscan.spaces import KerasLayers, ReconstructionError
-from subsetscan.spaces.reconstruction import METRICS
 
 pytest.importorskip("typer")
-from subsetscan import cli
-from subsetscan.cli import Error
+from subsetscan.commands import memory
+from subsetscan.commands import scan as scan_module
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +60,6 @@ def test_help(run):
         assert option in run("scan", "--help").out
 
 
-def test_every_reconstruction_error_can_be_asked_for():
-    choices, _ = get_args(get_args(Error)[0])  # beside None
-    assert get_args(choices) == tuple(METRICS)
-
-
 def test_scan(scan, folder, tmp_path, autoencoder):
     done = scan(
         f"--clean={folder}/clean.npy", "--layers=encode,pool", "--reconstruction-error=absolute",
@@ -80,7 +73,7 @@ def test_scan(scan, folder, tmp_path, autoencoder):
     for space in summary["spaces"].values():
         assert 0 <= space["auroc_low"] <= space["auroc"] <= space["auroc_high"] <= 1
     rows = read_scores(tmp_path / "out" / "scores.csv")
-    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value"]
+    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
     assert len(rows) == 3 * (15 + 15)
     assert (tmp_path / "out" / "scores.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -95,6 +88,7 @@ def test_scan(scan, folder, tmp_path, autoencoder):
     assert [float(row["alpha"]) for row in mine] == found.alphas.tolist()
     assert [int(row["size"]) for row in mine] == found.sizes.tolist()
     assert [float(row["p_value"]) for row in mine] == detector.p_values(values).tolist()
+    assert [row["flagged"] for row in mine] == ["1" if label == -1 else "0" for label in detector.predict(values)]
 
 
 def test_scan_without_clean_images_and_calibration(scan, tmp_path):
@@ -105,7 +99,7 @@ def test_scan_without_clean_images_and_calibration(scan, tmp_path):
     }  # fmt: skip
     rows = read_scores(tmp_path / "scores.csv")
     assert {row["set"] for row in rows} == {"input"}
-    assert {row["p_value"] for row in rows} == {""}
+    assert {(row["p_value"], row["flagged"]) for row in rows} == {("", "")}
 
 
 def test_options_reach_the_scan(scan, folder, tmp_path, autoencoder):
@@ -144,6 +138,34 @@ def test_fit_and_score_are_scan(run, scan, folder, tmp_path):
     assert "spaces.json is damaged" in run(*arguments, f"--fitted={tmp_path}/fitted", code=2).err
 
 
+def test_folders_of_pictures_are_arrays_of_their_pixels(run, folder, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    for kind, part in (("background", pixels[:80]), ("input", pixels[80:])):
+        np.save(tmp_path / f"{kind}.npy", part[..., np.newaxis] / np.float32(255))
+        (tmp_path / kind).mkdir()
+        for n, picture in enumerate(part):
+            pillow.fromarray(picture).save(tmp_path / kind / f"{n:02}.png")
+    for ending in ("", ".npy"):
+        model, out = f"--model={folder}/model.keras", tmp_path / f"out{ending}"
+        run("fit", model, f"--background={tmp_path}/background{ending}", f"--out={out}", "--layers=pool")
+        given = [model, f"--fitted={out}", f"--input={tmp_path}/input{ending}", f"--clean={tmp_path}/input{ending}"]
+        run("score", *given, f"--out={out}")
+        run("explain", *given[:3], f"--out={out}", "--index=3")
+    for name in ("scores.csv", "summary.json", "explanation.json", "explanation.png"):
+        written, expected = (tmp_path / f"out{ending}" / name for ending in ("", ".npy"))
+        assert written.read_text("latin-1").replace(f"{tmp_path}/out", "") == (
+            expected.read_text("latin-1").replace(f"{tmp_path}/out.npy", "")
+        )
+
+
+def test_a_background_beyond_memory_is_refused_before_it_is_read(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
+    given = [f"--model={folder}/model.keras", f"--background={folder}/background.npy", f"--out={tmp_path}/out"]
+    assert "496 nodes x 100 background images need about 198 kB" in run("fit", *given, code=2).err
+    assert "kept 1 detector" in run("fit", *given, "--layers=pool").out
+
+
 def write_bad_files(folder):
     images = np.load(folder / "input.npy")
     np.save(folder / "holed.npy", np.where(np.arange(15)[:, None, None, None] == 4, np.nan, images))
@@ -169,7 +191,7 @@ def write_bad_files(folder):
         (["--input={}/holed.npy"], "1 images have NaN or infinite pixels, the first is image 4"),
         (["--background={}/one.npy"], "needs at least 2 clean images, got 1 sample"),
         (["--model={}/nowhere.keras"], "no model file at"),
-        (["--model={}/text.keras"], "cannot open"),
+        (["--model={}/text.keras"], "text.keras is neither a zip archive nor an HDF5 file"),
         (["--layers=nowhere"], "has no layer 'nowhere'; it has 4 layers: encode, pool, up, decode"),
         (["--alpha-max=1.5"], "alpha_max must be in (0, 1], got 1.5"),
         (["--out={}/file/out"], "file/out: {}/file is not a folder"),
@@ -190,7 +212,7 @@ def test_bad_input_is_one_line(scan, folder, tmp_path, autoencoder, arguments, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scan"], "Missing option '--model'"),
+        (["scan"], "Missing option '--background'"),
         (["nothing"], "No such command 'nothing'"),
         (["scan", "--tail=left"], "'left' is not one of 'upper', 'lower', 'two-sided'"),
         (["demo", "--n-clean=0"], "Invalid value for '--n-clean'"),
@@ -224,7 +246,7 @@ def test_a_folder_that_cannot_be_written_is_found_first(run, tmp_path, command, 
     """Before any file is read, and nothing is left there."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr(cli, "start_keras", None)
+    monkeypatch.setattr(networks, "start_keras", None)
     done = run(command, *COMMANDS[command], f"--out={tmp_path}/file/in", code=2)
     assert done.err == f"subsetscan: cannot write results to {tmp_path}/file/in: {tmp_path}/file is not a folder\n"
     assert "is a file" in run(command, *COMMANDS[command], f"--out={tmp_path}/file", code=2).err
@@ -242,7 +264,7 @@ def test_results_are_those_of_the_last_run_alone(run, scan, folder, tmp_path):
     """Without images there is a header, and no figure of an older run; files of others stay."""
     np.save(tmp_path / "none.npy", np.load(folder / "input.npy")[:0])
     model, none, out = f"--model={folder}/model.keras", f"--input={tmp_path}/none.npy", tmp_path / "out"
-    header = "set,index,space,score,alpha,size,p_value\n"
+    header = "set,index,space,score,alpha,size,p_value,flagged\n"
     scan(f"--out={out}", "--quiet")
     (out / "notes.txt").write_text("the user's own")
     done = scan(none, f"--out={out}", "--quiet", "--combine=min")
@@ -274,10 +296,10 @@ def test_only_what_was_asked_for_has_a_column(scan, folder, tmp_path):
 
 
 def test_unexpected_errors_are_told_from_those_of_the_input(run, scan, tmp_path, monkeypatch):
-    def fail(**_):
+    def fail(*_):
         raise TypeError("unsupported operand")
 
-    monkeypatch.setattr(scan_files, "scan", fail)
+    monkeypatch.setattr(scan_module, "check_there", fail)
     done = scan(f"--out={tmp_path}", code=1)
     unexpected = "subsetscan: unexpected error (TypeError: unsupported operand): please report it; "
     assert done.err == f"{unexpected}--debug shows where it arose\n"
@@ -286,14 +308,14 @@ def test_unexpected_errors_are_told_from_those_of_the_input(run, scan, tmp_path,
     assert any("in fail" in line for line in traced)
     assert traced[-1].startswith(unexpected)
 
-    def refuse(**_):
+    def refuse(*_):
         raise InvalidTypeError("images must be numbers, got dtype object")
 
-    monkeypatch.setattr(scan_files, "scan", refuse)
+    monkeypatch.setattr(scan_module, "check_there", refuse)
     assert scan(f"--out={tmp_path}", code=2).err == "subsetscan: images must be numbers, got dtype object\n"
     traced = run("--debug", "scan", code=2).err.splitlines()
     assert traced[0] == "Traceback (most recent call last):"
-    assert traced[-1] == "subsetscan: Missing option '--model'."
+    assert traced[-1] == "subsetscan: Missing option '--background'."
 
 
 def test_version(run):
@@ -347,6 +369,7 @@ def test_demo(run, tmp_path):
     out = tmp_path / "demo"
     done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1")
     assert "conv2d_1" in done.out
+    assert done.err == ""  # no progress bars in files
     assert sorted(path.name for path in out.iterdir()) == [
         "anomalous_nodes.png", "roc.png", "scores.csv", "scores.png", "summary.json",
     ]  # fmt: skip
@@ -388,6 +411,9 @@ def test_train(run, tmp_path, rng):
     assert "val_loss" in done.out
     assert "n_parameters: 4385" in done.out
     assert "val_loss" not in run(*command).out  # it is trained
+    assert json.loads(run(*command, "--json").out)["n_parameters"] == 4385
+    (out / "mnist-autoencoder.json").unlink()
+    assert json.loads(run(*command, "--json").out)["n_parameters"] == 4385  # and says nothing else where it trains
     done = run(*command[:3], f"--data={out}", f"--out={out}", code=2)
     assert "found no mnist (train); looked for" in done.err
 
@@ -406,35 +432,3 @@ def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
         "predict will flag nothing"
     ]
     assert done.stdout.splitlines()[-1] == f"wrote scores.csv, summary.json, scores.png to {tmp_path}/out/"
-
-
-SHAPES = {
-    "dense": ((6,), lambda layers: [layers.Dense(5)]),
-    "series": ((12, 3), lambda layers: [layers.Conv1D(4, 3)]),
-    "volume": ((4, 4, 4, 1), lambda layers: [layers.Conv3D(2, 2)]),
-    "two-channels": ((8, 8, 2), lambda layers: [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()]),
-    "five-channels": ((8, 8, 5), lambda layers: [layers.Conv2D(3, 3), layers.Flatten()]),
-    "no-channel": ((8, 8), lambda layers: [layers.Reshape((8, 8, 1)), layers.Conv2D(2, 3)]),
-}
-
-
-@pytest.mark.parametrize("kind", SHAPES)
-def test_explain_images_and_layers_of_any_shape(run, tmp_path, kind, rng):
-    keras = pytest.importorskip("keras")
-    shape, make = SHAPES[kind]
-    keras.utils.set_random_seed(0)
-    keras.Sequential([keras.Input(shape), *make(keras.layers)]).save(tmp_path / "model.keras")
-    images = rng.random((90, *shape), np.float32)
-    np.save(tmp_path / "clean.npy", images[:80])
-    np.save(tmp_path / "input.npy", images[80:] + 0.5)
-    model = f"--model={tmp_path}/model.keras"
-    run("fit", model, f"--background={tmp_path}/clean.npy", f"--out={tmp_path}/fitted", "--quiet")
-    done = run(
-        "explain", model, f"--fitted={tmp_path}/fitted", f"--input={tmp_path}/input.npy", f"--out={tmp_path}/out"
-    )
-    told = json.loads((tmp_path / "out" / "explanation.json").read_text())
-    assert sum(bool(space["size"]) for space in told.values()) > 0
-    has_grid = any(len(space["densest_position"]) == 2 for space in told.values())
-    assert has_grid == (kind in ("two-channels", "five-channels", "no-channel"))
-    assert (tmp_path / "out" / "explanation.png").exists() == has_grid
-    assert ("no figure, because no space has positions in a grid" in done.out) == (not has_grid)

@@ -1,7 +1,13 @@
 """The array-level package works with its base dependencies alone, and importing it is light."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import subsetscan
 
 BASE_ALONE = """
 import sys
@@ -21,7 +27,7 @@ from subsetscan.background import BackgroundBuilder
 from subsetscan.calibration import conformal_p_values
 from subsetscan.detectors import LocalSpatialEntropy
 from subsetscan.spaces import ClassifierMargin, FeatureResponse, KerasLayers, Laplacian, Pixels, ReconstructionError
-import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.demo, subsetscan.lab.training
+import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.training
 
 try:
     KerasLayers("model")
@@ -61,3 +67,21 @@ def test_without_typer_the_command_says_what_it_needs():
     run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr == 'subsetscan: the command line needs typer: pip install "subsetscan[all]"\n'
+
+
+def test_the_command_line_starts_without_what_its_commands_need():
+    """Shell completion waits for it."""
+    pytest.importorskip("typer")
+    heavy = "{'keras', 'tensorflow', 'art', 'matplotlib', 'skimage', 'PIL', 'jinja2'}"
+    code = f"import sys, subsetscan.commands.app; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_nothing_imports_the_command_line():
+    package = Path(subsetscan.__file__).parent
+    modules = [path for path in package.rglob("*.py") if path.parent.name != "commands"]
+    importing = [
+        path.name for path in modules if re.search(r"import.*\bcommands\b|\.commands\b", path.read_text("utf-8"))
+    ]
+    assert importing == ["__main__.py"]

@@ -484,7 +484,7 @@ def test_an_evaluation_and_its_table(images, tmp_path):
     evaluation.write_scores(tmp_path / "scores.csv")
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value"]
+    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
     assert [row["set"] for row in rows] == ["clean"] * 30 + ["input"] * 30
     assert [float(row["score"]) for row in rows[30:]] == evaluation.scans["input"]["pixels"].scores.tolist()
     assert [float(row["p_value"]) for row in rows[30:]] == evaluation.p_values["input"]["pixels"].tolist()

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Start the command line, or say what it needs."""
     try:
-        from .cli import main as start
+        from .commands.app import main as start
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise

@@ -12,7 +12,13 @@ from scipy import sparse
 from . import _core
 from ._validation import InvalidTypeError, probabilities
 
-__all__ = ["ScanResult", "scan", "scan_histograms"]
+__all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
+
+# The names that the core takes.
+STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
+TAILS = ("upper", "lower", "two-sided")
+SCOPES = ("subset", "all")
+TIES = ("upper", "midrank", "random", "range")
 
 # What the core returns: scores, alphas, sizes, and the index arrays of the subsets.
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]

@@ -18,7 +18,17 @@ from ..calibration import combined_scores
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 
-__all__ = ["Auroc", "Evaluation", "area", "auroc", "evaluate", "mean_auroc", "write_json"]
+__all__ = [
+    "Auroc",
+    "Evaluation",
+    "area",
+    "auroc",
+    "decision_columns",
+    "evaluate",
+    "json_text",
+    "mean_auroc",
+    "write_json",
+]
 
 _T = TypeVar("_T")
 
@@ -148,23 +158,29 @@ class Evaluation:
         """Return how well the scores of one set are told from those of another."""
         return auroc(self.scans[clean][space].scores, self.scans[anomalous][space].scores)
 
-    def write_scores(self, path: Path | str) -> None:
-        """Write one line for each image and space: set, index, space, score, alpha, size, p_value.
+    def write_scores(self, path: Path | str, false_positive_rate: float = 0.05) -> None:
+        """Write one line for each image and space: set, index, space, score, alpha, size, p_value, flagged.
 
-        Combined p-values come last, with neither score, alpha nor size.
+        Flagged is 1 where the p-value is at most the false positive rate, and 0 elsewhere; without calibration both
+        columns are empty. Combined p-values come last, with neither score, alpha nor size.
         """
         with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value"])
+            writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"])
             for kind, scans in self.scans.items():
+                p_values = {} if self.p_values is None else self.p_values[kind]
+                decisions = {space: decision_columns(own, false_positive_rate) for space, own in p_values.items()}
                 for space, scan in scans.items():
-                    p_values = [""] * len(scan) if self.p_values is None else self.p_values[kind][space].tolist()
-                    columns = scan.scores.tolist(), scan.alphas.tolist(), scan.sizes.tolist(), p_values
-                    for index, row in enumerate(zip(*columns, strict=True)):
-                        writer.writerow([kind, index, space, *row])
-                combined = {} if self.p_values is None else self.p_values[kind]
-                for index, p_value in enumerate(combined.get("combined", [])):
-                    writer.writerow([kind, index, "combined", "", "", "", float(p_value)])
+                    columns = scan.scores.tolist(), scan.alphas.tolist(), scan.sizes.tolist()
+                    rows = zip(*columns, *decisions.get(space, [[""] * len(scan)] * 2), strict=True)
+                    writer.writerows([kind, index, space, *row] for index, row in enumerate(rows))
+                combined = zip(*decisions.get("combined", [[], []]), strict=True)
+                writer.writerows([kind, index, "combined", "", "", "", *row] for index, row in enumerate(combined))
+
+
+def decision_columns(p_values: np.ndarray, false_positive_rate: float) -> list[list[float]]:
+    """Return the p-values, and 1 where one is at most the false positive rate, 0 elsewhere: two columns of a table."""
+    return [p_values.tolist(), (p_values <= false_positive_rate).astype(int).tolist()]
 
 
 def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]:
@@ -205,9 +221,14 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
 
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write a JSON file that people can read, whole or not at all. JSON has no NaN: null stands for it."""
+    """Write a JSON file, as `json_text` lays it out, whole or not at all."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(content) + "\n", encoding="utf-8")
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """Lay out JSON that people can read. JSON has no NaN: null stands for it."""
+    return json.dumps(_without_nan(content), indent=2, allow_nan=False)
 
 
 def _without_nan(value: Any) -> Any:

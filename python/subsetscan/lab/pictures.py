@@ -10,12 +10,12 @@ import numpy as np
 
 from .._extras import import_extra
 from .._tables import counted
-from .scan_files import load_images
+from .array_files import load_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PictureFolder", "load_pictures", "open_images"]
+__all__ = ["PictureFolder", "is_pictures", "load_pictures", "open_images"]
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 _COLOURS = {1: "L", 3: "RGB"}  # what Pillow calls grey and red, green, blue
@@ -45,17 +45,22 @@ class PictureFolder:
     OSError
         If there is no such folder, or a file cannot be read.
     ValueError
-        If it holds no picture, or a file is none in spite of its name, or has more than 8 bits for each channel; if
-        images of that shape are neither grey nor RGB.
+        If it holds no picture, a file is not a picture in spite of its name, or has more than 8 bits for each channel;
+        if images of that shape are neither grey nor RGB, or have no fixed size.
     ModuleNotFoundError
         If Pillow is not installed.
     """
 
-    def __init__(self, path: Path | str, image_shape: Sequence[int]) -> None:
+    def __init__(self, path: Path | str, image_shape: Sequence[int | None]) -> None:
         path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"no folder of pictures at {path}")
-        self.image_shape = tuple(image_shape)
+        self.image_shape = tuple(size for size in image_shape if size is not None)
+        if len(self.image_shape) < len(image_shape):
+            raise ValueError(
+                f"the pictures of {path} are brought to the size of the model's images, but the model has no fixed "
+                f"size: it takes {tuple(image_shape)}; give it an .npy file of images"
+            )
         n_channels = self.image_shape[2] if len(self.image_shape) == 3 else 1
         if len(self.image_shape) not in (2, 3) or n_channels not in _COLOURS:
             raise ValueError(
@@ -111,7 +116,13 @@ class PictureFolder:
         return picture
 
 
-def load_pictures(path: Path | str, image_shape: Sequence[int]) -> np.ndarray:
+def is_pictures(path: Path | str) -> bool:
+    """Whether a path is a folder, or names a PNG or JPEG file."""
+    path = Path(path)
+    return path.is_dir() or path.suffix.lower() in _EXTENSIONS
+
+
+def load_pictures(path: Path | str, image_shape: Sequence[int | None]) -> np.ndarray:
     """Load all pictures of a folder. Parameters, and what is raised, as for `PictureFolder`.
 
     Returns
@@ -121,16 +132,15 @@ def load_pictures(path: Path | str, image_shape: Sequence[int]) -> np.ndarray:
     return PictureFolder(path, image_shape)[:]
 
 
-def open_images(path: Path | str, image_shape: Sequence[int]) -> np.ndarray | PictureFolder:
+def open_images(path: Path | str, image_shape: Sequence[int | None]) -> np.ndarray | PictureFolder:
     """Open images of an ``.npy`` file, which is mapped, or of a folder, which is read piece by piece.
 
     Raises
     ------
     OSError, ValueError, ModuleNotFoundError
-        As for `subsetscan.lab.scan_files.load_images`, or `PictureFolder`; if the images have another shape.
+        As for `subsetscan.lab.array_files.load_images`, or `PictureFolder`; if the images have another shape.
     """
-    path = Path(path)
-    if path.is_dir() or path.suffix.lower() in _EXTENSIONS:
+    if is_pictures(path):
         return PictureFolder(path, image_shape)
     images = load_images(path)
     if images.shape[1:] != tuple(image_shape):

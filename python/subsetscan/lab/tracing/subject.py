@@ -10,13 +10,13 @@ import numpy as np
 
 from ..._files import whole
 from .. import datasets, networks
+from ..array_files import check_in_unit, load_labels
 from ..attacks import predicted
 from ..kept import Kept, fingerprint_of_model
 from ..pictures import open_images
 from ..preprocessing import with_preprocessing
 from ..reproduction.images import Images
 from ..reproduction.plan import FULL, QUICK, Size
-from ..scan_files import check_in_unit, load_labels
 
 if TYPE_CHECKING:
     import keras

@@ -5,106 +5,82 @@ from __future__ import annotations
 import csv
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+import typer
 from tqdm.auto import tqdm
 
 from .._files import whole
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
-from ..detectors.entropy import DEFAULT_READING
+from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
+from ..lab import figures, response_figures
+from ..lab.array_files import load_labels, npy_of_rows
+from ..lab.evaluation import Auroc, auroc, decision_columns, write_json
+from ..lab.networks import load_model
+from ..lab.options import RESULTS, start_writing
+from ..lab.pictures import PictureFolder, open_images
+from ..lab.preprocessing import with_preprocessing
+from ..lab.response_figures import Response
 from ..spaces import FeatureResponse
 from ..spaces.base import check_finite
-from . import figures, response_figures
-from .evaluation import Auroc, auroc, write_json
-from .networks import load_model
-from .options import RESULTS, start_writing
-from .pictures import PictureFolder, open_images
-from .preprocessing import with_preprocessing
-from .response_figures import Response
-from .scan_files import load_labels
+from ..spaces.responses import METHODS, TARGETS
+from . import options
+from .report import Report
 
 __all__ = ["responses"]
 
-_RATE = 0.05
 _WRITTEN, _FIGURE = ("maps.npy", "entropy.npy", "scores.csv", "summary.json"), "responses.png"
 
 
 def responses(
-    *,
-    model: Path | str,
-    images: Path | str,
-    out: Path | str,
-    clean: Path | str | None = None,
-    labels: Path | str | None = None,
-    method: str = "guided",
-    target: str = "activations",
-    layer: str | None = None,
-    reading: str = DEFAULT_READING,
-    patch: int = 3,
-    levels: int = 16,
-    normalise: str | float = "max",
-    preprocessing: str = "none",
-    safe_mode: bool = True,
-    shown: int = 6,
-    batch_size: int = 256,
-    progress: bool = True,
-    say: Callable[[str], object] = print,
+    model: options.NamedModel,
+    images: Annotated[Path, typer.Option(help="Images, .npy, or a folder of PNG and JPEG files.")],
+    out: options.Out,
+    clean: Annotated[
+        Path | None, typer.Option(help="Clean images, likewise. They calibrate, and are drawn above the others.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The images' classes, .npy of shape (n,), for --target true-logit.")
+    ] = None,
+    preprocessing: options.Preprocessing = "none",
+    method: Annotated[str, options.one_of(METHODS, "What the backward pass does at a ReLU.")] = "guided",
+    target: Annotated[str, options.one_of(TARGETS, "What is propagated back.")] = "activations",
+    layer: Annotated[
+        str | None, typer.Option(help="Name of the layer. The default is the last convolutional layer.")
+    ] = None,
+    reading: Annotated[
+        str, options.one_of(READINGS, "What the entropy of a patch is computed from: see LocalSpatialEntropy.")
+    ] = DEFAULT_READING,
+    patch: Annotated[int, typer.Option(min=3, help="Side of a patch in pixels, an odd number.")] = 3,
+    levels: Annotated[
+        int, typer.Option(min=2, help="Number of grey levels, for the readings histogram and cooccurrence.")
+    ] = 16,
+    normalise: Annotated[
+        str, options.one_of(NORMALISATIONS, "How a map is brought into [0, 1] for those readings.")
+    ] = "max",
+    false_positive_rate: options.FalsePositiveRate = 0.05,
+    shown: Annotated[int, typer.Option(min=1, help="How many images of each set to draw.")] = 6,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images worked on at once. Fewer than 64 take less memory in the network, too.")
+    ] = 256,
+    unsafe_model: options.UnsafeModel = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Compute the feature response of each image, its local spatial entropy and its score, and write them.
+    """Show what a network responds to in images, and score how widely the response is spread.
 
-    Memory holds one batch of images, whatever their number.
-
-    Parameters
-    ----------
-    model : path-like
-        Keras model file: a classifier, or any other model for the target "activations".
-    images, clean : path-like
-        ``.npy`` files, or folders of PNG and JPEG files, which are brought to the model's size. Clean images calibrate,
-        and are drawn above the others.
-    out : path-like
-        Folder for ``maps.npy`` (float32, in the images' shape) and ``entropy.npy`` (float64, of shape (N, H, W)), of
-        the images but not of the clean ones; ``scores.csv`` (set, index, score, p_value), ``summary.json`` and
-        ``responses.png``. Without clean images there are no p-values. That of a clean image is among the other ones.
-    labels : path-like, optional
-        ``.npy`` file of the images' classes, for the target "true-logit", which takes no clean images.
-    method, target, layer
-        As for `FeatureResponse`.
-    reading, patch, levels, normalise
-        As for `LocalSpatialEntropy`.
-    preprocessing : {"none", "0-255", "tf", "torch", "caffe"}
-        What the model expects of its pixels, made of images in [0, 1]: see `with_preprocessing`. Responses are to
-        the images as they were given.
-    safe_mode : bool
-        Whether to refuse a model file that holds code; see `subsetscan.lab.networks.load_model`.
-    shown : int
-        How many images of each set are drawn at most: the first ones.
-    batch_size : int
-        Images worked on at once. If it is below 64, so many pass through the network at once too, which takes less
-        memory, and changes responses by rounding. Nothing else depends on it.
-    progress : bool
-        Whether to show a progress bar on standard error.
-    say : callable
-        Takes the lines of the report.
-
-    Returns
-    -------
-    dict
-        The content of ``summary.json``.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a file cannot be read or written, or does not fit, or an option is none of those listed.
+    Writes maps.npy (feature responses), entropy.npy (local spatial entropy), scores.csv (set, index, score, p_value,
+    flagged), summary.json and responses.png. With --clean there are p-values, and the AUROC with a 95 % interval.
     """
+    report = Report(json, quiet)
     _check_options(target, labels, clean, shown, batch_size)
-    network = load_model(model, safe_mode)
+    options.start_keras(unsafe_model)
+    network = load_model(model, not unsafe_model)
     FeatureResponse(network, "gradient", target, layer)  # what does not fit is told of the user's own layers
     space = FeatureResponse(with_preprocessing(network, preprocessing), method, target, layer)
     space.forward_batch = min(space.forward_batch, batch_size)
@@ -114,7 +90,7 @@ def responses(
     paths = ({} if clean is None else {"clean": clean}) | {"images": images}
     sets = {kind: open_images(path, shape) for kind, path in paths.items()}
     if "clean" in sets:
-        _check_calibration(len(sets["clean"]))
+        _check_calibration(len(sets["clean"]), false_positive_rate)
     n_images = len(sets["images"])
     truth = None if labels is None else load_labels(labels, n_images, space.model.output_shape[1])
     out = start_writing(out, *RESULTS)
@@ -122,9 +98,9 @@ def responses(
     scores = {kind: np.empty(len(pictures)) for kind, pictures in sets.items()}
     examples: dict[str, list[Response]] = {kind: [] for kind in sets}
     with (
-        _npy_of_rows(out / "maps.npy", np.float32, (n_images, *shape)) as write_maps,
-        _npy_of_rows(out / "entropy.npy", np.float64, (n_images, *shape[:2])) as write_entropy,
-        tqdm(total=sum(map(len, sets.values())), desc="responses", unit="image", disable=not progress) as bar,
+        npy_of_rows(out / "maps.npy", np.float32, (n_images, *shape)) as write_maps,
+        npy_of_rows(out / "entropy.npy", np.float64, (n_images, *shape[:2])) as write_entropy,
+        tqdm(total=sum(map(len, sets.values())), desc="responses", unit="image", disable=not report.progress) as bar,
     ):
         for kind, start, batch in _batches(sets, batch_size):
             rows = slice(start, start + len(batch))
@@ -151,7 +127,7 @@ def responses(
         "median_score": {kind: float(np.median(own)) if len(own) else None for kind, own in scores.items()},
         **({} if quality is None else quality.as_dict()),
     }
-    _write_scores(out / "scores.csv", scores, p_values)
+    _write_scores(out / "scores.csv", scores, p_values, false_positive_rate)
     write_json(out / "summary.json", summary)
     written = [*_WRITTEN]
     try:
@@ -159,10 +135,10 @@ def responses(
             figures.save(response_figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
             written.append(_FIGURE)
     except ModuleNotFoundError as error:
-        say(f"no figure, because {error.name} is not installed")
-    say(_table(scores, p_values, quality))
-    say(f"\nwrote {', '.join(written)} to {out}/")
-    return summary
+        report.say(f"no figure, because {error.name} is not installed")
+    report.say(_table(scores, p_values, quality, false_positive_rate))
+    report.say(f"\nwrote {', '.join(written)} to {out}/")
+    return report.end(summary)
 
 
 def _check_options(target: str, labels: object, clean: object, shown: int, batch_size: int) -> None:
@@ -176,12 +152,12 @@ def _check_options(target: str, labels: object, clean: object, shown: int, batch
         raise ValueError(f"shown and batch_size must be at least 1, got {shown} and {batch_size}")
 
 
-def _check_calibration(n_clean: int) -> None:
+def _check_calibration(n_clean: int, rate: float) -> None:
     plan(n_clean, "leave-one-out")  # refuses too few
-    if 1 / (n_clean + 1) > _RATE:
+    if 1 / (n_clean + 1) > rate:
         warnings.warn(
-            f"{n_clean} clean images cannot give a p-value of at most {_RATE}: the smallest is 1 / ({n_clean} + 1) = "
-            f"{1 / (n_clean + 1):.3g}; give at least {math.ceil(1 / _RATE) - 1}",
+            f"{n_clean} clean images cannot give a p-value of at most {rate}: the smallest is 1 / ({n_clean} + 1) = "
+            f"{1 / (n_clean + 1):.3g}; give at least {math.ceil(1 / rate) - 1}",
             stacklevel=3,
         )
 
@@ -203,15 +179,6 @@ def _check_pixels(batch: np.ndarray, start: int, path: Path | str, preprocessing
         )
 
 
-@contextmanager
-def _npy_of_rows(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
-    """Lend what appends rows to an ``.npy`` file, which appears with the last of them or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
-        header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-        write_array_header_1_0(file, header)
-        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)
-
-
 def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "clean" not in scores:
         return {}
@@ -221,13 +188,15 @@ def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"clean": among_others, "images": conformal_p_values(scores["images"], null_scores)}
 
 
-def _write_scores(path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray]) -> None:
+def _write_scores(
+    path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], rate: float
+) -> None:
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "index", "score", "p_value"])
+        writer.writerow(["set", "index", "score", "p_value", "flagged"])
         for kind, own in scores.items():
-            p_of_kind = p_values[kind].tolist() if kind in p_values else [""] * len(own)
-            for index, row in enumerate(zip(own.tolist(), p_of_kind, strict=True)):
+            decisions = decision_columns(p_values[kind], rate) if kind in p_values else [[""] * len(own)] * 2
+            for index, row in enumerate(zip(own.tolist(), *decisions, strict=True)):
                 writer.writerow([kind, index, *row])
 
 
@@ -244,14 +213,16 @@ def _captioned(
     return captioned
 
 
-def _table(scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], quality: Auroc | None) -> str:
+def _table(
+    scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], quality: Auroc | None, rate: float
+) -> str:
     """Lay out what was found; what was not asked for has no column."""
-    header = ["set", "images", "median score", *[f"p <= {_RATE}"] * bool(p_values), *["AUROC [95 %]"] * bool(quality)]
+    header = ["set", "images", "median score", *[f"p <= {rate:g}"] * bool(p_values), *["AUROC [95 %]"] * bool(quality)]
     rows = []
     for kind, own in scores.items():
         row = [kind, str(len(own)), f"{np.median(own):.3f}" if len(own) else ""]
         if p_values:
-            row.append(f"{np.mean(p_values[kind] <= _RATE):.1%}" if len(own) else "")
+            row.append(f"{np.mean(p_values[kind] <= rate):.1%}" if len(own) else "")
         if quality:
             row.append(str(quality) if kind == "images" else "")
         rows.append(row)

@@ -1,34 +1,37 @@
-"""The demonstration: adversarial Fashion-MNIST images told from clean ones, on what the package carries."""
+"""`subsetscan demo`: adversarial Fashion-MNIST images told from clean ones, on what the package carries."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import typer
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from .._tables import counted, text_table
 from ..calibration import conformal_p_values
 from ..detectors import SubsetScanDetector
+from ..lab import figures
+from ..lab.attacks import Attacked, attack
+from ..lab.datasets import load_sample
+from ..lab.evaluation import Auroc, Evaluation, auroc, evaluate, write_json
+from ..lab.networks import load_pretrained
+from ..lab.options import start_writing
+from ..lab.preset import score_by_preset
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
-from . import figures
-from .attacks import Attacked, attack
-from .datasets import load_sample
-from .evaluation import Auroc, Evaluation, auroc, evaluate, write_json
-from .networks import load_pretrained
-from .options import start_writing
-from .preset import score_by_preset
+from . import options
+from .report import Report
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["CONFIGURATIONS", "run"]
+__all__ = ["CONFIGURATIONS", "demo"]
 
 ATTACKS = ("fgsm", "bim")
 EPS = 0.01
@@ -49,43 +52,24 @@ CONFIGURATIONS = {
 }
 
 
-def run(
-    out: Path | str,
-    *,
-    seed: int = 0,
-    n_background: int = 1000,
-    n_clean: int = 400,
-    n_attacked: int = 600,
-    progress: bool = True,
-    say: Callable[[str], object] = print,
+def demo(
+    out: options.Out = Path("demo"),
+    seed: options.Seed = 0,
+    n_background: Annotated[int, typer.Option(min=2, help="Images that make the background and calibrate.")] = 1000,
+    n_clean: Annotated[int, typer.Option(min=1, help="Images that remain clean.")] = 400,
+    n_attacked: Annotated[int, typer.Option(min=1, help="Images that are attacked.")] = 600,
+    false_positive_rate: options.FalsePositiveRate = 0.05,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Attack, fit, scan, and write the table, the scores and the figures.
+    """Try it out: detect attacked Fashion-MNIST images, with networks and images that the package includes.
 
-    Parameters
-    ----------
-    out : path-like
-        Folder for ``scores.csv``, ``summary.json``, ``scores.png``, ``roc.png`` and ``anomalous_nodes.png``.
-    seed : int
-        Draws which of the 2,000 images are background, clean and attacked, and which of the background calibrate.
-    n_background, n_clean, n_attacked : int
-        How many images are background, remain clean, and are attacked.
-    progress : bool
-        Whether to show progress on standard error.
-    say : callable
-        Takes the lines of the report.
-
-    Returns
-    -------
-    dict
-        The content of ``summary.json``.
-
-    Raises
-    ------
-    ValueError
-        If more images are asked for than there are.
-    OSError
-        If the folder cannot be written.
+    Attacks a classifier by FGSM and BIM, scans every layer and the reconstruction error of an autoencoder, prints
+    how well attacked images are told from clean ones, and draws where they differ. Writes scores.csv, summary.json,
+    scores.png, roc.png and anomalous_nodes.png.
     """
+    report = Report(json, quiet)
+    options.start_keras()
     started = time.monotonic()
     images, labels = load_sample()
     if n_background + n_clean + n_attacked > len(images):
@@ -94,14 +78,15 @@ def run(
     shuffled = np.random.default_rng(seed).permutation(len(images))
     background, clean, targets, _ = np.split(shuffled, np.cumsum([n_background, n_clean, n_attacked]))
 
-    attacked = _attack(images[targets], labels[targets], progress)
+    attacked = _attack(images[targets], labels[targets], report.progress)
     sets = {"clean": images[clean]} | {name: result.images for name, result in attacked.items() if len(result.images)}
     names = [name for name in attacked if name in sets]
     autoencoder = load_pretrained("autoencoder")
     layers, error = KerasLayers(autoencoder), ReconstructionError(autoencoder, "binary-crossentropy", name=ERROR)
+    parameters = {"random_state": seed, "false_positive_rate": false_positive_rate}
     scanners = {
         configuration: [
-            ModelScanner(space, clone(detector).set_params(random_state=seed), progress=progress)
+            ModelScanner(space, clone(detector).set_params(**parameters), progress=report.progress)
             for space, detector in zip((layers, error), detectors, strict=True)
         ]
         for configuration, detectors in CONFIGURATIONS.items()
@@ -155,27 +140,27 @@ def run(
         "preset": {name: value.as_dict() for name, value in others[PRESET].items()},
     }
     start_writing(out, *_WRITTEN)
-    chosen.write_scores(out / "scores.csv")
+    chosen.write_scores(out / "scores.csv", false_positive_rate)
     for name, figure in drawn.items():
         figures.save(figure, out / name)
     write_json(out / "summary.json", summary)
 
     sys.stderr.flush()  # progress first
     given = f"{n_background} background and {counted(n_clean, 'clean image')}"
-    say(f"Fashion-MNIST, protocol valid, eps {EPS}: {given}")
+    report.say(f"Fashion-MNIST, protocol valid, eps {EPS}: {given}")
     for name, result in attacked.items():
         share = f" ({result.success_rate:.1%})" if result.n_tried else ""
-        say(f"  {name}: {len(result.images)} of {counted(result.n_tried, 'attack')} succeeded{share}")
-    say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
-    say(_table(aurocs, others, chosen, names))
-    say("\nflagged at 5 % false positives, with the chosen options:")
+        report.say(f"  {name}: {len(result.images)} of {counted(result.n_tried, 'attack')} succeeded{share}")
+    report.say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
+    report.say(_table(aurocs, others, chosen, names))
+    report.say(f"\nflagged at {100 * false_positive_rate:g} % false positives, with the chosen options:")
     flagged = {space: {kind: p[space] for kind, p in (chosen.p_values or {}).items()} for space in shown}
     for title, p_values in (flagged | {PRESET: preset["p_values"]}).items():
-        shares = {kind: np.mean(own <= 0.05) for kind, own in p_values.items()}
-        say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
+        shares = {kind: np.mean(own <= false_positive_rate) for kind, own in p_values.items()}
+        report.say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
     written = ", ".join(["scores.csv", "summary.json", *drawn])
-    say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
-    return summary
+    report.say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
+    return report.end(summary)
 
 
 def _attack(images: np.ndarray, labels: np.ndarray, progress: bool) -> dict[str, Attacked]:

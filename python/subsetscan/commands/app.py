@@ -1,0 +1,101 @@
+"""The command line: which commands there are, and how one ends."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version as version_of
+from typing import Annotated, Any
+
+import typer
+
+from .._validation import InvalidTypeError
+from . import attack, demo, explain, fit, reproduce, responses, scan, score, trace, train
+
+__all__ = ["app", "main"]
+
+# What a wrong call raises. Typer has this class from click, or carries it within, and names only its child.
+_UsageError: Any = typer.BadParameter.__base__
+
+_EXPECTED = (_UsageError, ValueError, InvalidTypeError, OSError, ImportError, MemoryError)
+_DEBUG = "--debug"
+
+app = typer.Typer(
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Find the jointly anomalous subset of a network's activations.",
+)
+# In the order in which `subsetscan --help` lists them.
+for _command in (
+    demo.demo,
+    scan.scan,
+    fit.fit,
+    score.score,
+    explain.explain,
+    responses.responses,
+    attack.attack,
+    train.train,
+    reproduce.reproduce,
+    trace.trace,
+):
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"subsetscan {version_of('subsetscan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show where an error arose.")] = False,
+) -> None:
+    del version, debug  # `main` looks for the latter: it may stand anywhere
+
+
+def main() -> None:
+    """Run the command line: what is wrong with the input is one line on standard error, and exit code 2.
+
+    An error that nobody expects is one line as well, and exit code 1.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    debug = len(arguments) < len(sys.argv[1:])
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _each_once()
+            result = app(arguments or ["--help"], prog_name="subsetscan", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)  # a command returns its summary
+    except _EXPECTED as error:
+        message = error.format_message() if isinstance(error, _UsageError) else str(error)
+        _end(error, message or type(error).__name__, 2, debug)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _end(error, "interrupted", 130, debug)
+    except Exception as error:
+        where = "above is where it arose" if debug else f"{_DEBUG} shows where it arose"
+        _end(error, f"unexpected error ({type(error).__name__}: {error}): please report it; {where}", 1, debug)
+
+
+def _each_once() -> Callable[..., None]:
+    """Make what shows a warning in one line, whatever number of detectors have it."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            typer.echo(f"subsetscan: warning: {text}", err=True)
+
+    return show
+
+
+def _end(error: BaseException, message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    typer.echo(f"subsetscan: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,166 @@
+"""`subsetscan explain`: which nodes make images anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from ..explanation import Explanation
+from ..lab import figures
+from ..lab.evaluation import write_json
+from ..lab.options import start_writing
+from ..scanner import ModelScanner
+from . import options
+from .fitted import false_positive_rate_of, open_fitted
+from .report import Report
+from .subject import check_there
+
+__all__ = ["explain", "most_anomalous_of"]
+
+
+def explain(
+    fitted: options.Fitted,
+    input: options.Input,  # noqa: A002 (the option's name)
+    out: options.Out,
+    model: options.Model = None,
+    index: Annotated[
+        str | None, typer.Option(help="Which images, counted from 0, comma-separated. The default is the first, 0.")
+    ] = None,
+    most_anomalous: Annotated[
+        int | None,
+        typer.Option(min=1, help="Explain this many images instead: those with the smallest p-values in any space."),
+    ] = None,
+    false_positive_rate: options.FittedRate = None,
+    batch_size: options.BatchSize = 256,
+    unsafe_model: options.UnsafeModel = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> dict[str, Any]:
+    """Show which layers, channels and positions make images anomalous, with detectors that `fit` kept.
+
+    Prints a table for each image, the most anomalous space first, and whether the image is flagged.
+    Writes explanation.json and explanation.png, or for several images explanation-3.json and so on.
+    """
+    report = Report(json, quiet)
+    check_there(input)
+    if index is not None and most_anomalous is not None:
+        raise ValueError(f"choose --index {index} or --most-anomalous {most_anomalous}, not both")
+    chosen = _indices(index or "0")
+    scanner, subject = open_fitted(
+        fitted,
+        model,
+        unsafe_model=unsafe_model,
+        batch_size=batch_size,
+        progress=report.progress,
+        false_positive_rate=false_positive_rate,
+    )
+    images = subject.load(input)
+    if strangers := [n for n in chosen if n >= len(images)]:
+        raise ValueError(f"{input} holds {len(images)} images, there is no image {strangers[0]}")
+    if most_anomalous is not None:
+        chosen = most_anomalous_of(scanner, images, most_anomalous)
+    start_writing(out, "explanation.json", "explanation.png", "explanation-*.json", "explanation-*.png")
+    told = []
+    for n in chosen:
+        alone = most_anomalous is None and len(chosen) == 1
+        stem = "explanation" if alone else f"explanation-{n}"
+        if not alone:
+            report.say(f"\nimage {n}\n")
+        told.append(_explain_one(scanner, images[n], n, out / stem, subject.options.get("columns"), report))
+    about = {"model": None if model is None else str(model), "fitted": str(fitted), "input": str(input)}
+    return report.end(about | {"images": told})
+
+
+def most_anomalous_of(scanner: ModelScanner, images: np.ndarray, n_images: int) -> list[int]:
+    """Find the most anomalous images, the first of them first.
+
+    Parameters
+    ----------
+    scanner : ModelScanner
+        It is fitted.
+    images : array-like of shape (N, ...)
+    n_images : int
+        How many to return, or all where there are fewer.
+
+    Returns
+    -------
+    list of int
+        By the smallest p-value in any space, then by the second smallest, and so on. Without calibration by the highest
+        score in any space.
+    """
+    scores = {name: found.scores for name, found in scanner.scan(images).items()}
+    if scanner.is_calibrated:
+        p_values = np.sort(np.column_stack(list(scanner.p_values_of(scores).values())), axis=1)
+        order = np.lexsort(p_values.T[::-1])  # the last key counts first
+    else:
+        order = np.argsort(-np.column_stack(list(scores.values())).max(axis=1), kind="stable")
+    return [int(n) for n in order[:n_images]]
+
+
+def _indices(text: str) -> list[int]:
+    """Read numbers of images, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"--index takes numbers of images, counted from 0 and comma-separated, got {text!r}")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _explain_one(
+    scanner: ModelScanner, image: np.ndarray, n: int, path: Path, node_names: Sequence[str] | None, report: Report
+) -> dict[str, Any]:
+    """Explain an image: print, write and draw it. `path` is that of the files without their endings."""
+    explanation = scanner.explain(image)
+    rate = false_positive_rate_of(scanner)
+    p_value = _p_value(scanner, explanation)
+    flagged = None if p_value is None else p_value <= rate
+    spaces = _with_nodes(explanation, rate, node_names)
+    report.say(str(explanation))
+    if p_value is not None:
+        verdict = "flagged" if flagged else "not flagged"
+        report.say(f"\nimage {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
+    write_json(path.with_name(f"{path.name}.json"), spaces)
+    written = [f"{path.name}.json"]
+    try:
+        if (figure := figures.explanation(explanation, image)) is None:
+            report.say("no figure, because no space has positions in a grid")
+        else:
+            figures.save(figure, path.with_name(f"{path.name}.png"))
+            written.append(f"{path.name}.png")
+    except ModuleNotFoundError as error:
+        report.say(f"no figure, because {error.name} is not installed")
+    report.say(f"\nwrote {', '.join(written)} to {path.parent}/")
+    return {"index": n, "flagged": flagged, "false_positive_rate": rate, "p_value": p_value, "spaces": spaces}
+
+
+def _p_value(scanner: ModelScanner, explanation: Explanation) -> float | None:
+    """Return the p-value of the image: the smallest of all spaces, calibrated again if there are several."""
+    p_values = {
+        name: np.array([space.p_value]) for name, space in explanation.spaces.items() if space.p_value is not None
+    }
+    if not p_values:
+        return None
+    (p_value,) = next(iter(p_values.values())) if len(p_values) == 1 else scanner.combine(p_values, "min")
+    return float(p_value)
+
+
+def _with_nodes(explanation: Explanation, rate: float, node_names: Sequence[str] | None) -> Mapping[str, Any]:
+    """Return what is known of each space, with its verdict and with the nodes of the subset."""
+    told = {}
+    for name, about in explanation.as_dict().items():
+        space = explanation.spaces[name]
+        nodes = np.flatnonzero(space.nodes).tolist()
+        told[name] = about | {
+            "space": name,
+            "flagged": None if space.p_value is None else space.p_value <= rate,
+            "false_positive_rate": rate,
+            "node_shape": list(space.nodes.shape),
+            "nodes": nodes,
+            "node_indices": np.argwhere(space.nodes).tolist(),
+        }
+        if node_names is not None:
+            told[name]["node_names"] = [node_names[node] for node in nodes]
+    return told

@@ -1,0 +1,65 @@
+"""`subsetscan fit`: fit on a background, and keep the detectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._tables import counted
+from . import options
+from .fitted import fit_scanner, keep
+from .report import Report
+from .subject import Subject, check_there
+
+__all__ = ["fit"]
+
+
+def fit(
+    background: options.Background,
+    out: options.Out,
+    model: options.Model = None,
+    layers: options.Layers = None,
+    reconstruction_error: options.Error = None,
+    statistic: options.Statistic = "berk-jones",
+    tail: options.Tail = "upper",
+    alpha_max: options.AlphaMax = 0.5,
+    scope: options.Scope = "subset",
+    ties: options.Ties = "upper",
+    calibration: options.Calibration = "holdout",
+    false_positive_rate: options.FalsePositiveRate = 0.05,
+    batch_size: options.BatchSize = 256,
+    seed: options.Seed = 0,
+    unsafe_model: options.UnsafeModel = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> dict[str, Any]:
+    """Fit on a background, and keep the detectors for `score` and `explain`."""
+    report = Report(json, quiet)
+    check_there(background)
+    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model)
+    scanner, n_background = fit_scanner(
+        subject,
+        background,
+        out,
+        batch_size=batch_size,
+        progress=report.progress,
+        statistic=statistic,
+        tail=tail,
+        alpha_max=alpha_max,
+        scope=scope,
+        ties=ties,
+        calibration=calibration,
+        false_positive_rate=false_positive_rate,
+        random_state=seed,
+    )
+    keep(scanner, subject, out)
+    kept, given = counted(len(scanner.names), "detector"), counted(n_background, "image")
+    report.say(f"kept {kept}, fitted on {given}, in {out}/")
+    return report.end(
+        {
+            "model": None if model is None else str(model),
+            "fitted": str(out),
+            "n_background": n_background,
+            "detector": next(iter(scanner.detectors.values())).get_params(),
+            "spaces": {name: {"n_nodes": detector.n_features_in_} for name, detector in scanner.detectors_.items()},
+        }
+    )

@@ -1,0 +1,110 @@
+"""What scan, fit, score and explain share: fitting a scanner, keeping it in a folder, and opening it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..detectors import SubsetScanDetector
+from ..lab.evaluation import write_json
+from ..lab.options import start_writing
+from ..scanner import ModelScanner
+from .subject import Subject
+
+__all__ = ["false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
+
+_SPACES = "spaces.json"
+
+
+def fit_scanner(
+    subject: Subject, background: Path, out: Path, *, batch_size: int, progress: bool, calibration: str, **options: Any
+) -> tuple[ModelScanner, int]:
+    """Fit on a background.
+
+    Parameters
+    ----------
+    subject : Subject
+    background : Path
+        Clean images or activations.
+    out : Path
+        Folder for the results: it is made before the work.
+    batch_size, progress
+        As for `ModelScanner`.
+    calibration : str
+        As for `SubsetScanDetector`, with "none" for None.
+    **options
+        The other parameters of `SubsetScanDetector`.
+
+    Returns
+    -------
+    ModelScanner
+        It is fitted.
+    int
+        The number of background images.
+
+    Raises
+    ------
+    OSError, ValueError, MemoryError
+        If the background cannot be read, does not fit, or an option is invalid.
+    """
+    images = subject.load_background(background)
+    detector = SubsetScanDetector(calibration=None if calibration == "none" else calibration, **options)
+    scanner = ModelScanner(subject.spaces, detector, batch_size=batch_size, progress=progress)
+    out.mkdir(parents=True, exist_ok=True)
+    return scanner.fit(images), len(images)
+
+
+def keep(scanner: ModelScanner, subject: Subject, out: Path) -> None:
+    """Keep a fitted scanner in a folder, with what makes its spaces again. Raises OSError if that fails."""
+    start_writing(out, _SPACES)
+    scanner.save(out)
+    write_json(out / _SPACES, subject.options)
+
+
+def open_fitted(
+    fitted: Path,
+    model: Path | None,
+    *,
+    unsafe_model: bool,
+    batch_size: int,
+    progress: bool,
+    false_positive_rate: float | None,
+) -> tuple[ModelScanner, Subject]:
+    """Open what `keep` wrote, over the spaces it was fitted on.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the folder or the model cannot be read, or they do not belong together.
+
+    Warns
+    -----
+    UserWarning
+        If there are too few null scores for the false positive rate.
+    """
+    kept = fitted / _SPACES
+    if not kept.is_file():
+        raise FileNotFoundError(f"{fitted} holds nothing that `subsetscan fit` kept: there is no {_SPACES}")
+    try:
+        options = json.loads(kept.read_text(encoding="utf-8"))
+        if "arrays" in options:
+            shapes = {str(name): tuple(map(int, shape)) for name, shape in options["arrays"].items()}
+            columns = None if options["columns"] is None else list(map(str, options["columns"]))
+            options = {"arrays": shapes, "columns": columns}
+        else:
+            options = {name: options[name] for name in ("layers", "reconstruction_error")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{kept} is damaged: {error!r}") from error
+    subject = Subject.of(model, options, unsafe_model)
+    scanner = ModelScanner.load(fitted, subject.spaces, batch_size=batch_size, progress=progress)
+    if false_positive_rate is not None:
+        for detector in (*scanner.detectors.values(), *scanner.detectors_.values()):
+            detector.set_params(false_positive_rate=false_positive_rate)
+    scanner.detectors_[scanner.names[0]].warn_of_few_null_scores()  # or nobody knows why nothing is flagged
+    return scanner, subject
+
+
+def false_positive_rate_of(scanner: ModelScanner) -> float:
+    """Return the false positive rate that the detectors of a scanner have in common."""
+    return scanner.detectors_[scanner.names[0]].false_positive_rate

@@ -1,0 +1,66 @@
+"""How many nodes a fit reads, and whether the memory of this machine holds them."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+
+from ..spaces import Space
+
+__all__ = ["check_memory", "total_memory"]
+
+_ITEM_SIZE = 4  # spaces compute in single precision
+
+
+def total_memory() -> int | None:
+    """Return the memory of this machine in bytes, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def check_memory(spaces: Sequence[Space], n_background: int, item_size: int = _ITEM_SIZE) -> None:
+    """Refuse a background that cannot fit in memory, before anything is computed.
+
+    Parameters
+    ----------
+    spaces : sequence of Space
+    n_background : int
+        Number of background images.
+    item_size : int
+        Bytes of a node value.
+
+    Raises
+    ------
+    MemoryError
+        If the background's node values take more than all of the memory.
+
+    Warns
+    -----
+    UserWarning
+        If they take more than half of it.
+    """
+    total = total_memory()
+    n_nodes = sum(math.prod(shape) for space in spaces for shape in space.node_shapes.values())
+    needed = n_background * n_nodes * item_size
+    if total is None or needed <= total / 2:
+        return
+    estimate = (
+        f"{n_nodes:,} nodes x {n_background:,} background images need about {_size(needed)}, and this machine has "
+        f"{_size(total)} of memory"
+    )
+    advice = "name fewer layers with --layers, or give fewer background images"
+    if needed > total:
+        raise MemoryError(f"{estimate}: {advice}")
+    warnings.warn(f"{estimate}; if that is too much, {advice}", stacklevel=2)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} GB"

@@ -1,0 +1,140 @@
+"""The options that several commands share. Choices come from where the names are defined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..calibration import CALIBRATIONS, COMBINATIONS
+from ..lab import networks
+from ..lab.options import check_folder
+from ..lab.preprocessing import PREPROCESSINGS
+from ..scanning import SCOPES, STATISTICS, TAILS, TIES
+from ..spaces.reconstruction import METRICS
+
+__all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
+           "FalsePositiveRate", "Fitted", "FittedRate", "Input", "Json", "KeptFolder",
+           "Layers", "Model", "NamedModel", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
+           "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "in_unit_interval", "one_of",
+           "start_keras"]  # fmt: skip
+
+
+def one_of(names: Iterable[str], help: str) -> Any:  # noqa: A002 (typer's word)
+    """Make an option that takes one of some names, completes them, and refuses any other."""
+    names = tuple(names)
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, names))}.")
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return typer.Option(help=help, parser=parse, metavar=f"[{'|'.join(names)}]", autocompletion=complete)
+
+
+def in_unit_interval(value: float | None) -> float | None:
+    """Refuse a rate outside (0, 1)."""
+    if value is not None and not 0 < value < 1:
+        raise typer.BadParameter(f"{value:g} is not between 0 and 1.")
+    return value
+
+
+def start_keras(unsafe_model: bool = False) -> None:
+    """Start Keras; where a model file may hold code, its copies may too."""
+    networks.start_keras()
+    if unsafe_model:
+        networks.allow_code_of_models()
+
+
+Out = Annotated[
+    Path, typer.Option(help="Folder for the results. It is made if needed.", file_okay=False, callback=check_folder)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and no other text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+
+NamedModel = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Keras model file, .keras or .h5. Without a model, the files must hold activations."),
+]
+UnsafeModel = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-model", help="Run the code that a model file holds (Lambda layers). Only for files you trust."
+    ),
+]
+Background = Annotated[
+    Path,
+    typer.Option(
+        help="Clean images that the model was not trained on: an .npy file of shape (n, ...), or a folder of PNG and "
+        "JPEG files, which are read as pixels in [0, 1]. Without a model: activations, .npy, .npz, .parquet or "
+        ".safetensors."
+    ),
+]
+Input = Annotated[Path, typer.Option(help="Images to scan. A file or folder of the same kinds as the background.")]
+Clean = Annotated[
+    Path | None,
+    typer.Option(help="Further clean images. They are compared with the input, and give an AUROC."),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(help='"all", or names of layers, comma-separated. The default is all, unless an error is chosen.'),
+]
+Error = Annotated[
+    str | None,
+    one_of(METRICS, "Scan the reconstruction error of an autoencoder, pixel by pixel (signed: image minus output)."),
+]
+Statistic = Annotated[str, one_of(STATISTICS, "How a subset is scored.")]
+Tail = Annotated[str, one_of(TAILS, "Which node values count as extreme.")]
+AlphaMax = Annotated[float, typer.Option(help="The largest p-value threshold to consider, in (0, 1].")]
+Scope = Annotated[
+    str, one_of(SCOPES, "Compare the number of small p-values with the subset's size, or with all nodes.")
+]
+Ties = Annotated[
+    str, one_of(TIES, "Which p-value a node gets where background values equal the image's: see Background.scan.")
+]
+Calibration = Annotated[
+    str,
+    one_of(
+        (name or "none" for name in CALIBRATIONS),
+        "Where null scores come from: a quarter of the background held out, each image left out in turn, or none.",
+    ),
+]
+FalsePositiveRate = Annotated[
+    float, typer.Option(help="Share of clean images that may be flagged, in (0, 1).", callback=in_unit_interval)
+]
+FittedRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of clean images that may be flagged, in (0, 1). The default is what `fit` was given.",
+        callback=in_unit_interval,
+    ),
+]
+Combine = Annotated[
+    str | None,
+    one_of(COMBINATIONS, "Combine the p-values of all spaces, calibrate again, and add them under the name combined."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
+Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]
+
+Preprocessing = Annotated[
+    str,
+    one_of(PREPROCESSINGS, "What the model expects of its pixels, made from pixels in [0, 1]: see keras.applications."),
+]
+Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
+KeptFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for what is kept between runs. The default is OUT/kept.",
+        file_okay=False,
+        callback=lambda folder: None if folder is None else check_folder(folder),
+    ),
+]
+DataFolder = Annotated[Path | None, typer.Option(help="Folder that holds a folder of IDX files for each dataset.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")]

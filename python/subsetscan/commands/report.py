@@ -1,0 +1,45 @@
+"""What a command shows: text for people or JSON for programs, and progress where somebody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from ..lab.evaluation import json_text
+
+__all__ = ["Report"]
+
+
+class Report:
+    """What a command shows.
+
+    Parameters
+    ----------
+    as_json : bool
+        Print the summary alone, as one JSON document.
+    quiet : bool
+        Show no progress.
+
+    Attributes
+    ----------
+    progress : bool
+        Whether to show progress bars: on a terminal only, so that they stay out of log files, and not beside JSON.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.progress = not quiet and not as_json and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """Print text for people."""
+        if not self.as_json:
+            typer.echo(text)
+
+    def end(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Print the summary if JSON is asked for, and return it."""
+        if self.as_json:
+            typer.echo(json_text(summary))
+        return dict(summary)

@@ -1,0 +1,103 @@
+"""What scan and score find: scores, a summary, a figure and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._tables import text_table
+from ..lab import figures
+from ..lab.evaluation import Auroc, Evaluation, evaluate, write_json
+from ..lab.options import RESULTS, start_writing
+from ..scanner import ModelScanner
+from .fitted import false_positive_rate_of
+from .report import Report
+
+__all__ = ["report_scores"]
+
+
+def report_scores(
+    scanner: ModelScanner,
+    sets: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    combine: str | None,
+    out: Path,
+    report: Report,
+) -> dict[str, Any]:
+    """Scan the sets "input" and, if there is one, "clean"; write ``scores.csv``, ``summary.json``, ``scores.png``.
+
+    Parameters
+    ----------
+    scanner : ModelScanner
+        It is fitted.
+    sets : mapping of str to ndarray of shape (n, ...)
+    about : mapping
+        What the summary begins with.
+    combine : {"min", "fisher", "cauchy"} or None
+        Adds the combined p-values of all spaces, under the name "combined", to the scores.
+    out : Path
+    report : Report
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the images do not fit, there is nothing to combine, or a file cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    evaluation = evaluate(scanner, sets, combine)
+    rate = false_positive_rate_of(scanner)
+    filled = all(len(images) for images in sets.values())
+    quality = {
+        space: evaluation.auroc(space, "input")
+        for space in evaluation.n_nodes
+        if filled and "clean" in evaluation.scans
+    }
+    summary: dict[str, Any] = {
+        **about,
+        **{f"n_{kind}": len(images) for kind, images in sets.items()},
+        "detector": next(iter(scanner.detectors.values())).get_params(),
+        "spaces": {
+            space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
+            for space, n_nodes in evaluation.n_nodes.items()
+        },
+    }
+    start_writing(out, *RESULTS)
+    evaluation.write_scores(out / "scores.csv", rate)
+    write_json(out / "summary.json", summary)
+    written = ["scores.csv", "summary.json"]
+    if filled:
+        try:
+            figures.save(figures.distributions(evaluation), out / "scores.png")
+            written.append("scores.png")
+        except ModuleNotFoundError as error:
+            report.say(f"no figure, because {error.name} is not installed")
+
+    report.say(_table(evaluation, quality, rate))
+    report.say(f"\nwrote {', '.join(written)} to {out}/")
+    return summary
+
+
+def _table(evaluation: Evaluation, quality: Mapping[str, Auroc], rate: float) -> str:
+    """Lay out what was found; what was not asked for has no column."""
+    scans, p_values = evaluation.scans["input"], None if evaluation.p_values is None else evaluation.p_values["input"]
+    columns: dict[str, Callable[[str], str]] = {
+        "space": str,
+        "nodes": lambda space: str(evaluation.n_nodes.get(space, "")),
+        "median score": lambda space: f"{np.median(scans[space].scores):.1f}" if len(scans.get(space, ())) else "",
+    }
+    if p_values is not None:
+        columns[f"p <= {rate:g}"] = lambda space: (
+            f"{np.mean(p_values[space] <= rate):.1%}" if len(p_values[space]) else ""
+        )
+    if quality:
+        columns["AUROC [95 %]"] = lambda space: str(quality.get(space, ""))
+    names = [*evaluation.n_nodes, *(name for name in p_values or () if name not in evaluation.n_nodes)]
+    return text_table(list(columns), [[write(name) for write in columns.values()] for name in names])

@@ -1,0 +1,42 @@
+"""`subsetscan score`: scan with detectors that `subsetscan fit` kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import options
+from .fitted import open_fitted
+from .report import Report
+from .results import report_scores
+from .subject import check_there
+
+__all__ = ["score"]
+
+
+def score(
+    fitted: options.Fitted,
+    input: options.Input,  # noqa: A002 (the option's name)
+    out: options.Out,
+    model: options.Model = None,
+    clean: options.Clean = None,
+    false_positive_rate: options.FittedRate = None,
+    combine: options.Combine = None,
+    batch_size: options.BatchSize = 256,
+    unsafe_model: options.UnsafeModel = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> dict[str, Any]:
+    """Scan images with detectors that `fit` kept. Writes what `scan` writes."""
+    report = Report(json, quiet)
+    check_there(input, clean)
+    scanner, subject = open_fitted(
+        fitted,
+        model,
+        unsafe_model=unsafe_model,
+        batch_size=batch_size,
+        progress=report.progress,
+        false_positive_rate=false_positive_rate,
+    )
+    sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
+    about = {"model": None if model is None else str(model), "fitted": str(fitted)}
+    return report.end(report_scores(scanner, sets, about, combine, out, report))

@@ -1,0 +1,103 @@
+"""Arrays of images and of labels in ``.npy`` files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+
+from .._files import whole
+from .._tables import counted
+
+__all__ = ["check_in_unit", "load_array", "load_images", "load_labels", "npy_of_rows"]
+
+
+def load_array(path: Path | str, what: str) -> np.ndarray:
+    """Map the array of an ``.npy`` file. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path-like
+    what : str
+        What the array should hold, for messages: "images".
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a complete ``.npy`` file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of {what} at {path}")
+    try:
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise ValueError(f"{path} must hold one array of {what}, got an archive")
+    return array
+
+
+def load_images(path: Path | str) -> np.ndarray:
+    """Map an array of images from an ``.npy`` file. Nothing in the file is executed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a complete ``.npy`` file, or does not hold an array of images.
+    """
+    images = load_array(path, "images")
+    if images.ndim < 2 or images.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path} should hold one array of images, numbers of shape (n, ...), but holds {images.dtype} of shape "
+            f"{images.shape}"
+        )
+    return images
+
+
+def check_in_unit(images: np.ndarray, path: Path | str) -> None:
+    """Refuse the images of a file if a pixel is not in [0, 1]. Raises ValueError."""
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"pixels must be in [0, 1], {path} has {images.min():g} to {images.max():g}")
+
+
+def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) -> np.ndarray:
+    """Load the labels of images from an ``.npy`` file, int64 of shape (n_images,).
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a complete ``.npy`` file, does not hold a whole number for each image, or one of them is outside
+        the classes, which are counted from 0.
+    """
+    labels = load_array(path, "labels")
+    if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
+        raise ValueError(f"{path} must hold {counted(n_images, 'integer')}, got {labels.dtype} of shape {labels.shape}")
+    strangers = (labels < 0) | (labels >= n_classes)
+    if strangers.any():
+        first = int(strangers.argmax())
+        raise ValueError(
+            f"{path}: label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1:g}"
+        )
+    return np.asarray(labels, dtype=np.int64)
+
+
+@contextmanager
+def npy_of_rows(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
+    """Lend what appends rows to an ``.npy`` file, which appears with the last of them or not at all."""
+    with whole(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        write_array_header_1_0(file, header)
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)

@@ -1,0 +1,116 @@
+"""Activations that are at hand already: from any framework, or from a file. Nothing is computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._validation import InvalidTypeError
+from .base import Space, as_rows
+
+__all__ = ["Arrays"]
+
+
+class Arrays(Space):
+    """Node values as they are: activations, embeddings or any other table of numbers.
+
+    Parameters
+    ----------
+    node_shapes : mapping of str to sequence of int
+        For each name the shape of what belongs to one image.
+
+    Raises
+    ------
+    ValueError
+        If there is no name, or a name without nodes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> space = Arrays({"conv": (2, 2, 3), "dense": (5,)})
+    >>> values = {"conv": np.zeros((4, 2, 2, 3)), "dense": np.ones((4, 5))}
+    >>> {name: rows.shape for name, rows in space.transform(values).items()}
+    {'conv': (4, 12), 'dense': (4, 5)}
+
+    A `ModelScanner` takes one array of images. `stack` lays all values side by side in one:
+
+    >>> space.stack(values).shape
+    (4, 17)
+    """
+
+    def __init__(self, node_shapes: Mapping[str, Sequence[int]]) -> None:
+        self.node_shapes = {name: tuple(shape) for name, shape in node_shapes.items()}
+        self._sizes = {name: math.prod(shape) for name, shape in self.node_shapes.items()}
+        if not self._sizes or not all(self._sizes.values()):
+            raise ValueError(f"each array needs a name and at least one node, got {self.node_shapes}")
+
+    def stack(self, arrays: Mapping[str, Any]) -> np.ndarray:
+        """Lay the values of all names side by side.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array-like of shape (N, ...)
+
+        Returns
+        -------
+        ndarray of shape (N, J)
+            J counts the nodes of all names, in the order of `node_shapes`. Of a single array this is a view.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown, or an array has another shape or another number of images.
+        TypeError
+            If an array does not hold real numbers.
+        """
+        rows = list(self._rows(arrays).values())
+        return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+
+    def transform(self, images: Any) -> dict[str, np.ndarray]:
+        """Flatten what belongs to each image.
+
+        Parameters
+        ----------
+        images : mapping of str to array-like of shape (N, ...), or array-like
+            An array for each name; or what `stack` made of them, of shape (N, J); or a single name's array.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N, J)
+            Each of the type that it was given in, so that no two values become equal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `stack`.
+        """
+        if isinstance(images, Mapping):
+            return self._rows(images)
+        array, n_nodes = np.asarray(images), sum(self._sizes.values())
+        if array.ndim and list(self.node_shapes.values()) == [array.shape[1:]]:
+            array = as_rows(array)
+        if array.ndim != 2 or array.shape[1] != n_nodes:
+            raise ValueError(f"expected {n_nodes} nodes an image, shape (n, {n_nodes}), got {array.shape}")
+        ends = np.cumsum(list(self._sizes.values()))[:-1]
+        return dict(zip(self.node_shapes, np.split(array, ends, axis=1), strict=True))
+
+    def _rows(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Check the arrays, and flatten what belongs to each image."""
+        if set(arrays) != set(self.node_shapes):
+            raise ValueError(f"expected the arrays {', '.join(self.node_shapes)}, got {', '.join(arrays) or 'none'}")
+        rows = {}
+        for name, shape in self.node_shapes.items():
+            array = np.asanyarray(arrays[name])
+            if array.dtype.kind not in "biuf":
+                raise InvalidTypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+            if not array.ndim or array.shape[1:] != shape:
+                raise ValueError(f"{name} must have the shape {shape} for each image, got {array.shape} in all")
+            rows[name] = as_rows(array)
+        counts = {name: len(array) for name, array in rows.items()}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in counts.items())
+            raise ValueError(f"all arrays must have one row for each image, but their rows differ in number: {told}")
+        return rows
