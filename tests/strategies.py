@@ -4,10 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-TAILS = ("upper", "lower", "two-sided")
-STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
-SCOPES = ("subset", "all")
-TIES = ("upper", "midrank", "random", "range")
+from subsetscan.scanning import SCOPES, STATISTICS, TAILS, TIES
+
+__all__ = ["DTYPES", "SCOPES", "STATISTICS", "TAILS", "TIES", "cases", "layouts", "node_values", "scan_options"]
 DTYPES = (np.float16, np.float32, np.float64)
 
 scan_options = st.fixed_dictionaries(

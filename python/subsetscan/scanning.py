@@ -15,10 +15,7 @@ from ._validation import InvalidTypeError, probabilities
 __all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
 
 # The names that the core takes.
-STATISTICS = ("berk-jones", "higher-criticism", "kolmogorov-smirnov")
-TAILS = ("upper", "lower", "two-sided")
-SCOPES = ("subset", "all")
-TIES = ("upper", "midrank", "random", "range")
+STATISTICS, TAILS, SCOPES, TIES = _core.STATISTICS, _core.TAILS, _core.SCOPES, _core.TIES
 
 # What the core returns: scores, alphas, sizes, and the index arrays of the subsets.
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]
