@@ -151,7 +151,8 @@ def test_explain_several(folder, tmp_path, values):
             members = np.flatnonzero(found[name].mask(n, (12,)))
             assert about["nodes"] == members.tolist()
             places = np.unravel_index(members, space.node_shapes[name])
-            assert about["node_indices"] == np.transpose(places).tolist()
+            assert about["places"] == np.transpose(places).tolist()
+            assert 0 < len(about["leading_nodes"]) <= len(members)
             assert (about["space"], about["p_value"]) == (name, p_values[name][n])
             assert (about["flagged"], about["false_positive_rate"]) == (p_values[name][n] <= 0.05, 0.05)
 

@@ -155,11 +155,10 @@ def _with_nodes(explanation: Explanation, rate: float, node_names: Sequence[str]
         nodes = np.flatnonzero(space.nodes).tolist()
         told[name] = about | {
             "space": name,
-            "flagged": None if space.p_value is None else space.p_value <= rate,
             "false_positive_rate": rate,
             "node_shape": list(space.nodes.shape),
             "nodes": nodes,
-            "node_indices": np.argwhere(space.nodes).tolist(),
+            "places": np.argwhere(space.nodes).tolist(),
         }
         if node_names is not None:
             told[name]["node_names"] = [node_names[node] for node in nodes]
