@@ -104,7 +104,7 @@ def busy(results: dict[str, Any]) -> float | None:
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:
     """Draw time against the number of images, and time per image and node against both other sizes."""
     figure = Figure((13, 4.3), layout="constrained")
-    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), figures._COLOURS, strict=False))
+    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), figures.COLOURS, strict=False))
     panels = figure.subplots(1, len(growth), squeeze=False)[0]
     for panel, (axis, rows) in zip(panels, growth.items(), strict=True):
         per_value = axis != "n_images"

@@ -10,8 +10,7 @@ import numpy as np
 from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError
 from ..adversaries import Job
-from ..figures import Example, anomalous_nodes, proportions, save
-from . import figures
+from ..figures import Example, anomalous_nodes, densities, paper, proportions, roc_and_densities, save
 from .plan import ERROR, FIRST, PAPER_STRENGTH, Network
 from .scores import PAPER, Scores
 from .stages import Dataset
@@ -49,9 +48,9 @@ def draw(part: Dataset, folder: Path) -> list[str]:
             found |= _of_images(part, scores, asked, main)
         drawn |= {f"figure-{number}-{protocol}": found[number] for number in sorted(found)}
     autoencoder = part.autoencoder(network)
-    drawn["figure-8"] = figures.architecture(autoencoder)
+    drawn["figure-8"] = paper.architecture(autoencoder)
     layers = KerasLayers(autoencoder)
-    drawn["figure-9"] = figures.activation_histograms(layers.transform(part.images.background[:500]))
+    drawn["figure-9"] = paper.activation_histograms(layers.transform(part.images.background[:500]))
     for name, figure in drawn.items():
         save(figure, folder / f"{part.name}-{name}.png")
     return [f"{part.name}-{name}.png" for name in drawn]
@@ -71,12 +70,12 @@ def _of_scores(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) 
     sizes, alphas = zip(*(scores.subsets(kind) for kind in pair.values()), strict=True)
     layers = KerasLayers(part.autoencoder(Network(part.name))).names
     return {
-        1: figures.densities({layer: scans(layer, pair) for layer in layers}),
-        2: figures.subset_shapes(
+        1: densities({layer: scans(layer, pair) for layer in layers}),
+        2: paper.subset_shapes(
             dict(zip(pair, sizes, strict=True)), dict(zip(pair, alphas, strict=True)), scans(FIRST, pair)
         ),
-        3: figures.roc_and_densities(curves(FIRST), FIRST),
-        6: figures.roc_and_densities(curves(ERROR), ERROR),
+        3: roc_and_densities(curves(FIRST), FIRST),
+        6: roc_and_densities(curves(ERROR), ERROR),
     }
 
 
@@ -85,7 +84,7 @@ def _of_images(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) 
     return {
         4: _error_maps(part, scores, asked[main], pair),
         5: _anomalous_nodes(part, asked[main]),
-        7: figures.samples({name: _samples(part, job) for name, job in asked.items()}),
+        7: paper.samples({name: _samples(part, job) for name, job in asked.items()}),
     }
 
 
@@ -112,7 +111,7 @@ def _error_maps(part: Dataset, scores: Scores, job: Job, pair: dict[str, str]) -
             for image, built, value in zip(images, rebuilt, values, strict=True)
         ]
     means = {name: scores.mean_error(kind, "binary-crossentropy") for name, kind in pair.items()}
-    return figures.error_maps(rows, means, title="binary cross-entropy")
+    return paper.error_maps(rows, means, title="binary cross-entropy")
 
 
 def _anomalous_nodes(part: Dataset, job: Job) -> Figure:

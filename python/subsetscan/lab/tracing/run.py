@@ -17,16 +17,14 @@ from ..adversaries import Job, attack_all
 from ..attacks import ATTACKS, PROTOCOLS
 from ..comparators import HiddenDensity
 from ..evaluation import mean_auroc, write_json
-from ..figures import save
+from ..figures import Response, responses, roc_and_densities, save
 from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
 from ..mmd import mmd_power
 from ..options import check_known, start_writing
 from ..preset import score_by_preset
 from ..progress import Progress
-from ..reproduction.figures import roc_and_densities
 from ..reproduction.plan import DATASETS, Network
 from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
-from ..response_figures import Response, responses
 from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
 from .page import write_page
 from .plan import FEWEST, SIZES, STRENGTHS, jobs
