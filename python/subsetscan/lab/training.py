@@ -17,7 +17,7 @@ from .._files import whole
 from . import datasets, networks
 from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
-from .evaluation import write_json
+from .experiment.files import write_json
 from .kept import Kept, code_version, fingerprint, fingerprint_of_model
 
 __all__ = ["RECIPES", "train"]
