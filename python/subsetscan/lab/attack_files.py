@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from .._files import whole
+from .._files import atomic_write
 from .._tables import counted
 from .adversaries import Adversaries, Job, attack_all
 from .attack_inputs import unit_images
@@ -84,7 +84,7 @@ def attack(
     }
     start_writing(out, *(f"{key}.npy" for key in arrays), "summary.json")
     for key, array in arrays.items():
-        with whole(out / f"{key}.npy") as temporary:
+        with atomic_write(out / f"{key}.npy") as temporary:
             np.save(temporary, array)
     rate = float(good.mean()) if len(good) else float("nan")
     summary = {"attack": name, "eps": job.eps, "protocol": protocol, "masked": masked, "given": made.n_given}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from tqdm.auto import tqdm
 
-from .._files import whole
+from .._files import atomic_write
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
@@ -206,7 +206,7 @@ def _check_pixels(batch: np.ndarray, start: int, path: Path | str, preprocessing
 @contextmanager
 def _npy_of_rows(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
     """Lend what appends rows to an ``.npy`` file, which appears with the last of them or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
         write_array_header_1_0(file, header)
         yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)
@@ -222,7 +222,7 @@ def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _write_scores(path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray]) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["set", "index", "score", "p_value"])
         for kind, own in scores.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._files import whole
+from .._files import atomic_write
 from . import datasets, networks
 from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
@@ -217,5 +217,5 @@ def _save_weights_only(model: Any, network: str, path: Path) -> None:
     """Save a fresh, uncompiled copy: the file then holds no optimizer state, and appears whole or not at all."""
     copy = networks.NETWORKS[network]()
     copy.set_weights(model.get_weights())
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         copy.save(temporary)

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..._files import whole
+from ..._files import atomic_write
 
 __all__ = ["write_json", "write_rows"]
 
 
 def write_rows(path: Path | str, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file: a header of names, and a line for each row; a name that a row lacks is left empty."""
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -24,7 +24,7 @@ def write_rows(path: Path | str, names: Sequence[str], rows: Iterable[Mapping[st
 
 def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read. JSON has no NaN: null stands for it."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..._extras import import_extra
-from ..._files import whole
+from ..._files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
 

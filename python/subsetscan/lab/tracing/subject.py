@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._files import whole
+from ..._files import atomic_write
 from .. import datasets, networks
 from ..experiment.images import PAPER_SPLIT, SMALL_SPLIT, Images, Split
 from ..kept import Kept, fingerprint_of_model
@@ -116,7 +116,7 @@ def of_model(
     if preprocessing != "none":
         classifier = kept.folder / kept_in / "classifier.keras"
         classifier.parent.mkdir(parents=True, exist_ok=True)
-        with whole(classifier) as temporary:
+        with atomic_write(classifier) as temporary:
             network.save(temporary)
     n = len(images)
     order = np.random.default_rng(0).permutation(n)
