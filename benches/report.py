@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
-from subsetscan._files import whole
+from subsetscan._files import atomic_write
 from subsetscan.lab import figures
 
 __all__ = ["save", "write"]
@@ -22,7 +22,7 @@ PANELS = {"n_images": "images", "n_nodes": "nodes", "n_background": "background 
 
 def save(results: dict[str, Any], out: Path) -> None:
     """Write results.json, all there is so far."""
-    with whole(out / "results.json") as path:
+    with atomic_write(out / "results.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
@@ -39,7 +39,7 @@ def write(results: dict[str, Any], out: Path) -> None:
     page = environment.get_template("performance.md.jinja").render(
         results, folder=out.name, close=close(results), busy=busy(results)
     )
-    with whole(out.with_name(f"{out.name}.md")) as path:
+    with atomic_write(out.with_name(f"{out.name}.md")) as path:
         path.write_text(page, encoding="utf-8")
 
 
@@ -104,7 +104,7 @@ def busy(results: dict[str, Any]) -> float | None:
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:
     """Draw time against the number of images, and time per image and node against both other sizes."""
     figure = Figure((13, 4.3), layout="constrained")
-    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), figures._COLOURS, strict=False))
+    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), figures.COLOURS, strict=False))
     panels = figure.subplots(1, len(growth), squeeze=False)[0]
     for panel, (axis, rows) in zip(panels, growth.items(), strict=True):
         per_value = axis != "n_images"

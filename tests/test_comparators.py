@@ -7,10 +7,12 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 
+from subsetscan.detectors import OutlierDetector
 from subsetscan.lab import datasets, networks
-from subsetscan.lab.comparators import FeatureSqueezing, HiddenDensity
-from subsetscan.lab.mmd import mmd_power, mmd_test
+from subsetscan.lab.comparators import ClassDensity, FeatureSqueezing, HiddenLayer, MeanValue, PixelStatistic
+from subsetscan.lab.comparators.mmd import mmd_power, mmd_test
 
 keras = pytest.importorskip("keras")
 pytest.importorskip("art")
@@ -59,6 +61,12 @@ def median_2(images):
     return result
 
 
+def squeezed_by(classifier, images, **options):
+    """Score images by feature squeezing."""
+    (distances,) = FeatureSqueezing(classifier, **options).transform(images).values()
+    return distances[:, 0]
+
+
 def l1(classifier, images, squeezed):
     first, second = (classifier.predict(array, verbose=0) for array in (images, squeezed))
     return np.array([sum(abs(float(p) - float(q)) for p, q in zip(*rows)) for rows in zip(first, second)])  # noqa: B905
@@ -73,27 +81,29 @@ def test_feature_squeezing_is_the_largest_distance(shape, bits, end, rng):
     by_median = l1(classifier, images, median_2(images))
     expected = np.maximum(by_bits, by_median)
     assert expected.max() > 0.1
-    assert FeatureSqueezing(classifier).score(images) == pytest.approx(expected, abs=1e-5)
-    assert FeatureSqueezing(classifier, windows=()).score(images) == pytest.approx(by_bits, abs=1e-5)
-    assert FeatureSqueezing(classifier, bit_depths=()).score(images) == pytest.approx(by_median, abs=1e-5)
-    black = FeatureSqueezing(classifier, bit_depths=[], windows=[], others=[np.zeros_like]).score(images)
+    assert squeezed_by(classifier, images) == pytest.approx(expected, abs=1e-5)
+    assert squeezed_by(classifier, images, windows=()) == pytest.approx(by_bits, abs=1e-5)
+    assert squeezed_by(classifier, images, bit_depths=()) == pytest.approx(by_median, abs=1e-5)
+    black = squeezed_by(classifier, images, bit_depths=[], windows=[], others=[np.zeros_like])
     assert black == pytest.approx(l1(classifier, images, 0 * images), abs=1e-5)
 
 
 def test_feature_squeezing_takes_logits(rng):
     images = rng.random((5, 8, 8, 1), dtype=np.float32)
     with_softmax, without = build(end="activation"), build(end="none")
-    assert np.array_equal(FeatureSqueezing(without).score(images), FeatureSqueezing(with_softmax).score(images))
+    assert np.array_equal(squeezed_by(without, images), squeezed_by(with_softmax, images))
 
 
 def test_feature_squeezing_depends_on_no_other_image(classifier, images):
-    detector = FeatureSqueezing(classifier)
-    scores = detector.score(images)
-    assert scores.shape == (90,)
+    space = FeatureSqueezing(classifier)
+    (scores,) = space.transform(images).values()
+    assert space.node_shapes == {"feature squeezing": (1,)}
+    assert scores.shape == (90, 1)
     assert scores.dtype == np.float64
-    assert np.array_equal(np.concatenate([detector.score(images[n : n + 1]) for n in range(90)]), scores)
-    assert np.array_equal(FeatureSqueezing(classifier).score(images[::-1]), scores[::-1])
-    assert detector.score(images[:0]).shape == (0,)
+    one_by_one = [space.transform(images[n : n + 1])["feature squeezing"] for n in range(90)]
+    assert np.array_equal(np.concatenate(one_by_one), scores)
+    assert np.array_equal(squeezed_by(classifier, images[::-1]), scores[::-1, 0])
+    assert squeezed_by(classifier, images[:0]).shape == (0,)
 
 
 def test_feature_squeezing_that_is_none(classifier, images):
@@ -110,13 +120,30 @@ def test_feature_squeezing_that_is_none(classifier, images):
     flat = keras.Sequential([keras.Input((5,)), layers.Dense(3, activation="softmax")])
     with pytest.raises(ValueError, match=r"expected a classifier of images \(H, W, C\), .* takes \(5,\)"):
         FeatureSqueezing(flat)
-    detector = FeatureSqueezing(classifier)
+    space = FeatureSqueezing(classifier)
     with pytest.raises(ValueError, match=r"images must be in \[0, 1\], .* a pixel is 255 from 0"):
-        detector.score(np.full((1, 8, 8, 1), 255))
+        space.transform(np.full((1, 8, 8, 1), 255))
     with pytest.raises(ValueError, match=r"each image must have shape \(8, 8, 1\), got \(8, 8, 3\)"):
-        detector.score(np.zeros((1, 8, 8, 3)))
+        space.transform(np.zeros((1, 8, 8, 3)))
     with pytest.raises(ValueError, match="1 images have NaN or infinite pixels, the first is image 0"):
-        detector.score(np.full((1, 8, 8, 1), np.nan))
+        space.transform(np.full((1, 8, 8, 1), np.nan))
+
+
+class Density:
+    """The hidden layer and the density of its classes, used together."""
+
+    def __init__(self, classifier, layer=None, **options):
+        self.space = HiddenLayer(classifier, layer=layer)
+        self.estimator = ClassDensity(self.space.n_classes, **options)
+
+    def fit(self, images):
+        (values,) = self.space.transform(images).values()
+        self.estimator.fit(values)
+        return self
+
+    def score(self, images):
+        (values,) = self.space.transform(images).values()
+        return -self.estimator.score_samples(values)
 
 
 def log_density(values, at, bandwidth):
@@ -138,8 +165,8 @@ def seeing():
 
 def test_the_density_is_that_of_the_predicted_class(seeing):
     classifier, images, hidden, classes = seeing
-    detector = HiddenDensity(classifier, bandwidths=[0.4]).fit(images[:120])
-    assert detector.pooled_classes_ == []
+    detector = Density(classifier, bandwidths=[0.4]).fit(images[:120])
+    assert detector.estimator.pooled_classes_ == []
     expected = []
     for values, label in zip(hidden[120:], classes[120:], strict=True):
         own = hidden[:120][classes[:120] == label]
@@ -150,9 +177,9 @@ def test_the_density_is_that_of_the_predicted_class(seeing):
 
 def test_the_bandwidth_is_the_likeliest(seeing):
     classifier, images, hidden, _ = seeing
-    detector = HiddenDensity(classifier, min_class_size=120, bandwidths=[0.05, 0.4, 4]).fit(images[:120])
+    detector = Density(classifier, min_class_size=120, bandwidths=[0.05, 0.4, 4]).fit(images[:120])
     unit = np.sqrt(hidden[:120].var(axis=0).mean())
-    chosen = detector.densities_[0]["density"].bandwidth / unit
+    chosen = detector.estimator.densities_[0]["density"].bandwidth / unit
     likelihoods = []
     order = np.random.RandomState(0).permutation(120)
     for bandwidth in (0.05, 0.4, 4):
@@ -168,9 +195,9 @@ def test_small_classes_have_the_density_of_all(seeing):
     classifier, images, hidden, classes = seeing
     counts = np.bincount(classes[:120])
     n = int(counts.max())
-    detector = HiddenDensity(classifier, bandwidths=[1], min_class_size=n).fit(images[:120])
-    assert detector.pooled_classes_ == np.flatnonzero(counts < n).tolist() != []
-    rows = 120 + np.flatnonzero(np.isin(classes[120:], detector.pooled_classes_))
+    detector = Density(classifier, bandwidths=[1], min_class_size=n).fit(images[:120])
+    assert detector.estimator.pooled_classes_ == np.flatnonzero(counts < n).tolist() != []
+    rows = 120 + np.flatnonzero(np.isin(classes[120:], detector.estimator.pooled_classes_))
     unit = np.sqrt(hidden[:120].var(axis=0).mean())
     expected = [-log_density(hidden[:120], hidden[row], unit) for row in rows]
     assert detector.score(images[rows]) == pytest.approx(expected, rel=1e-5)
@@ -178,21 +205,21 @@ def test_small_classes_have_the_density_of_all(seeing):
 
 def test_the_density_depends_on_no_other_image(seeing):
     classifier, images, _, _ = seeing
-    detector = HiddenDensity(classifier).fit(images[:120])
+    detector = Density(classifier).fit(images[:120])
     scores = detector.score(images)
     assert scores.dtype == np.float64
     assert np.array_equal(np.concatenate([detector.score(images[n : n + 1]) for n in range(140)]), scores)
-    assert np.array_equal(HiddenDensity(classifier).fit(images[:120]).score(images), scores)
+    assert np.array_equal(Density(classifier).fit(images[:120]).score(images), scores)
     assert detector.score(images[:0]).shape == (0,)
     assert detector.score(images[:120]).mean() < detector.score(1 - 2 * images[:120]).mean()
 
 
 def test_the_hidden_layer(seeing):
     classifier, images, _, _ = seeing
-    expected = HiddenDensity(classifier).fit(images[:120]).score(images)
+    expected = Density(classifier).fit(images[:120]).score(images)
     for layer in ("hidden", "dropout", classifier.layers.index(classifier.get_layer("hidden"))):
-        assert np.array_equal(HiddenDensity(classifier, layer=layer).fit(images[:120]).score(images), expected)
-    assert HiddenDensity(classifier, layer="convolution", preprocessing=PCA(5, whiten=True)).fit(images).score(
+        assert np.array_equal(Density(classifier, layer=layer).fit(images[:120]).score(images), expected)
+    assert Density(classifier, layer="convolution", preprocessing=PCA(5, whiten=True)).fit(images).score(
         images
     ).shape == (140,)
     nested = keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1.0), classifier])
@@ -200,14 +227,14 @@ def test_the_hidden_layer(seeing):
     with_head = keras.Model(classifier.inputs, head(classifier.get_layer("hidden").output))
     head.layers[0].set_weights(classifier.get_layer("logits").get_weights())
     for model in (nested, with_head, keras.Sequential([keras.Input((8, 8, 1)), *classifier.layers[1:]])):
-        assert HiddenDensity(model).fit(images[:120]).score(images) == pytest.approx(expected, rel=1e-4)
+        assert Density(model).fit(images[:120]).score(images) == pytest.approx(expected, rel=1e-4)
     inputs = keras.Input((8, 8, 1))
     x = layers.Flatten()(inputs)
     two = keras.Model(inputs, layers.Add(name="sum")([layers.Dense(3)(x), layers.Dense(3)(x)]))
     with pytest.raises(ValueError, match="sum has no weights and 2 inputs; name the layer"):
-        HiddenDensity(two)
+        Density(two)
     with pytest.raises(ValueError, match="has no layer 'last'; it has 5 layers: convolution, flat, hidden"):
-        HiddenDensity(classifier, layer="last")
+        Density(classifier, layer="last")
 
 
 def test_densities_that_are_none(seeing):
@@ -218,14 +245,43 @@ def test_densities_that_are_none(seeing):
         ({"min_class_size": 4}, "min_class_size must be at least 5, the number of folds, got 4"),
     ):
         with pytest.raises(ValueError, match=message):
-            HiddenDensity(classifier, **options)
-    detector = HiddenDensity(classifier)
-    with pytest.raises(ValueError, match="no densities yet: call fit with clean images first"):
+            Density(classifier, **options).fit(images)
+    detector = Density(classifier)
+    with pytest.raises(NotFittedError):
         detector.score(images)
     with pytest.raises(ValueError, match=r"expected at least 20 clean images \(min_class_size\), got 19"):
         detector.fit(images[:19])
     with pytest.raises(ValueError, match="the 30 background images of .* have all the same values in the layer"):
         detector.fit(np.zeros((30, 8, 8, 1)))
+
+
+def test_the_density_is_calibrated_as_other_estimators(seeing):
+    classifier, images, _, _ = seeing
+    space = HiddenLayer(classifier)
+    (values,) = space.transform(images).values()
+    detector = OutlierDetector(ClassDensity(space.n_classes), random_state=0).fit(values)
+    plan = detector.plan(len(values))
+    alone = Density(classifier).fit(images[plan.background])
+    assert np.array_equal(detector.null_scores_, alone.score(images[plan.calibration]))
+    assert np.array_equal(space.hidden(images), values[:, :-3].astype(float))
+
+
+def test_mean_values(rng):
+    values = rng.normal(size=(200, 3)).astype(np.float32)
+    detector = MeanValue().fit(values)
+    assert np.array_equal(detector.null_scores_, values.mean(axis=1, dtype=np.float64))
+    assert np.array_equal(detector.anomaly_score(values), detector.null_scores_)
+    assert len(MeanValue(calibration=None).fit(values).null_scores_) == 0
+    assert len(MeanValue(calibration="holdout", random_state=0).fit(values).null_scores_) == 50
+
+
+def test_statistics_of_pixels():
+    images = np.zeros((3, 2, 2, 1), np.float32)
+    images[1, 0, 0] = 0.5
+    space = PixelStatistic((2, 2, 1), lambda pixels: (pixels > 0).mean(axis=1), "share of light pixels")
+    assert space.transform(images)["share of light pixels"].tolist() == [[0], [0.25], [0]]
+    with pytest.raises(ValueError, match=r"each image must have shape \(2, 2, 1\), got \(2, 2\)"):
+        space.transform(images[..., 0])
 
 
 def slow_mmd(x, y):
@@ -308,8 +364,7 @@ def test_on_the_packaged_classifier():
     images = datasets.load_sample()[0][::20]
     noisy = np.clip(images + np.random.default_rng(0).normal(0, 0.5, images.shape), 0, 1)
     classifier = networks.load_pretrained("classifier")
-    density = HiddenDensity(classifier, min_class_size=50).fit(images)
+    density = Density(classifier, min_class_size=50).fit(images)
     assert np.isfinite(density.score(noisy)).all()
-    squeezing = FeatureSqueezing(classifier)
-    assert squeezing.score(noisy).mean() > squeezing.score(images).mean()
+    assert squeezed_by(classifier, noisy).mean() > squeezed_by(classifier, images).mean()
     assert mmd_test(images[:50], noisy[50:]).p_value == 0.001

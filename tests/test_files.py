@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from subsetscan._files import whole
+from subsetscan._files import atomic_write
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_permissions_are_those_of_any_new_file(tmp_path, mask):
     before = os.umask(mask)
     try:
-        with whole(tmp_path / "results.json") as temporary:
+        with atomic_write(tmp_path / "results.json") as temporary:
             temporary.unlink()
             temporary.write_text("{}")
             temporary.chmod(0o600)
@@ -37,14 +37,14 @@ def test_the_mask_of_the_process_stays_as_it_is(tmp_path, monkeypatch):
 
 
 def write(path):
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("content")
 
 
 def test_what_fails_leaves_what_was_there(tmp_path):
     (tmp_path / "kept.txt").write_text("old")
-    with pytest.raises(TypeError, match="must be str"), whole(tmp_path / "kept.txt") as temporary:
+    with pytest.raises(TypeError, match="must be str"), atomic_write(tmp_path / "kept.txt") as temporary:
         temporary.write_text(5)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept.txt", "old")]
-    with pytest.raises(FileNotFoundError), whole(tmp_path / "nowhere" / "file.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "nowhere" / "file.txt"):
         pass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import STATISTICS, TAILS, cases, scan_options
 
 from subsetscan import Background, GroupScanner, GroupScanResult, _core, reference, scan_group
-from subsetscan.lab.proportions import scan_proportions
+from subsetscan.lab.experiment.proportions import scan_proportions
 
 EXACT = 1e-12
 

@@ -19,7 +19,8 @@ from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
-from subsetscan.lab.evaluation import auroc, evaluate
+from subsetscan.lab.evaluation import evaluate
+from subsetscan.lab.experiment.measures import auroc
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
 
 

@@ -14,14 +14,17 @@ from subsetscan import Background
 from subsetscan.lab import datasets
 from subsetscan.lab.adversaries import Adversaries, Job
 from subsetscan.lab.datasets import DATA, load_sample
+from subsetscan.lab.experiment.cells import Cell, attack_rows
+from subsetscan.lab.experiment.cells import cells as cells_of
+from subsetscan.lab.experiment.images import PAPER_SPLIT, SMALL_SPLIT, Images, noisy
+from subsetscan.lab.experiment.plan import Network
+from subsetscan.lab.experiment.scoring import score
 from subsetscan.lab.networks import load_pretrained
 from subsetscan.lab.outputs import Outputs
 from subsetscan.lab.reproduction import run
-from subsetscan.lab.reproduction.baselines import BASELINES, score_baselines
-from subsetscan.lab.reproduction.images import Images, noisy
-from subsetscan.lab.reproduction.plan import FULL, QUICK, Network, jobs
+from subsetscan.lab.reproduction.attacks import FULL, jobs_of
+from subsetscan.lab.reproduction.pairs import BASELINES, baseline_pairs
 from subsetscan.lab.reproduction.published import TABLE_1, TABLE_2
-from subsetscan.lab.reproduction.tables import Cell, attack_rows, named_cells
 from subsetscan.lab.reproduction.verdicts import Cells, verdicts
 from subsetscan.spaces import KerasLayers
 
@@ -82,13 +85,13 @@ def test_numbers_are_those_of_the_images(done):
     chunks = [load_file(path) for path in sorted((out / "kept" / "fashion-mnist" / "attacks" / job.name).iterdir())]
     attacked = np.concatenate([chunk["images"] for chunk in chunks])
     predictions = np.concatenate([chunk["predictions"] for chunk in chunks])
-    labels = load_sample()[1][QUICK.first_target : QUICK.end]
+    labels = load_sample()[1][SMALL_SPLIT.first_target : SMALL_SPLIT.end]
     space = KerasLayers(load_pretrained("autoencoder"), ["conv2d_1"])
     values = [
         space.transform(some)["conv2d_1"]
         for some in (
-            images[: QUICK.n_background],
-            images[QUICK.n_background : QUICK.first_target],
+            images[: SMALL_SPLIT.n_background],
+            images[SMALL_SPLIT.n_background : SMALL_SPLIT.first_target],
             attacked[predictions != labels],
         )
     ]
@@ -180,16 +183,16 @@ def test_noise_has_the_size_of_the_attack(rng):
 
 def test_the_split():
     images = np.arange(10000, dtype=np.float32).reshape(-1, 1, 1, 1)
-    split = Images.split(images, np.arange(10000), FULL)
+    split = Images.shared_out(images, np.arange(10000), PAPER_SPLIT)
     assert (split.background[0, 0], split.background[-1, 0]) == (0, 6999)
     assert (split.clean[0, 0], split.clean[-1, 0]) == (7000, 8499)
     assert (split.targets[0, 0], split.targets[-1, 0], split.labels[0]) == (8500, 9999, 8500)
-    assert [job.name for job in jobs("paper", FULL)][:3] == [
+    assert [job.name for job in jobs_of("paper", FULL)][:3] == [
         "paper-fgsm-0.01",
         "paper-bim-0.01",
         "paper-deepfool-1e-06",
     ]
-    assert len(jobs("valid", FULL)) == 12
+    assert len(jobs_of("valid", FULL)) == 12
 
 
 def test_an_attack_that_never_succeeds():
@@ -201,12 +204,14 @@ def test_an_attack_that_never_succeeds():
     found = Images(images[:40], images[40:60], images[60:64], labels[60:64], {job: failed})
     sets = found.sets()
     assert [len(sets[kind]) for kind in sets] == [20, 4, 0, 0]
-    scores = score_baselines(load_pretrained("autoencoder"), load_pretrained("classifier"), images[:40], sets)
-    assert all(len(scores[f"{job.name}{kind}|{name}"]) == 0 for kind in ("", " noise") for name in BASELINES)
+    pairs = baseline_pairs(load_pretrained("autoencoder"), load_pretrained("classifier"))
+    assert set(pairs) == set(BASELINES)
+    scores = score(pairs, images[:40], sets)
+    assert all(len(scores.of(f"{job.name}{kind}", pair)) == 0 for kind in ("", " noise") for pair in BASELINES)
     (row,) = attack_rows("fashion-mnist", found)
     assert (row["n"], row["success_rate"], row["unchanged"]) == (0, 0, 4)
     assert math.isnan(row["outside"])
-    for one in named_cells(found, [job], Network("fashion-mnist"), scores, BASELINES, interval=True):
+    for one in cells_of(found, [job], Network("fashion-mnist"), scores, BASELINES):
         assert one.n == 0
         assert math.isnan(one.auroc)
 

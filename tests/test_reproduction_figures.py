@@ -7,13 +7,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from subsetscan.lab import figures
-from subsetscan.lab.evaluation import Evaluation, auroc
+from subsetscan.lab.evaluation import Evaluation
+from subsetscan.lab.experiment.measures import auroc
 from subsetscan.scanning import ScanResult
 
 pytest.importorskip("matplotlib")
 from matplotlib.text import Text
 
-from subsetscan.lab.reproduction import figures as paper
+from subsetscan.lab.figures import paper
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def pictures(panels):
 
 def test_densities(rng, drawn):
     panels = {f"layer_{n}": scores(rng, 0, n / 4, 1) for n in range(5)}
-    figure = drawn(paper.densities(panels, n_columns=3, captions={"layer_1": "8 filters"}))
+    figure = drawn(figures.densities(panels, n_columns=3, captions={"layer_1": "8 filters"}))
     assert len(figure.axes) == 6
     assert len(used(figure)) == 5
     assert legend(figure) == ["clean", "BIM", "FGSM"]
@@ -69,7 +70,7 @@ def test_densities(rng, drawn):
 
 
 def test_densities_keep_their_colours(rng):
-    figure = paper.densities({"a": {"bim": rng.random(9), "natural": rng.random(9)}, "b": {"bim": rng.random(9)}},
+    figure = figures.densities({"a": {"bim": rng.random(9), "natural": rng.random(9)}, "b": {"bim": rng.random(9)}},
                              first="natural")  # fmt: skip
     assert legend(figure) == ["natural", "BIM"]
     colours = [patch.get_edgecolor() for panel in figure.axes for patch in panel.patches if not patch.get_fill()]
@@ -94,7 +95,7 @@ def colours_of_legend(figure):
     ],
 )
 def test_densities_of_hardly_anything(clean, bim, quality, drawn):
-    figure = drawn(paper.densities({"layer": {"clean": clean, "bim": bim}}))
+    figure = drawn(figures.densities({"layer": {"clean": clean, "bim": bim}}))
     (panel,) = figure.axes
     assert panel.get_title() == f"layer\n{quality}"
     assert len(panel.patches) == 2 * sum(len(values) > 0 for values in (clean, bim))
@@ -103,7 +104,7 @@ def test_densities_of_hardly_anything(clean, bim, quality, drawn):
 
 def test_bins_of_whole_numbers_are_equally_full():
     sizes = np.arange(150)  # bins of equal width that are no multiple of one would hold three or four
-    figure = paper.densities({"layer": {"clean": sizes}})
+    figure = figures.densities({"layer": {"clean": sizes}})
     heights, edges, _ = figure.axes[0].patches[0].get_data()
     assert np.array_equal(np.unique(np.diff(edges)), [7])  # at most 24 bins for 150 images
     assert np.array_equal(np.rint(heights * 7 * 150), [7] * 21 + [3])
@@ -139,7 +140,7 @@ def test_roc_and_densities(rng, drawn):
     curves = {kind: (found["clean"], found[kind]) for kind in ("bim", "fgsm")} | {
         "deepfool": (found["clean"], np.empty(0))
     }
-    figure = drawn(paper.roc_and_densities(curves, "conv2d_1"))
+    figure = drawn(figures.roc_and_densities(curves, "conv2d_1"))
     left, right = figure.axes
     assert legend(left) == [
         f"BIM: {auroc(found['clean'], found['bim'])}", f"FGSM: {auroc(found['clean'], found['fgsm'])}",

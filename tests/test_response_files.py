@@ -8,11 +8,11 @@ import pytest
 
 from subsetscan.calibration import conformal_p_values
 from subsetscan.detectors import LocalSpatialEntropy
-from subsetscan.lab.evaluation import auroc
+from subsetscan.lab.experiment.measures import auroc
+from subsetscan.lab.figures import Response
+from subsetscan.lab.figures import responses as draw
 from subsetscan.lab.pictures import PictureFolder, load_pictures
 from subsetscan.lab.preprocessing import PREPROCESSINGS, with_preprocessing
-from subsetscan.lab.response_figures import Response
-from subsetscan.lab.response_figures import responses as draw
 from subsetscan.spaces import FeatureResponse
 
 pytest.importorskip("typer")

@@ -11,11 +11,15 @@ from subsetscan.detectors import LocalSpatialEntropy
 from subsetscan.lab import attacks, datasets, networks
 from subsetscan.lab.attacks import ATTACKS
 from subsetscan.lab.datasets import DATA, load_sample
-from subsetscan.lab.evaluation import area, auroc, mean_auroc
+from subsetscan.lab.experiment import scoring
+from subsetscan.lab.experiment.measures import area, auroc, mean_auroc
+from subsetscan.lab.experiment.scoring import NULL, Pair
 from subsetscan.lab.kept import Kept
 from subsetscan.lab.tracing import run as tracing
-from subsetscan.lab.tracing.detectors import DETECTORS, ENTROPY, score_everything, with_random_weights
-from subsetscan.lab.tracing.plan import FEWEST, METHODS, STRENGTHS, TABLE_1, jobs, strengths_of
+from subsetscan.lab.tracing.attacks import STRENGTHS, jobs_of, strengths_of
+from subsetscan.lab.tracing.overall import FEWEST
+from subsetscan.lab.tracing.pairs import DETECTORS, ENTROPY, pairs_of, with_random_weights
+from subsetscan.lab.tracing.published import METHODS, TABLE_1
 from subsetscan.lab.tracing.subject import of_model
 from subsetscan.spaces import FeatureResponse, Pixels
 
@@ -35,7 +39,7 @@ def test_what_the_slides_report():
     # Rates rise with the false positives; the slides' own method has the highest AUROC.
     assert all(row.tpr_1 < row.tpr_5 < row.tpr_10 for row in TABLE_1.values())
     assert max(METHODS, key=lambda one: one.auroc or 0).method == "Feature response"
-    found = {job.attack: job.n_images for job in jobs("valid", STRENGTHS, None, 7)}
+    found = {job.attack: job.n_images for job in jobs_of("valid", STRENGTHS, None, 7)}
     assert found == {"fgsm": None, "gradient": None, "one-pixel": 7, "deepfool": None, "boundary": 7}
 
 
@@ -65,23 +69,24 @@ def test_scores_are_those_of_spaces_and_detectors():
     classifier = networks.load_pretrained("classifier")
     background, sets = images[:300], {"clean": images[300:340], "none": images[:0]}
     done = []
-    scores = score_everything(classifier, background, sets, done.append)
-    assert sum(done) == 340
-    assert set(scores) == {f"{kind}|{name}" for kind in ("background", "clean", "none") for name in DETECTORS}
-    assert all(len(own) == 40 for key, own in scores.items() if key.startswith("clean|"))
-    assert all(len(own) == 0 for key, own in scores.items() if key.startswith("none|"))
+    scores = scoring.score(pairs_of(classifier), background, sets, on_images=done.append)
+    assert sum(done) == 2 * 300 + 40
+    assert set(scores.pairs()) == set(DETECTORS)
+    assert scores.sets() == [NULL, "clean", "none"]
+    assert all(len(scores.of("clean", pair)) == 40 for pair in DETECTORS)
+    assert all(len(scores.of("none", pair)) == 0 for pair in DETECTORS)
     # Thresholds come from images that no detector was fitted to, or each among the others.
-    counts = {key.split("|")[1]: len(own) for key, own in scores.items() if key.startswith("background|")}
+    counts = {str(pair): len(scores.of(NULL, pair)) for pair in DETECTORS}
     assert counts["density of the last hidden layer"] == counts["entropy and upper scan of the response"] == 75
-    assert counts[ENTROPY] == counts["feature squeezing"] == 300
+    assert counts[str(ENTROPY)] == counts["feature squeezing"] == 300
     entropy = LocalSpatialEntropy((28, 28, 1))
     for space, name in (
         (FeatureResponse(classifier), ENTROPY),
-        (Pixels((28, 28, 1)), "entropy of the image"),
-        (FeatureResponse(with_random_weights(classifier)), "entropy of a random network's response"),
+        (Pixels((28, 28, 1)), Pair("entropy of the image")),
+        (FeatureResponse(with_random_weights(classifier)), Pair("entropy of a random network's response")),
     ):
         (values,) = space.transform(sets["clean"]).values()
-        assert np.allclose(scores[f"clean|{name}"], entropy.entropy_map(values).mean(axis=(1, 2)), atol=1e-12)
+        assert np.allclose(scores.of("clean", name), entropy.entropy_map(values).mean(axis=(1, 2)), atol=1e-12)
 
 
 def test_random_weights_are_the_same_ones_in_another_order():
@@ -142,7 +147,7 @@ def test_trace_of_a_users_model(tmp_path, monkeypatch):
     cells, overall = rows_of(folder / "cells.csv"), rows_of(folder / "overall.csv")
     assert len(cells) == 2 * 3 * len(DETECTORS)
     assert [(one["protocol"], one["detector"]) for one in overall] == [
-        (protocol, detector) for protocol in ("valid", "paper") for detector in DETECTORS
+        (protocol, detector) for protocol in ("valid", "paper") for detector in map(str, DETECTORS)
     ]
     for one in overall:
         own = [
@@ -158,10 +163,10 @@ def test_trace_of_a_users_model(tmp_path, monkeypatch):
         assert float(one["precision"]) == pytest.approx(expected, abs=1e-5, nan_ok=True)
     page = (tmp_path / "out" / "tracing.md").read_text()
     assert "slides 95.4%" in page
-    assert all(detector in page for detector in DETECTORS)
+    assert all(str(pair) in page for pair in DETECTORS)
     assert all((tmp_path / "out" / link).is_file() for link in _links(page))
 
-    monkeypatch.setattr(tracing, "score_everything", None)  # all is kept: neither attacked nor scored again
+    monkeypatch.setattr(scoring, "score", None)  # all is kept: neither attacked nor scored again
     monkeypatch.setattr(attacks.Attacker, "perturb", None)
     again = tracing.trace(tmp_path / "out", **asked | {"protocol": ["valid"]})
     assert not list(folder.glob("*-paper-*.png"))  # of the run before

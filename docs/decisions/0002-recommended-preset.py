@@ -7,7 +7,6 @@ networks/.
 """
 
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ from subsetscan._tables import text_table
 from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, score_threshold
 from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import attack_all
-from subsetscan.lab.evaluation import area
-from subsetscan.lab.kept import Kept, fingerprint
-from subsetscan.lab.reproduction.plan import FULL, STATISTICS, TAILS, jobs
-from subsetscan.lab.reproduction.scores import NULL, scan_everything, spaces_of
-from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, join
+from subsetscan.lab.experiment.measures import area
+from subsetscan.lab.experiment.scoring import NULL, score_once
+from subsetscan.lab.kept import Kept
+from subsetscan.lab.reproduction.attacks import FULL, jobs_of
+from subsetscan.lab.reproduction.pairs import scan_pairs, spaces_of
+from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels
 
 SIZES = {"background": 5250, NULL: 1750, "clean": 2000, "targets": 1000}
 DATASET = "fashion-mnist"
@@ -42,7 +42,7 @@ def scored(kept):
     shuffled = np.random.default_rng(0).permutation(len(images))
     parts = np.split(shuffled, np.cumsum(list(SIZES.values())))
     rows = dict(zip(SIZES, parts, strict=False))
-    asked = jobs("valid", FULL)
+    asked = jobs_of("valid", FULL)
     classifier = file_of("classifier")
     with tqdm(total=len(asked) * SIZES["targets"], desc="attacks") as bar:
         made = attack_all(
@@ -54,38 +54,41 @@ def scored(kept):
     background = images[rows["background"]]
     model = networks.load_model(classifier)
     shape = images.shape[1:]
-    spaces = {f"autoencoder {seed}": spaces_of(networks.load_model(file_of("autoencoder", seed)))
-              for seed in SEEDS}  # fmt: skip
-    spaces["classifier"] = join([KerasLayers(model), ClassifierMargin(model)])[0]
-    spaces |= {"pixels": Pixels(shape), "laplacian": Laplacian(shape)}
-    made_from = {"sets": {kind: fingerprint(array) for kind, array in sets.items()}}
+    autoencoders = {seed: networks.load_model(file_of("autoencoder", seed)) for seed in SEEDS}
+    sources = {f"autoencoder {seed}": (spaces_of(network), [network]) for seed, network in autoencoders.items()}
+    sources["classifier"] = [KerasLayers(model), ClassifierMargin(model)], [model]
+    sources |= {"pixels": ([Pixels(shape)], []), "laplacian": ([Laplacian(shape)], [])}
     scores = {}
-    for name, space in tqdm(spaces.items(), desc="scans"):
-        scores[name] = kept.get_or_make(
-            f"{DATASET}/{name}", made_from, lambda space=space: scan_everything(space, background, sets)
-        )
+    for name, (spaces, models) in tqdm(sources.items(), desc="scans"):
+        pairs = scan_pairs(spaces, calibration=None)  # images of their own calibrate
+        scores[name] = score_once(
+            kept, f"{DATASET}/{name}", lambda pairs=pairs: pairs, background, sets, models=models
+        )  # fmt: skip
     return scores, {kind: len(array) for kind, array in sets.items()}
 
 
 def candidates(scores):
-    """List what can be part of the choice: (source, space, statistic, tail); the seeds' autoencoders are one source."""
-    found = []
-    for source in dict.fromkeys(name.split()[0] for name in scores):
-        first = next(name for name in scores if name.split()[0] == source)
-        spaces = dict.fromkeys(key.split("|")[1] for key in scores[first] if key.count("|") == 3)
-        found += [(source, *rest) for rest in product(spaces, STATISTICS, TAILS)]
-    return found
+    """List what can be part of the choice: source and pair; the seeds' autoencoders are one source."""
+    first = {}
+    for name in scores:
+        first.setdefault(name.split()[0], name)
+    return [(source, pair) for source, name in first.items() for pair in scores[name].pairs()]
 
 
 def p_values(scores, seed, candidate, kinds):
     """Compute the calibrated p-values of one candidate, for each set."""
-    source, *rest = candidate
+    source, pair = candidate
     of = scores[f"{source} {seed}" if source == "autoencoder" else source]
-    values = {kind: of["|".join([kind, *rest])] for kind in kinds}
-    null = values[NULL]
+    null = of.of(NULL, pair)
     return {
-        kind: null_p_values(null) if kind == NULL else conformal_p_values(own, null) for kind, own in values.items()
+        kind: null_p_values(null) if kind == NULL else conformal_p_values(of.of(kind, pair), null) for kind in kinds
     }
+
+
+def named(candidate):
+    """Write a candidate."""
+    source, pair = candidate
+    return ", ".join([source, pair.space, pair.statistic, pair.tail])
 
 
 def judged(parts, combine, kinds):
@@ -116,17 +119,19 @@ def main(folder):
 
     alone = sorted(((of_all([one], "min"), one) for one in known), reverse=True)
     print("\nthe best alone: mean of AUROC and TPR at 5 % false positives, over attacks and seeds\n")
-    print(text_table(["candidate", "mean"], [[", ".join(one), f"{value:.3f}"] for value, one in alone[:15]]))
+    print(text_table(["candidate", "mean"], [[named(one), f"{value:.3f}"] for value, one in alone[:15]]))
     for combine in COMBINATIONS:
         chosen, best = [alone[0][1]], alone[0][0]
-        rows = [[", ".join(chosen[0]), f"{best:.4f}"]]
+        rows = [[named(chosen[0]), f"{best:.4f}"]]
         while len(chosen) < N_PARTS:
-            taken = {one[:2] for one in chosen}
-            value, one = max((of_all([*chosen, one], combine), one) for one in known if one[:2] not in taken)
+            taken = {(source, pair.space) for source, pair in chosen}
+            value, one = max(
+                (of_all([*chosen, one], combine), one) for one in known if (one[0], one[1].space) not in taken
+            )
             if value < best + 0.002:
                 break
             chosen, best = [*chosen, one], value
-            rows.append([", ".join(one), f"{value:.4f}"])
+            rows.append([named(one), f"{value:.4f}"])
         print(f"\ncombined by {combine}, one after the other\n")
         print(text_table(["added", "mean"], rows))
         of_seeds = [judged(parts, combine, kinds) for parts in zip(*(known[one] for one in chosen), strict=True)]

@@ -20,10 +20,10 @@ from subsetscan.detectors.entropy import DEFAULT_READING, READINGS
 from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.attacks import predicted
-from subsetscan.lab.evaluation import Auroc, area, auroc
+from subsetscan.lab.experiment.images import PAPER_SPLIT, Images, noisy
+from subsetscan.lab.experiment.measures import Auroc, area, auroc
+from subsetscan.lab.experiment.plan import DATASETS
 from subsetscan.lab.kept import Kept, fingerprint
-from subsetscan.lab.reproduction.images import Images, noisy
-from subsetscan.lab.reproduction.plan import DATASETS, FULL
 from subsetscan.spaces import ClassifierMargin, FeatureResponse
 from subsetscan.spaces.responses import METHODS, TARGETS
 
@@ -127,7 +127,7 @@ def choose(kept, models, tests):
     """Print what clean validation images tell; return a fixed scale for each dataset."""
     values, samples, beside, scales = [], [], [], {}
     for dataset, model in models.items():
-        images, labels = (array[: FULL.n_background] for array in tests[dataset])
+        images, labels = (array[: PAPER_SPLIT.n_background] for array in tests[dataset])
         wrong = predicted(model, images) != labels
         print(f"{dataset}: {len(images)} clean images, of which the classifier gets {wrong.sum()} wrong")
         found = of_responses(kept, f"{dataset}/validation", model, images, labels, METHOD, TARGET, CANDIDATES)
@@ -204,13 +204,13 @@ class Sets:
 
 def attacked_sets(kept, dataset, test):
     """Attack images of the test set; what is kept already is not attacked again."""
-    split = Images.split(*test, FULL)
+    split = Images.shared_out(*test, PAPER_SPLIT)
     path = networks.find(networks.file_name("classifier", dataset), NETWORKS)
     attacks = Kept(kept.folder / dataset / "attacks")
     with tqdm(total=len(JOBS) * len(split.targets), desc=f"{dataset}, attacks", leave=False) as bar:
         split.attacked.update(attack_all(path, split.targets, split.labels, JOBS, attacks, on_images=bar.update))
     _, labels = test
-    parts = [(split.clean[:PER_SET], labels[FULL.n_background : FULL.n_background + PER_SET])]
+    parts = [(split.clean[:PER_SET], labels[PAPER_SPLIT.n_background : PAPER_SPLIT.n_background + PER_SET])]
     sources = {job: split.sources(job)[:PER_SET] for job in JOBS}
     targets = np.unique(np.concatenate(list(sources.values())))
     parts.append((split.targets[targets], split.labels[targets]))

@@ -25,8 +25,8 @@ from subsetscan._tables import text_table
 from subsetscan.lab import figures
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load_sample
+from subsetscan.lab.experiment.proportions import scan_proportions
 from subsetscan.lab.networks import load_pretrained
-from subsetscan.lab.proportions import scan_proportions
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from subsetscan import Background
 from subsetscan.lab import figures
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load_sample
-from subsetscan.lab.evaluation import auroc
+from subsetscan.lab.experiment.measures import auroc
 from subsetscan.lab.networks import load_pretrained
 from subsetscan.spaces import KerasLayers
 

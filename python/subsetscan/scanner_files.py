@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ._files import whole
+from ._files import atomic_write
 from .detectors import load_detector
 from .inputs import InputSummary
 from .spaces.base import Space
@@ -61,7 +61,7 @@ def save(folder: Path | str, scanner: SavedScanner) -> None:
     for name, file in files.items():
         scanner.detectors[name].save(folder / file)
     if scanner.joint_null_scores is not None:
-        with whole(folder / _JOINT_FILE) as temporary:
+        with atomic_write(folder / _JOINT_FILE) as temporary:
             save_file({"null_scores": scanner.joint_null_scores}, temporary)
     content = {
         "format": _FORMAT,
@@ -71,7 +71,7 @@ def save(folder: Path | str, scanner: SavedScanner) -> None:
         "fingerprints": dict(scanner.fingerprints),
         "inputs": None if scanner.inputs is None else scanner.inputs.as_dict(),
     }
-    with whole(manifest) as temporary:
+    with atomic_write(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from .._files import whole
+from .._files import atomic_write
 from .._tables import counted
 from ..lab.adversaries import Adversaries, Job, attack_all
 from ..lab.array_files import load_array, load_images
 from ..lab.attack_inputs import unit_images
 from ..lab.attacks import ATTACKS, PROTOCOLS, check
-from ..lab.evaluation import write_json
+from ..lab.experiment.files import write_json
 from ..lab.kept import Kept
 from ..lab.networks import load_model
 from ..lab.options import start_writing
@@ -122,7 +122,7 @@ def _write_successes(made: Adversaries, out: Path) -> None:
     }
     start_writing(out, *(f"{key}.npy" for key in arrays), "summary.json")
     for key, array in arrays.items():
-        with whole(out / f"{key}.npy") as temporary:
+        with atomic_write(out / f"{key}.npy") as temporary:
             np.save(temporary, array)
 
 

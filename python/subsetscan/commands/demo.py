@@ -19,7 +19,9 @@ from ..detectors import SubsetScanDetector
 from ..lab import figures
 from ..lab.attacks import Attacked, attack
 from ..lab.datasets import load_sample
-from ..lab.evaluation import Auroc, Evaluation, auroc, evaluate, write_json
+from ..lab.evaluation import Evaluation, evaluate
+from ..lab.experiment.files import write_json
+from ..lab.experiment.measures import Auroc, auroc
 from ..lab.networks import load_pretrained
 from ..lab.options import start_writing
 from ..lab.preset import score_by_preset

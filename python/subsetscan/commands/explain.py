@@ -11,7 +11,7 @@ import typer
 
 from ..explanation import Explanation
 from ..lab import figures
-from ..lab.evaluation import write_json
+from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from . import options

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..detectors import SubsetScanDetector
-from ..lab.evaluation import write_json
+from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from .subject import Subject

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ..lab.evaluation import json_text
+from ..lab.experiment.files import json_text
 
 __all__ = ["Report"]
 

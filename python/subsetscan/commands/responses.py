@@ -13,19 +13,21 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from .._files import whole
+from .._files import atomic_write
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
-from ..lab import figures, response_figures
+from ..lab import figures
 from ..lab.array_files import load_labels, npy_of_rows
-from ..lab.evaluation import Auroc, auroc, decision_columns, write_json
+from ..lab.evaluation import decision_columns
+from ..lab.experiment.files import write_json
+from ..lab.experiment.measures import Auroc, auroc
+from ..lab.figures import Response
 from ..lab.networks import load_model
 from ..lab.options import RESULTS, start_writing
 from ..lab.pictures import PictureFolder, open_images
 from ..lab.preprocessing import with_preprocessing
-from ..lab.response_figures import Response
 from ..spaces import FeatureResponse
 from ..spaces.base import check_finite
 from ..spaces.responses import METHODS, TARGETS
@@ -132,7 +134,7 @@ def responses(
     written = [*_WRITTEN]
     try:
         if any(examples.values()):
-            figures.save(response_figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
+            figures.save(figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
             written.append(_FIGURE)
     except ModuleNotFoundError as error:
         report.say(f"no figure, because {error.name} is not installed")
@@ -191,7 +193,7 @@ def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _write_scores(
     path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], rate: float
 ) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["set", "index", "score", "p_value", "flagged"])
         for kind, own in scores.items():

@@ -10,7 +10,9 @@ import numpy as np
 
 from .._tables import text_table
 from ..lab import figures
-from ..lab.evaluation import Auroc, Evaluation, evaluate, write_json
+from ..lab.evaluation import Evaluation, evaluate
+from ..lab.experiment.files import write_json
+from ..lab.experiment.measures import Auroc
 from ..lab.options import RESULTS, start_writing
 from ..scanner import ModelScanner
 from .fitted import false_positive_rate_of

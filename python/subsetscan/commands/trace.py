@@ -11,7 +11,7 @@ from ..lab.attacks import PROTOCOLS
 from ..lab.options import names_in
 from ..lab.reproduction.plan import DATASETS
 from ..lab.tracing import run
-from ..lab.tracing.plan import STRENGTHS, strengths_of
+from ..lab.tracing.attacks import STRENGTHS, strengths_of
 from . import options
 from .report import Report
 

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .._files import whole
+from .._files import atomic_write
 
 __all__ = ["Persistent", "State", "load_detector", "pack", "restore", "unpack"]
 
@@ -61,7 +61,7 @@ class Persistent:
             "format_version": _FORMAT_VERSION,
             "description": json.dumps(description, default=lambda number: number.item()),
         }
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary, metadata)
 
     @classmethod

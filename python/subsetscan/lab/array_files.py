@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from .._files import whole
+from .._files import atomic_write
 from .._tables import counted
 
 __all__ = ["check_in_unit", "load_array", "load_images", "load_labels", "npy_of_rows"]
@@ -97,7 +97,7 @@ def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) ->
 @contextmanager
 def npy_of_rows(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
     """Lend what appends rows to an ``.npy`` file, which appears with the last of them or not at all."""
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
         write_array_header_1_0(file, header)
         yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)

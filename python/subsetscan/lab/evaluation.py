@@ -1,129 +1,27 @@
-"""Spaces x sets of images: scans, p-values, and how well attacked images are told from clean ones."""
+"""Scans of several sets of images by a fitted scanner, and the files that they are written to."""
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.stats import bootstrap
 
-from .._files import whole
 from ..calibration import combined_scores
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
+from .experiment.files import write_rows
+from .experiment.measures import Auroc, auroc
 
 __all__ = [
-    "Auroc",
     "Evaluation",
-    "area",
-    "auroc",
     "decision_columns",
     "evaluate",
-    "json_text",
-    "mean_auroc",
-    "write_json",
 ]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Auroc:
-    """Area under the ROC curve, with a 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the three numbers under the names they have in ``summary.json``."""
-        return {"auroc": self.value, "auroc_low": self.low, "auroc_high": self.high}
-
-
-def auroc(clean: np.ndarray, anomalous: np.ndarray, *, n_resamples: int = 1000, seed: int = 0) -> Auroc:
-    """Estimate the chance that an anomalous image scores higher than a clean one, ties counting half.
-
-    Parameters
-    ----------
-    clean, anomalous : ndarray of shape (n,) and (m,)
-        Scores, at least one each.
-    n_resamples : int
-        Bootstrap samples, drawn from the clean and the anomalous scores apart, for the percentile interval.
-    seed : int
-
-    Raises
-    ------
-    ValueError
-        If one of them is empty.
-    """
-    return mean_auroc(clean, [anomalous], n_resamples=n_resamples, seed=seed)
-
-
-def mean_auroc(clean: np.ndarray, anomalous: Sequence[np.ndarray], *, n_resamples: int = 1000, seed: int = 0) -> Auroc:
-    """Estimate the mean of the areas of several anomalous sets beside the same clean one.
-
-    Parameters
-    ----------
-    clean : ndarray of shape (n,)
-    anomalous : sequence of ndarray of shape (m,)
-    n_resamples, seed
-        As for `auroc`.
-
-    Raises
-    ------
-    ValueError
-        If one of them is empty, or there is no anomalous set.
-    """
-    n_anomalous = [len(scores) for scores in anomalous]
-    if not len(clean) or not n_anomalous or not all(n_anomalous):
-        counts = ", ".join(map(str, n_anomalous)) or "0"
-        raise ValueError(f"an AUROC needs scores of both kinds, got {len(clean)} clean and {counts} anomalous")
-    value = float(np.mean([area(clean, scores) for scores in anomalous]))
-    if min(len(clean), *n_anomalous) == 1:
-        return Auroc(value, 0.0, 1.0)  # nothing to resample: such an estimate excludes nothing
-    ranks = np.unique(np.concatenate([clean, *anomalous]), return_inverse=True)[1]
-    interval = bootstrap(
-        np.split(ranks, np.cumsum([len(clean), *n_anomalous])[:-1]),
-        _mean_area_of_ranks,
-        n_resamples=n_resamples,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Auroc(value, float(interval.low), float(interval.high))
-
-
-def area(clean: np.ndarray, anomalous: np.ndarray) -> float:
-    """Compute the area under the ROC curve alone, by sorting: the bootstrap asks for it a thousand times."""
-    ordered = np.sort(clean)
-    below = np.searchsorted(ordered, anomalous, side="left") + np.searchsorted(ordered, anomalous, side="right")
-    return float(below.sum()) / (2 * len(clean) * len(anomalous))
-
-
-def _mean_area_of_ranks(clean: np.ndarray, *anomalous: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean([_areas_of_ranks(clean, scores, axis) for scores in anomalous], axis=0)
-
-
-def _areas_of_ranks(clean: np.ndarray, anomalous: np.ndarray, axis: int) -> np.ndarray:
-    """Compute the area for many resamples at once, along the last axis: by counting, which is faster than sorting."""
-    del axis
-    n, m = clean.shape[-1], anomalous.shape[-1]
-    rows = np.atleast_2d(clean)
-    n_ranks = 1 + max(int(clean.max()), int(anomalous.max()))
-    places = rows + n_ranks * np.arange(len(rows))[:, np.newaxis]
-    counts = np.bincount(places.ravel(), minlength=n_ranks * len(rows)).reshape(len(rows), n_ranks)
-    twice_below = 2 * counts.cumsum(axis=1) - counts
-    found = np.take_along_axis(twice_below, np.atleast_2d(anomalous), axis=1).sum(axis=1) / (2 * n * m)
-    return found.reshape(clean.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -164,18 +62,24 @@ class Evaluation:
         Flagged is 1 where the p-value is at most the false positive rate, and 0 elsewhere; without calibration both
         columns are empty. Combined p-values come last, with neither score, alpha nor size.
         """
-        with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"])
-            for kind, scans in self.scans.items():
-                p_values = {} if self.p_values is None else self.p_values[kind]
-                decisions = {space: decision_columns(own, false_positive_rate) for space, own in p_values.items()}
-                for space, scan in scans.items():
-                    columns = scan.scores.tolist(), scan.alphas.tolist(), scan.sizes.tolist()
-                    rows = zip(*columns, *decisions.get(space, [[""] * len(scan)] * 2), strict=True)
-                    writer.writerows([kind, index, space, *row] for index, row in enumerate(rows))
-                combined = zip(*decisions.get("combined", [[], []]), strict=True)
-                writer.writerows([kind, index, "combined", "", "", "", *row] for index, row in enumerate(combined))
+        header = ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
+        write_rows(path, header, self._rows(false_positive_rate))
+
+    def _rows(self, false_positive_rate: float) -> Iterator[dict[str, Any]]:
+        for kind, scans in self.scans.items():
+            p_values = {} if self.p_values is None else self.p_values[kind]
+            decisions = {
+                space: dict(zip(("p_value", "flagged"), decision_columns(own, false_positive_rate), strict=True))
+                for space, own in p_values.items()
+            }
+            for space, scan in scans.items():
+                columns = {"score": scan.scores.tolist(), "alpha": scan.alphas.tolist(), "size": scan.sizes.tolist()}
+                columns |= decisions.get(space, {})
+                for index, row in enumerate(zip(*columns.values(), strict=True)):
+                    yield {"set": kind, "index": index, "space": space, **dict(zip(columns, row, strict=True))}
+            if combined := decisions.get("combined"):
+                for index, row in enumerate(zip(*combined.values(), strict=True)):
+                    yield {"set": kind, "index": index, "space": "combined", **dict(zip(combined, row, strict=True))}
 
 
 def decision_columns(p_values: np.ndarray, false_positive_rate: float) -> list[list[float]]:
@@ -218,22 +122,3 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
         p_values = {kind: own | {"combined": scanner.combine(own, combine)} for kind, own in p_values.items()}
     n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
     return Evaluation(n_nodes, scans, p_values)
-
-
-def write_json(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, as `json_text` lays it out, whole or not at all."""
-    with whole(path) as temporary:
-        temporary.write_text(json_text(content) + "\n", encoding="utf-8")
-
-
-def json_text(content: Mapping[str, Any]) -> str:
-    """Lay out JSON that people can read. JSON has no NaN: null stands for it."""
-    return json.dumps(_without_nan(content), indent=2, allow_nan=False)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .._files import whole
+from .._files import atomic_write
 
 if TYPE_CHECKING:
     import keras
@@ -121,7 +121,7 @@ class Kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         contiguous = {key: np.asarray(array, order="C") for key, array in arrays.items()}
         about = {"made_from": self._as_text(made_from), "digest": _digest(contiguous)}
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file(contiguous, temporary, about)
 
     def get_or_make(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._extras import import_extra
-from .._files import whole
+from .._files import atomic_write
 from .._tables import counted
 
 __all__ = ["number", "percent", "render", "table"]
@@ -27,7 +27,7 @@ def render(template: Path, out: Path | str, **values: Any) -> None:
         autoescape=False,
     )
     text = environment.get_template(template.name).render(values, counted=counted)
-    with whole(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

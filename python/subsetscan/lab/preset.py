@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..calibration import combined_scores
-from ..detectors import SubsetScanDetector
+from ..detectors import Detector, SubsetScanDetector
 from ..scanner import ModelScanner
-from ..spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels, ReconstructionError, Space
+from ..spaces import ClassifierMargin, KerasLayers, Laplacian, Space
+from .experiment.scoring import Pair, Scores, combined, score
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["COMBINE", "PARTS", "recommended", "score_by_preset"]
+__all__ = ["COMBINE", "PRESET", "combined_by_preset", "preset_pairs", "recommended", "score_by_preset"]
 
-# (source, space, statistic, tail): chosen in docs/decisions/0002-recommended-preset.md.
-PARTS: tuple[tuple[str, str, str, str], ...] = (
-    ("classifier", "conv2d_1", "higher-criticism", "lower"),
-    ("classifier", "margin", "kolmogorov-smirnov", "upper"),
-    ("classifier", "dense_2", "berk-jones", "upper"),
-    ("laplacian", "laplacian", "kolmogorov-smirnov", "lower"),
-    ("autoencoder", "conv2d_7", "kolmogorov-smirnov", "lower"),
-)
+PRESET = Pair("preset")  # the name of the combination
 COMBINE = "fisher"
+
+
+def preset_pairs(
+    autoencoder: keras.Model, classifier: keras.Model | None = None, *, random_state: int = 0
+) -> dict[Pair, tuple[Space, Detector]]:
+    """Pair the recommended spaces with scans; see `recommended`."""
+    # Chosen in docs/decisions/0002-recommended-preset.md.
+    parts: list[tuple[Space, str, str]] = []
+    if classifier is not None:
+        parts += [
+            (KerasLayers(classifier, ["conv2d_1"], prefix="classifier "), "higher-criticism", "lower"),
+            (ClassifierMargin(classifier, name="classifier margin"), "kolmogorov-smirnov", "upper"),
+            (KerasLayers(classifier, ["dense_2"], prefix="classifier "), "berk-jones", "upper"),
+        ]
+    parts += [
+        (Laplacian(autoencoder.inputs[0].shape[1:]), "kolmogorov-smirnov", "lower"),
+        (KerasLayers(autoencoder, ["conv2d_7"]), "kolmogorov-smirnov", "lower"),
+    ]
+    return {
+        Pair(space.names[0], statistic, tail): (
+            space,
+            SubsetScanDetector(statistic=statistic, tail=tail, random_state=random_state),
+        )
+        for space, statistic, tail in parts
+    }
 
 
 def recommended(
@@ -57,16 +75,17 @@ def recommended(
     ValueError
         If a model lacks one of the layers.
     """
-    parts = [part for part in PARTS if part[0] != "classifier" or classifier is not None]
-    spaces: list[Space] = []
-    for source in dict.fromkeys(source for source, *_ in parts):
-        names = [space for of, space, *_ in parts if of == source]
-        spaces += _spaces(source, names, autoencoder, classifier)
-    detectors = {
-        _name(source, space): SubsetScanDetector(statistic=statistic, tail=tail, random_state=random_state)
-        for source, space, statistic, tail in parts
-    }
-    return ModelScanner(spaces, detectors, progress=progress)
+    pairs = preset_pairs(autoencoder, classifier, random_state=random_state)
+    return ModelScanner(
+        [space for space, _ in pairs.values()],
+        {pair.space: detector for pair, (_, detector) in pairs.items()},
+        progress=progress,
+    )
+
+
+def combined_by_preset(scores: Scores) -> Scores:
+    """Combine scores of the `preset_pairs` as the preset does, under the pair `PRESET`."""
+    return combined(scores, scores.pairs(), COMBINE, PRESET)
 
 
 def score_by_preset(
@@ -74,7 +93,6 @@ def score_by_preset(
     classifier: keras.Model,
     background: np.ndarray,
     sets: Mapping[str, np.ndarray],
-    on_images: Callable[[int], object] = lambda n_done: None,
     *,
     random_state: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -85,36 +103,6 @@ def score_by_preset(
     dict of str to ndarray of shape (n,), float64
         The combined scores by set, as ``clean|preset``; those of the images that calibrate as ``background|preset``.
     """
-    scanner = recommended(autoencoder, classifier, random_state=random_state).fit(background)
-    on_images(len(background))
-    null = np.column_stack([scanner.detectors_[name].null_p_values() for name in scanner.names])
-    found = {"background|preset": combined_scores(null, COMBINE)}
-    for kind, images in sets.items():
-        p_values = scanner.p_values(images)
-        own = np.column_stack([p_values[name] for name in scanner.names])
-        found[f"{kind}|preset"] = combined_scores(own, COMBINE)
-        on_images(len(images))
-    return found
-
-
-def _name(source: str, space: str) -> str:
-    return f"classifier {space}" if source == "classifier" else space
-
-
-def _spaces(source: str, names: list[str], autoencoder: keras.Model, classifier: keras.Model | None) -> list[Space]:
-    shape = tuple(autoencoder.inputs[0].shape[1:])
-    if source == "pixels":
-        return [Pixels(shape)]
-    if source == "laplacian":
-        return [Laplacian(shape)]
-    model, prefix = (autoencoder, "") if source == "autoencoder" else (classifier, "classifier ")
-    spaces: list[Space] = []
-    layers = []
-    for name in names:
-        if name == "margin":
-            spaces.append(ClassifierMargin(model, name=prefix + name))
-        elif name.endswith(" error"):
-            spaces.append(ReconstructionError(model, name.removesuffix(" error"), name=prefix + name))
-        else:
-            layers.append(name)
-    return spaces + ([KerasLayers(model, layers, prefix=prefix)] if layers else [])
+    pairs = preset_pairs(autoencoder, classifier, random_state=random_state)
+    scores = combined_by_preset(score(pairs, background, sets))
+    return {f"{key.images}|{key.pair.space}": array for key, array in scores.arrays.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import warnings
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .._files import whole
+from .._files import atomic_write
 from . import datasets, networks
 from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
-from .evaluation import write_json
+from .experiment.files import write_json, write_rows
 from .kept import Kept, code_version, fingerprint, fingerprint_of_model
 
 __all__ = ["RECIPES", "train"]
@@ -195,10 +194,7 @@ def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, A
 
 
 def _write_log(path: Path, log: Sequence[Mapping[str, float]]) -> None:
-    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["epoch", *log[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({"epoch": epoch, **row} for epoch, row in enumerate(log))
+    write_rows(path, ["epoch", *log[0]], ({"epoch": epoch, **row} for epoch, row in enumerate(log)))
 
 
 def _poison(
@@ -221,5 +217,5 @@ def _save_weights_only(model: Any, network: str, path: Path) -> None:
     """Save a fresh, uncompiled copy: the file then holds no optimizer state, and appears whole or not at all."""
     copy = networks.NETWORKS[network]()
     copy.set_weights(model.get_weights())
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         copy.save(temporary)

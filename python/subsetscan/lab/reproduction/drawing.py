@@ -10,16 +10,18 @@ import numpy as np
 from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError
 from ..adversaries import Job
-from ..figures import Example, anomalous_nodes, proportions, save
-from . import figures
-from .plan import ERROR, FIRST, PAPER_STRENGTH, Network
-from .scores import PAPER, Scores
-from .stages import Dataset
+from ..experiment.images import CLEAN
+from ..experiment.plan import Network
+from ..experiment.scoring import Scores
+from ..figures import Example, anomalous_nodes, densities, paper, proportions, roc_and_densities, save
+from .attacks import PAPER_STRENGTH
+from .pairs import ERROR, FIRST, METRICS, PAPER, mean_of, paper_scan
+from .stages import Experiment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..proportions import Proportion
+    from ..experiment.proportions import Proportion
 
 __all__ = ["draw", "draw_groups"]
 
@@ -33,14 +35,14 @@ CLASSES = {
 }  # fmt: skip
 
 
-def draw(part: Dataset, folder: Path) -> list[str]:
+def draw(part: Experiment, folder: Path) -> list[str]:
     """Draw figures 1 to 9 of a dataset, those of scores for each protocol, and return their file names."""
     network = Network(part.name)
     scores = part.scores(network)
     drawn: dict[str, Figure] = {}
     for protocol in part.stages.protocols:
         asked = {name: Job(name, eps, protocol) for name, eps in PAPER_STRENGTH.items()}
-        asked = {name: job for name, job in asked.items() if len(part.sets[job.name])}
+        asked = {name: job for name, job in asked.items() if len(part.attacked_images().sources(job))}
         if not asked:
             continue
         main = "bim" if "bim" in asked else next(iter(asked))
@@ -48,44 +50,44 @@ def draw(part: Dataset, folder: Path) -> list[str]:
         if protocol == part.stages.protocols[0]:
             found |= _of_images(part, scores, asked, main)
         drawn |= {f"figure-{number}-{protocol}": found[number] for number in sorted(found)}
-    autoencoder = part.autoencoder(network)
-    drawn["figure-8"] = figures.architecture(autoencoder)
+    autoencoder = part.load_autoencoder(network)
+    drawn["figure-8"] = paper.architecture(autoencoder)
     layers = KerasLayers(autoencoder)
-    drawn["figure-9"] = figures.activation_histograms(layers.transform(part.images.background[:500]))
+    drawn["figure-9"] = paper.activation_histograms(layers.transform(part.attacked_images().background[:500]))
     for name, figure in drawn.items():
         save(figure, folder / f"{part.name}-{name}.png")
     return [f"{part.name}-{name}.png" for name in drawn]
 
 
-def _of_scores(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
-    kinds = {"clean": "clean"} | {name: job.name for name, job in asked.items()}
-    pair = {"clean": "clean", main: asked[main].name}
+def _of_scores(part: Experiment, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
+    kinds = {CLEAN: CLEAN} | {name: job.name for name, job in asked.items()}
+    pair = {CLEAN: CLEAN, main: asked[main].name}
 
     def scans(space: str, of: dict[str, str]) -> dict[str, np.ndarray]:
-        return {name: scores.scan(kind, space, *PAPER) for name, kind in of.items()}
+        return {name: scores.of(kind, paper_scan(space)) for name, kind in of.items()}
 
     def curves(space: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         found = scans(space, kinds)
-        return {name: (found["clean"], values) for name, values in found.items() if name != "clean"}
+        return {name: (found[CLEAN], values) for name, values in found.items() if name != CLEAN}
 
-    sizes, alphas = zip(*(scores.subsets(kind) for kind in pair.values()), strict=True)
-    layers = KerasLayers(part.autoencoder(Network(part.name))).names
+    sizes, alphas = (
+        {name: scores.of(kind, paper_scan(FIRST), what) for name, kind in pair.items()} for what in ("size", "alpha")
+    )
+    layers = KerasLayers(part.load_autoencoder(Network(part.name))).names
     return {
-        1: figures.densities({layer: scans(layer, pair) for layer in layers}),
-        2: figures.subset_shapes(
-            dict(zip(pair, sizes, strict=True)), dict(zip(pair, alphas, strict=True)), scans(FIRST, pair)
-        ),
-        3: figures.roc_and_densities(curves(FIRST), FIRST),
-        6: figures.roc_and_densities(curves(ERROR), ERROR),
+        1: densities({layer: scans(layer, pair) for layer in layers}),
+        2: paper.subset_shapes(sizes, alphas, scans(FIRST, pair)),
+        3: roc_and_densities(curves(FIRST), FIRST),
+        6: roc_and_densities(curves(ERROR), ERROR),
     }
 
 
-def _of_images(part: Dataset, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
-    pair = {"clean": "clean", main: asked[main].name}
+def _of_images(part: Experiment, scores: Scores, asked: dict[str, Job], main: str) -> dict[int, Figure]:
+    pair = {CLEAN: CLEAN, main: asked[main].name}
     return {
         4: _error_maps(part, scores, asked[main], pair),
         5: _anomalous_nodes(part, asked[main]),
-        7: figures.samples({name: _samples(part, job) for name, job in asked.items()}),
+        7: paper.samples({name: _samples(part, job) for name, job in asked.items()}),
     }
 
 
@@ -100,9 +102,9 @@ def draw_groups(groups: dict[str, list[Proportion]], kind: str, size: int) -> Fi
     return proportions(panels)
 
 
-def _error_maps(part: Dataset, scores: Scores, job: Job, pair: dict[str, str]) -> Figure:
-    autoencoder = part.autoencoder(Network(part.name))
-    error = ReconstructionError(autoencoder, "binary-crossentropy")
+def _error_maps(part: Experiment, scores: Scores, job: Job, pair: dict[str, str]) -> Figure:
+    autoencoder = part.load_autoencoder(Network(part.name))
+    error = ReconstructionError(autoencoder, METRICS[0])
     rows = {}
     for kind, images in _originals_and_attacked(part, job).items():
         (values,) = error.transform(images).values()
@@ -111,13 +113,13 @@ def _error_maps(part: Dataset, scores: Scores, job: Job, pair: dict[str, str]) -
             (image[..., 0], built[..., 0], value.reshape(image.shape[:2]))
             for image, built, value in zip(images, rebuilt, values, strict=True)
         ]
-    means = {name: scores.mean_error(kind, "binary-crossentropy") for name, kind in pair.items()}
-    return figures.error_maps(rows, means, title="binary cross-entropy")
+    means = {name: scores.of(kind, mean_of(METRICS[0])) for name, kind in pair.items()}
+    return paper.error_maps(rows, means, title="binary cross-entropy")
 
 
-def _anomalous_nodes(part: Dataset, job: Job) -> Figure:
-    error = ReconstructionError(part.autoencoder(Network(part.name)), "binary-crossentropy")
-    (values,) = error.transform(part.images.background).values()
+def _anomalous_nodes(part: Experiment, job: Job) -> Figure:
+    error = ReconstructionError(part.load_autoencoder(Network(part.name)), METRICS[0])
+    (values,) = error.transform(part.attacked_images().background).values()
     background = Background(values)
     rows = {}
     for kind, images in _originals_and_attacked(part, job).items():
@@ -131,13 +133,13 @@ def _anomalous_nodes(part: Dataset, job: Job) -> Figure:
     return anomalous_nodes(rows)
 
 
-def _originals_and_attacked(part: Dataset, job: Job) -> dict[str, np.ndarray]:
-    sources = part.images.sources(job)[:N_SHOWN]
-    return {"clean": part.images.targets[sources], job.attack: part.images.successes(job)[:N_SHOWN]}
+def _originals_and_attacked(part: Experiment, job: Job) -> dict[str, np.ndarray]:
+    sources = part.attacked_images().sources(job)[:N_SHOWN]
+    return {CLEAN: part.attacked_images().targets[sources], job.attack: part.attacked_images().successes(job)[:N_SHOWN]}
 
 
-def _samples(part: Dataset, job: Job) -> list[tuple[np.ndarray, str]]:
-    made = part.images.attacked[job]
+def _samples(part: Experiment, job: Job) -> list[tuple[np.ndarray, str]]:
+    made = part.attacked_images().attacked[job]
     classes = CLASSES[part.name]
     return [
         (made.images[n, ..., 0], f"{classes[made.labels[n]]} \N{RIGHTWARDS ARROW} {classes[made.predictions[n]]}")

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from ..experiment.cells import Cell
+from ..experiment.plan import attack_name
+from ..experiment.scoring import Pair
 from ..markdown import number, percent, render, table
-from .plan import ERROR, FIRST, PAPER_STRENGTH
+from ..preset import PRESET
+from .attacks import PAPER_STRENGTH
+from .pairs import ERROR, FIRST, METRICS, PAPER, SVM, TUNED_SVM, error_name, mean_of, paper_scan
 from .published import ACCURACY, COLUMNS, TABLE_1, TABLE_2, TEST_LOSS
-from .scores import PAPER, error_name, mean_name
-from .tables import Cell
 from .verdicts import Cells, verdicts
 
 __all__ = ["write_page"]
 
 LOWER = ("higher-criticism", "lower")
-_SVMS = ("one-class SVM", "one-class SVM, tuned")
 
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
@@ -68,7 +70,9 @@ def attacks_table(attacks: Sequence[dict[str, Any]]) -> str:
     """Tell how many images each attack was tried on, and what came of it."""
     rows = [
         [
-            ", ".join([row["dataset"], row["protocol"], *["masked"] * row["masked"], name(row["attack"], row["eps"])]),
+            ", ".join(
+                [row["dataset"], row["protocol"], *["masked"] * row["masked"], attack_name(row["attack"], row["eps"])]
+            ),
             str(row["tried"]),
             str(row["n"]),
             percent(row["success_rate"]),
@@ -92,7 +96,7 @@ def table_1(found: Cells, protocol: str, statistic: str) -> str:
         for dataset, poisoned, attack in columns:
             one = found.one(
                 dataset=dataset, seed=0, poisoned=poisoned, protocol=protocol, masked=False, attack=attack,
-                eps=PAPER_STRENGTH[attack], space=layer, statistic=statistic, tail="upper",
+                eps=PAPER_STRENGTH[attack], pair=Pair(layer, statistic, "upper"),
             )  # fmt: skip
             published = f"<br>paper {TABLE_1[layer, dataset, poisoned, attack]:.3f}" if statistic == PAPER[0] else ""
             row.append(f"{value(one)}{published}")
@@ -105,45 +109,45 @@ def table_1(found: Cells, protocol: str, statistic: str) -> str:
 
 def table_2(found: Cells, protocol: str) -> str:
     """Lay out the paper's table 2, with the other errors beside the cross-entropy."""
-    detectors: list[tuple[str, tuple[str, str, str], str | None]] = [
-        ("scan, cross-entropy", (ERROR, *PAPER), "scan"),
-        ("mean cross-entropy", (mean_name("binary-crossentropy"), "", ""), "mean"),
-        ("one-class SVM, defaults", (_SVMS[0], "", ""), "one-class SVM"),
-        ("one-class SVM, tuned", (_SVMS[1], "", ""), None),
-        ("scan, absolute", (error_name("absolute"), *PAPER), None),
-        ("scan, squared", (error_name("squared"), *PAPER), None),
-        ("scan, signed", (error_name("signed"), *PAPER), None),
-        ("mean absolute", (mean_name("absolute"), "", ""), None),
-        ("mean squared", (mean_name("squared"), "", ""), None),
+    pairs: list[tuple[str, Pair, str | None]] = [
+        ("scan, cross-entropy", paper_scan(ERROR), "scan"),
+        ("mean cross-entropy", mean_of(METRICS[0]), "mean"),
+        ("one-class SVM, defaults", SVM, "one-class SVM"),
+        ("one-class SVM, tuned", TUNED_SVM, None),
+        ("scan, absolute", paper_scan(error_name("absolute")), None),
+        ("scan, squared", paper_scan(error_name("squared")), None),
+        ("scan, signed", paper_scan(error_name("signed")), None),
+        ("mean absolute", mean_of("absolute"), None),
+        ("mean squared", mean_of("squared"), None),
     ]
     rows = []
     for dataset in found.datasets:
         for attack, eps in PAPER_STRENGTH.items():
             row = [f"{dataset} {attack}"]
-            for _, (space, statistic, tail), key in detectors:
+            for _, pair, key in pairs:
                 one = found.one(
                     dataset=dataset, seed=0, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps,
-                    space=space, statistic=statistic, tail=tail,
+                    pair=pair,
                 )  # fmt: skip
                 published = "" if key is None else f"<br>paper {TABLE_2[key, dataset, attack]:.3f}"
                 row.append(f"{value(one)}{published}")
             rows.append(row)
-    return table(["", *(title for title, _, _ in detectors)], rows)
+    return table(["", *(title for title, _, _ in pairs)], rows)
 
 
 def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
     """Lay out what detectors really see of one attack under ``valid``."""
     where = {"dataset": dataset, "poisoned": 0.0, "protocol": "valid", "attack": attack, "eps": eps}
     rows = []
-    for (space, statistic, tail), own in found.by_detector(**where, masked=False).items():
-        if not shown(space, statistic, tail):
+    for pair, own in found.by_pair(**where, masked=False).items():
+        if not shown(pair):
             continue
         one = min(own, key=lambda cell: cell.seed)
-        masked = found.one(**{**where, "masked": True}, seed=one.seed, space=space, statistic=statistic, tail=tail)
+        masked = found.one(**{**where, "masked": True}, seed=one.seed, pair=pair)
         seeds = [cell.auroc for cell in own]
         rows.append(
             [
-                " ".join(filter(None, (space, short(statistic), tail if statistic else ""))),
+                str(Pair(pair.space, short(pair.statistic), pair.tail)),
                 value(one),
                 *(number(getattr(one, key)) for key in ("control", "paired", "noise")),
                 "" if masked is None else number(masked.auroc),
@@ -155,9 +159,9 @@ def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
     return table(header, rows)
 
 
-def shown(space: str, statistic: str, tail: str) -> bool:
-    """Whether a detector is in the tables: the paper's, the first layer's lower tail, and all that is no scan."""
-    return (statistic, tail) == PAPER or not statistic or (space == FIRST and (statistic, tail) == LOWER)
+def shown(pair: Pair) -> bool:
+    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and all that is no scan."""
+    return (pair.statistic, pair.tail) == PAPER or not pair.statistic or pair == Pair(FIRST, *LOWER)
 
 
 def groups_table(groups: dict[str, Any]) -> str:
@@ -179,11 +183,11 @@ def groups_table(groups: dict[str, Any]) -> str:
 def preset_table(found: Cells, dataset: str) -> str:
     """Tell how the recommended preset does on each attack, over the autoencoders' seeds."""
     rows = []
-    for (protocol, attack, eps, masked), own in found.by_attack(dataset=dataset, space="preset").items():
+    for (protocol, attack, eps, masked), own in found.by_attack(dataset=dataset, pair=PRESET).items():
         first = min(own, key=lambda cell: cell.seed)
         rows.append(
             [
-                f"{protocol}{', masked' if masked else ''}, {name(attack, eps)}",
+                f"{protocol}{', masked' if masked else ''}, {attack_name(attack, eps)}",
                 str(first.n),
                 value(first),
                 number(mean(own, "auroc")),
@@ -202,11 +206,6 @@ def preset_table(found: Cells, dataset: str) -> str:
 def mean(cells: Sequence[Cell], key: str) -> float:
     """Average a value over seeds."""
     return float(np.mean([getattr(one, key) for one in cells]))
-
-
-def name(attack: str, eps: float) -> str:
-    """Name an attack with its strength."""
-    return f"{attack} {eps:g}"
 
 
 def short(statistic: str) -> str:

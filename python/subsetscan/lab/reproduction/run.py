@@ -11,21 +11,23 @@ from typing import Any
 import numpy as np
 
 from ..adversaries import Job
-from ..evaluation import write_json
+from ..experiment.cells import Cell, always, attack_rows, cells, never, write_csv
+from ..experiment.files import write_json
+from ..experiment.plan import DATASETS, Network
+from ..experiment.scoring import Pair
 from ..figures import save
 from ..kept import Kept
 from ..options import check_known, start_writing
-from .baselines import BASELINES, ONE_CLASS_SVMS
+from ..preset import PRESET
+from .attacks import FULL, PAPER_STRENGTH, QUICK
 from .drawing import draw, draw_groups
 from .page import write_page
-from .plan import DATASETS, FULL, METRICS, PAPER_STRENGTH, QUICK, Network
-from .scores import mean_name, spaces_of
-from .stages import GROUP_SIZE, Dataset, Stages
-from .tables import Cell, attack_rows, named_cells, scan_cells, write_csv
+from .pairs import BASELINES, FIRST, PAPER
+from .stages import GROUP_SIZE, Experiment, Stages
 
-__all__ = ["reproduce"]
+__all__ = ["PROTOCOLS", "reproduce"]
 
-PROTOCOLS = ("paper", "valid")
+PROTOCOLS = ("paper", "valid")  # in the order of the page
 
 
 def reproduce(
@@ -99,23 +101,23 @@ def reproduce(
         progress=progress,
         say=say,
     )
-    parts = [Dataset(name, stages) for name in dict.fromkeys(dataset)]
+    parts = [Experiment(name, stages) for name in dict.fromkeys(dataset)]
     start_writing(out, "results.md")
     own = [f"{name}-{what}.png" for name in DATASETS for what in ("figure-*", "groups")]
     start_writing(folder, "cells.csv", "attacks.csv", "results.json", *own)
-    cells: list[Cell] = []
+    found: list[Cell] = []
     attacks: list[dict[str, Any]] = []
     groups: dict[str, Any] = {}
     summaries: list[dict[str, Any]] = []
     pictures: list[str] = []
     for part in parts:
-        attacks += attack_rows(part.name, part.images)
-        cells += measure(part)
+        attacks += attack_rows(part.name, part.attacked_images())
+        found += measure(part)
         summaries += part.summaries()
         pictures += draw(part, folder)
         groups[part.name] = grouped(part, folder)
         pictures += [f"{part.name}-groups.png"] * bool(groups[part.name]["spaces"])
-    write_csv(folder / "cells.csv", cells)
+    write_csv(folder / "cells.csv", found)
     write_csv(folder / "attacks.csv", attacks)
     results = {
         "datasets": list(dataset),
@@ -129,16 +131,16 @@ def reproduce(
         "figures": pictures,
     }
     write_json(folder / "results.json", results)
-    write_page(out / "results.md", results, cells)
+    write_page(out / "results.md", results, found)
     say(f"wrote results.md and results/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
 
 
-def grouped(part: Dataset, folder: Path) -> dict[str, Any]:
+def grouped(part: Experiment, folder: Path) -> dict[str, Any]:
     """Scan groups with more and more attacked images, and draw how their scores rise."""
     protocol = part.stages.protocols[0]
     job = Job("bim", PAPER_STRENGTH["bim"], protocol)
-    size = min(GROUP_SIZE, len(part.images.sources(job)), len(part.images.clean))
+    size = min(GROUP_SIZE, len(part.attacked_images().sources(job)), len(part.attacked_images().clean))
     if size < 10:  # too few to form shares of
         return {"attack": job.name, "size": size, "spaces": {}}
     found = part.proportions(job, size)
@@ -153,19 +155,30 @@ def grouped(part: Dataset, folder: Path) -> dict[str, Any]:
     return {"attack": job.name, "size": size, "spaces": rows}
 
 
-def measure(part: Dataset) -> list[Cell]:
-    """Measure every detector on every attack of a dataset, the paper's with a 95 % interval."""
+def measure(part: Experiment) -> list[Cell]:
+    """Measure every pair on every attack of a dataset, the paper's with a 95 % interval."""
     found: list[Cell] = []
-    everything = list(part.images.attacked)
+    images = part.attacked_images()
+    everything = list(images.attacked)
     for variant in part.variants:
         scores = part.scores(variant)
         asked = [job for job in everything if job.name in part.sets_of(variant)]
-        spaces = spaces_of(part.autoencoder(variant)).names
-        found += scan_cells(part.images, asked, variant, scores, spaces, intervals=variant.seed == 0)
-        means = [mean_name(metric) for metric in METRICS]
-        found += named_cells(part.images, asked, variant, scores.arrays, means, interval=variant.seed == 0)
+        scans = [pair for pair in scores.pairs() if pair.statistic]
+        means = [pair for pair in scores.pairs() if not pair.statistic]
+        in_tables, shown = (_in_tables, always) if variant.seed == 0 else (never, never)
+        found += cells(images, asked, variant, scores, scans, interval=in_tables)
+        found += cells(images, asked, variant, scores, means, interval=shown)
         if not variant.poisoned:
-            found += named_cells(part.images, asked, variant, part.preset(variant), ["preset"], interval=True)
-    names = sorted(BASELINES, key=lambda name: (name in ONE_CLASS_SVMS, name))  # those without a threshold last
-    found += named_cells(part.images, everything, Network(part.name), part.baselines(), names, interval=True)
+            found += cells(images, asked, variant, part.preset(variant), [PRESET])
+    found += cells(images, everything, Network(part.name), part.baselines(), BASELINES)
     return found
+
+
+def _in_tables(job: Job, pair: Pair) -> bool:
+    """Whether a table shows a scan of an attack's images."""
+    of_paper = PAPER_STRENGTH[job.attack] == job.eps and not job.masked
+    return (
+        (pair.statistic, pair.tail) == PAPER
+        or (of_paper and pair.tail == "upper")
+        or (pair.space == FIRST and pair.tail == "lower")
+    )

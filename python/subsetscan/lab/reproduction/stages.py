@@ -1,10 +1,10 @@
-"""The stages of a reproduction: each is kept as it finishes, and does nothing where it is kept already."""
+"""The experiment on one dataset, in stages: each is kept as it finishes, and does nothing where it is kept already."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +13,22 @@ import numpy as np
 from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError, join
 from .. import datasets, networks
-from ..adversaries import Job, attack_all
-from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
-from ..preset import score_by_preset
+from ..adversaries import Adversaries, Job, attack_all
+from ..experiment.images import CLEAN, TARGETS, Images
+from ..experiment.plan import Network
+from ..experiment.proportions import Proportion, scan_proportions
+from ..experiment.scoring import Pair, Pairs, Scores, score_once
+from ..kept import Kept
+from ..preset import combined_by_preset, preset_pairs
 from ..progress import Progress
-from ..proportions import Proportion, scan_proportions
 from ..training import RECIPES, train
-from .baselines import score_baselines
-from .images import Images
-from .plan import ERROR, FIRST, Network, Size, jobs
-from .scores import Scores, scan_everything, spaces_of
+from .attacks import Size, jobs_of
+from .pairs import ERROR, FIRST, METRICS, baseline_pairs, paper_pairs, paper_scan
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["GROUP_SIZE", "Dataset", "Stages"]
+__all__ = ["GROUP_SIZE", "Experiment", "Stages"]
 
 GROUP_SIZE = 100
 
@@ -64,8 +65,8 @@ class Stages(Progress):
     n_processes: int
 
 
-class Dataset:
-    """One dataset: its images, attacks, networks and scores.
+class Experiment:
+    """The experiment on one dataset: its images, attacks, networks and scores.
 
     Parameters
     ----------
@@ -80,21 +81,23 @@ class Dataset:
         of_seeds = [Network(name, seed) for seed in size.seeds] if name == "fashion-mnist" else [Network(name)]
         poisoned = [Network(name, 0, share) for share in size.poisoned] if name == "fashion-mnist" else []
         self.variants = [*of_seeds, *poisoned]
-        self._scores: dict[Network, Scores] = {}
+        self._attacked: Images | None = None
+        self._sets: dict[str, np.ndarray] | None = None
+        self._scores: dict[str, Scores] = {}
         self._files: dict[str, Path] = {}
         # All that is needed is missed now, rather than after hours with another dataset.
-        self._split = Images.split(*datasets.load_from(stages.data, name), size)
+        self._clean_images = Images.shared_out(*datasets.load_from(stages.data, name), size.split)
         needed = [self._stem("classifier", Network(name)), *(self._stem("autoencoder", one) for one in self.variants)]
         if any(networks.find(f"{stem}.keras", stages.networks_folder) is None for stem in needed):
             datasets.load_from(stages.data, name, "train")
-        n = size.end - size.first_target
+        n_background, n = size.split.n_background, len(self._clean_images.targets)
         for protocol in stages.protocols:
-            stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs(protocol, size)))
+            stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs_of(protocol, size)))
         for variant in self.variants:
-            stages.expect(self._stem("scores", variant), SECONDS["scores"] * (size.n_background + 10 * n))
+            stages.expect(self._stem("scores", variant), SECONDS["scores"] * (n_background + 10 * n))
             if not variant.poisoned:
-                stages.expect(self._stem("preset", variant), SECONDS["preset"] * (size.n_background + 10 * n))
-        stages.expect(self._baselines, SECONDS["baselines"] * (size.n_background + 10 * n))
+                stages.expect(self._stem("preset", variant), SECONDS["preset"] * (n_background + 10 * n))
+        stages.expect(self._stem("baselines", Network(name)), SECONDS["baselines"] * (n_background + 10 * n))
         stages.expect(self._groups, SECONDS["groups"])
 
     def _attacks(self, protocol: str) -> str:
@@ -104,54 +107,51 @@ class Dataset:
         return networks.file_name(kind, self.name, variant.seed, variant.poisoned).removesuffix(".keras")
 
     @property
-    def _baselines(self) -> str:
-        return f"{self.name}: baselines"
-
-    @property
     def _groups(self) -> str:
         return f"{self.name}: groups"
 
-    @cached_property
-    def images(self) -> Images:
-        """The test images and what the attacks made of them."""
-        size, kept, images = self.stages.size, self.stages.kept, self._split
-        classifier = self.network_file("classifier", Network(self.name))
-        for protocol in self.stages.protocols:
-            asked = jobs(protocol, size)
-            n = len(images.targets)
-            with self.stages.stage(self._attacks(protocol), n * len(asked)) as done:
-                images.attacked.update(
-                    attack_all(
-                        classifier,
-                        images.targets,
-                        images.labels,
-                        asked,
-                        Kept(kept.folder / self.name / "attacks"),
-                        n_processes=self.stages.n_processes,
-                        on_images=done,
-                    )
-                )
-        return images
+    def attacked_images(self) -> Images:
+        """Attack the test images, once, and return them all; the classifier is trained where there is none."""
+        if self._attacked is None:
+            attacked: dict[Job, Adversaries] = {}
+            for protocol in self.stages.protocols:
+                attacked |= self._attack(protocol)
+            self._attacked = replace(self._clean_images, attacked=attacked)
+        return self._attacked
 
-    @cached_property
-    def sets(self) -> dict[str, np.ndarray]:
-        """Every set of images that is scored."""
-        return self.images.sets()
+    def _attack(self, protocol: str) -> dict[Job, Adversaries]:
+        images, asked = self._clean_images, jobs_of(protocol, self.stages.size)
+        classifier = self.find_or_train("classifier", Network(self.name))
+        with self.stages.stage(self._attacks(protocol), len(images.targets) * len(asked)) as done:
+            return attack_all(
+                classifier,
+                images.targets,
+                images.labels,
+                asked,
+                Kept(self.stages.kept.folder / self.name / "attacks"),
+                n_processes=self.stages.n_processes,
+                on_images=done,
+            )
 
     def sets_of(self, variant: Network) -> dict[str, np.ndarray]:
-        """Those that an autoencoder scores: trained on poisoned images, the paper's BIM images only."""
+        """Attack as `attacked_images` does, and return the sets that are scored with an autoencoder.
+
+        With one that was trained on poisoned images they are the paper's BIM images only.
+        """
+        if self._sets is None:
+            self._sets = self.attacked_images().sets()
         if not variant.poisoned:
-            return self.sets
-        return {kind: self.sets[kind] for kind in self.sets if kind in ("clean", "targets") or "bim-0.01" in kind}
+            return self._sets
+        return {kind: own for kind, own in self._sets.items() if kind in (CLEAN, TARGETS) or "bim-0.01" in kind}
 
     def summaries(self) -> list[dict[str, object]]:
         """Return what is known of the networks from their training."""
-        files = [self.network_file("classifier", Network(self.name))]
-        files += [self.network_file("autoencoder", variant) for variant in self.variants]
+        files = [self.find_or_train("classifier", Network(self.name))]
+        files += [self.find_or_train("autoencoder", variant) for variant in self.variants]
         notes = [file.with_suffix(".json") for file in files]
         return [json.loads(note.read_text(encoding="utf-8")) for note in notes if note.is_file()]
 
-    def network_file(self, network: str, variant: Network) -> Path:
+    def find_or_train(self, network: str, variant: Network) -> Path:
         """Find a trained network, or train it: one that was trained in an earlier run is used where nothing changed."""
         name = networks.file_name(network, self.name, variant.seed, variant.poisoned)
         if name not in self._files:
@@ -166,7 +166,7 @@ class Dataset:
                 f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
                 f"{RECIPES[network].epochs} epochs, which takes a while"
             )
-        classifier = self.network_file("classifier", Network(self.name)) if variant.poisoned else None
+        classifier = self.find_or_train("classifier", Network(self.name)) if variant.poisoned else None
         train(
             network,
             self.name,
@@ -179,62 +179,62 @@ class Dataset:
         )
         return folder / name
 
-    def autoencoder(self, variant: Network) -> keras.Model:
-        """Open an autoencoder."""
-        return networks.load_model(self.network_file("autoencoder", variant))
+    def load_autoencoder(self, variant: Network) -> keras.Model:
+        """Open an autoencoder; it is trained where there is none."""
+        return networks.load_model(self.find_or_train("autoencoder", variant))
 
-    @cached_property
-    def classifier(self) -> keras.Model:
-        """The classifier that was attacked."""
-        return networks.load_model(self.network_file("classifier", Network(self.name)))
+    def load_classifier(self) -> keras.Model:
+        """Open the classifier that was attacked; it is trained where there is none."""
+        return networks.load_model(self.find_or_train("classifier", Network(self.name)))
 
     def scores(self, variant: Network) -> Scores:
-        """Scan all sets by an autoencoder; those trained on poisoned images only look at the paper's BIM images."""
-        if variant in self._scores:
-            return self._scores[variant]
-        sets = self.sets_of(variant)
-        autoencoder = self.autoencoder(variant)
-        n_images = 2 * len(self.images.background) + sum(map(len, sets.values()))
-        name = self._stem("scores", variant)
-        with self.stages.stage(name, n_images) as done:
-            arrays = self.stages.kept.get_or_make(
-                f"{self.name}/{name}",
-                self._made_from(sets, autoencoder),
-                lambda: scan_everything(spaces_of(autoencoder), self.images.background, sets, done),
-            )
-        self._scores[variant] = Scores(arrays)
-        return self._scores[variant]
+        """Scan all layers and errors of an autoencoder; see `sets_of`."""
+        autoencoder = self.load_autoencoder(variant)
+        subsets = [paper_scan(FIRST)]
+        return self._scored("scores", variant, lambda: paper_pairs(autoencoder), [autoencoder], subsets=subsets)
 
-    def baselines(self) -> Arrays:
+    def baselines(self) -> Scores:
         """Score all sets by what a scan has to beat."""
-        autoencoder = self.autoencoder(Network(self.name))
-        n_images = len(self.images.background) + sum(map(len, self.sets.values()))
-        with self.stages.stage(self._baselines, n_images) as done:
-            return self.stages.kept.get_or_make(
-                f"{self.name}/baselines",
-                self._made_from(self.sets, autoencoder, self.classifier),
-                lambda: score_baselines(autoencoder, self.classifier, self.images.background, self.sets, done),
-            )
+        models = self.load_autoencoder(Network(self.name)), self.load_classifier()
+        return self._scored("baselines", Network(self.name), lambda: baseline_pairs(*models), models)
 
-    def preset(self, variant: Network) -> Arrays:
+    def preset(self, variant: Network) -> Scores:
         """Score all sets by the recommended preset."""
-        autoencoder = self.autoencoder(variant)
-        n_images = len(self.images.background) + sum(map(len, self.sets.values()))
-        name = self._stem("preset", variant)
-        with self.stages.stage(name, n_images) as done:
-            return self.stages.kept.get_or_make(
-                f"{self.name}/{name}",
-                self._made_from(self.sets, autoencoder, self.classifier),
-                lambda: score_by_preset(autoencoder, self.classifier, self.images.background, self.sets, done),
-            )
+        models = self.load_autoencoder(variant), self.load_classifier()
+        return combined_by_preset(self._scored("preset", variant, lambda: preset_pairs(*models), models))
+
+    def _scored(
+        self,
+        kind: str,
+        variant: Network,
+        pairs: Callable[[], Pairs],
+        models: Sequence[keras.Model],
+        subsets: Sequence[Pair] = (),
+    ) -> Scores:
+        name = self._stem(kind, variant)
+        if name not in self._scores:
+            sets, background = self.sets_of(variant), self._clean_images.background
+            with self.stages.stage(name, 2 * len(background) + sum(map(len, sets.values()))) as done:
+                self._scores[name] = score_once(
+                    self.stages.kept,
+                    f"{self.name}/{name}",
+                    pairs,
+                    background,
+                    sets,
+                    models=models,
+                    subsets=subsets,
+                    on_images=done,
+                )
+        return self._scores[name]
 
     def proportions(self, job: Job, size: int, n_groups: int = 100) -> dict[str, list[Proportion]]:
         """Scan groups of a fixed size with more and more attacked images, in the first layer and over the error."""
-        autoencoder = self.autoencoder(Network(self.name))
-        errors = ReconstructionError(autoencoder, "binary-crossentropy", name=ERROR)
+        autoencoder = self.load_autoencoder(Network(self.name))
+        errors = ReconstructionError(autoencoder, METRICS[0], name=ERROR)
         (space,) = join([KerasLayers(autoencoder, [FIRST]), errors])
+        own = self.attacked_images()
         background, clean, attacked = (
-            space.transform(images) for images in (self.images.background, self.sets["clean"], self.sets[job.name])
+            space.transform(images) for images in (own.background, own.clean, own.successes(job))
         )
         found = {}
         with self.stages.stage(self._groups, len(space.names)) as done:
@@ -244,10 +244,3 @@ class Dataset:
                 )
                 done(1)
         return found
-
-    def _made_from(self, sets: dict[str, np.ndarray], *models: keras.Model) -> dict[str, object]:
-        return {
-            "models": [fingerprint_of_model(model) for model in models],
-            "background": fingerprint(self.images.background),
-            "sets": {kind: fingerprint(images) for kind, images in sets.items()},
-        }

@@ -9,10 +9,25 @@ from typing import Any
 import numpy as np
 
 from ..._tables import counted
-from .plan import FIRST, PAPER_STRENGTH
+from ..experiment.cells import Cell
+from ..experiment.scoring import Pair
+from ..preset import PRESET
+from .attacks import PAPER_STRENGTH
+from .pairs import (
+    ERROR,
+    FIRST,
+    MARGIN,
+    METRICS,
+    NEARLY_BLACK,
+    OUTSIDE,
+    PAPER,
+    SVM,
+    TUNED_SVM,
+    error_name,
+    mean_of,
+    paper_scan,
+)
 from .published import TABLE_1, TABLE_2
-from .scores import PAPER, error_name, mean_name
-from .tables import Cell
 
 __all__ = ["Cells", "verdicts"]
 
@@ -47,9 +62,9 @@ class Cells:
         """Return the cell with these values, or None if there is none."""
         return next(iter(self.all(**where)), None)
 
-    def by_detector(self, **where: Any) -> dict[tuple[str, str, str], list[Cell]]:
-        """Group the cells with these values by space, statistic and tail."""
-        return _grouped(self.all(**where), lambda cell: (cell.space, cell.statistic, cell.tail))
+    def by_pair(self, **where: Any) -> dict[Pair, list[Cell]]:
+        """Group the cells with these values by their pair."""
+        return _grouped(self.all(**where), lambda cell: cell.pair)
 
     def by_attack(self, **where: Any) -> dict[tuple[str, str, float, bool], list[Cell]]:
         """Group the cells with these values by protocol, attack, strength and mask."""
@@ -87,10 +102,10 @@ def verdicts(found: Cells, results: dict[str, Any]) -> dict[str, list[str]]:
 def in_short(found: Cells, dataset: str) -> list[str]:
     """Say what holds and what does not, in two or three sentences."""
     where = {"dataset": dataset, "poisoned": 0.0, "masked": False, "attack": "bim", "eps": PAPER_STRENGTH["bim"]}
-    first = where | {"space": FIRST, "statistic": PAPER[0], "tail": PAPER[1]}
+    first = where | {"pair": paper_scan(FIRST)}
     unclipped = [cell.auroc for cell in found.all(**first, protocol="paper")]
     clipped = [cell.auroc for cell in found.all(**first, protocol="valid")]
-    chosen = found.all(**where, protocol="valid", space="preset")
+    chosen = found.all(**where, protocol="valid", pair=PRESET)
     if not unclipped or not clipped or not chosen:
         return []
     published = TABLE_1[FIRST, dataset, 0.0, "bim"]
@@ -114,7 +129,7 @@ def agreement(found: Cells, dataset: str) -> list[str]:
     for (layer, of, poisoned, attack), published in TABLE_1.items():
         own = found.all(
             dataset=of, poisoned=poisoned, protocol="paper", masked=False, attack=attack, eps=PAPER_STRENGTH[attack],
-            space=layer, statistic=PAPER[0], tail=PAPER[1],
+            pair=paper_scan(layer),
         )  # fmt: skip
         if of == dataset and own:
             is_first = layer in (FIRST, "max_pooling2d_1")
@@ -125,11 +140,11 @@ def agreement(found: Cells, dataset: str) -> list[str]:
         return []
     first, others = (np.array(differences[kind]) for kind in (True, False))
     table_2 = {}
-    for detector, (space, statistic, tail) in {
-        "scan": (error_name("binary-crossentropy"), *PAPER),
-        "mean": (mean_name("binary-crossentropy"), "", ""),
-        "one-class SVM": ("one-class SVM", "", ""),
-        "the same, tuned": ("one-class SVM, tuned", "", ""),
+    for detector, pair in {
+        "scan": paper_scan(ERROR),
+        "mean": mean_of(METRICS[0]),
+        "one-class SVM": SVM,
+        "the same, tuned": TUNED_SVM,
     }.items():
         ours = [
             f"{one.auroc:.2f}" + (f" (paper {TABLE_2[known]:.2f})" if known in TABLE_2 else "")
@@ -137,7 +152,7 @@ def agreement(found: Cells, dataset: str) -> list[str]:
             for known in [(detector, dataset, attack)]
             for one in found.all(
                 dataset=dataset, seed=0, poisoned=0.0, protocol="paper", masked=False, attack=attack, eps=eps,
-                space=space, statistic=statistic, tail=tail,
+                pair=pair,
             )
         ]  # fmt: skip
         table_2[detector] = ", ".join(ours)
@@ -158,13 +173,13 @@ def _near(differences: np.ndarray) -> str:
 
 def clipping(found: Cells, dataset: str) -> list[str]:
     """Say what clipping to [0, 1] does to the first layer, and which tail sees the attack then."""
-    where = {"dataset": dataset, "seed": 0, "poisoned": 0.0, "masked": False, "space": FIRST}
+    where = {"dataset": dataset, "seed": 0, "poisoned": 0.0, "masked": False}
     text = []
     for attack in ("fgsm", "bim"):
         of = where | {"attack": attack, "eps": PAPER_STRENGTH[attack]}
-        unclipped = found.one(**of, protocol="paper", statistic=PAPER[0], tail="upper")
+        unclipped = found.one(**of, protocol="paper", pair=paper_scan(FIRST))
         clipped = [
-            found.one(**of, protocol="valid", statistic=statistic, tail=tail)
+            found.one(**of, protocol="valid", pair=Pair(FIRST, statistic, tail))
             for statistic, tail in (PAPER, (PAPER[0], "lower"), ("higher-criticism", "lower"))
         ]
         if unclipped is None or any(one is None for one in clipped):
@@ -214,7 +229,7 @@ def errors(found: Cells, dataset: str) -> list[str]:
             pair = [
                 found.one(
                     dataset=dataset, seed=0, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps,
-                    space=error_name(metric), statistic=PAPER[0], tail=PAPER[1],
+                    pair=paper_scan(error_name(metric)),
                 )
                 for metric in ("absolute", "binary-crossentropy")
             ]  # fmt: skip
@@ -229,8 +244,8 @@ def seeds(found: Cells, dataset: str) -> list[str]:
     for protocol, tail, statistic in (("paper", "upper", PAPER[0]), ("valid", "lower", "higher-criticism")):
         for attack, eps in PAPER_STRENGTH.items():
             own = found.all(
-                dataset=dataset, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps, space=FIRST,
-                statistic=statistic, tail=tail,
+                dataset=dataset, poisoned=0.0, protocol=protocol, masked=False, attack=attack, eps=eps,
+                pair=Pair(FIRST, statistic, tail),
             )  # fmt: skip
             if len(own) > 1:
                 values = [cell.auroc for cell in own]
@@ -241,7 +256,7 @@ def seeds(found: Cells, dataset: str) -> list[str]:
 def poisoned(found: Cells, dataset: str) -> list[str]:
     """How much it matters that the autoencoder was trained on attacked images as well."""
     where = {"dataset": dataset, "protocol": "paper", "masked": False, "attack": "bim", "eps": PAPER_STRENGTH["bim"]}
-    own = found.all(**where, space=FIRST, statistic=PAPER[0], tail=PAPER[1])
+    own = found.all(**where, pair=paper_scan(FIRST))
     clean = [cell.auroc for cell in own if not cell.poisoned]
     others = [cell for cell in own if cell.poisoned]
     if not clean or not others:
@@ -262,23 +277,23 @@ def shortcuts(found: Cells, dataset: str) -> list[str]:
     """Say what does as well and hardly looks at the image."""
     text = []
     for protocol in ("paper", "valid"):
-        for space in ("any pixel outside [0, 1]", "share of pixels in (0, 0.015)", "classifier margin"):
+        for pair in (OUTSIDE, NEARLY_BLACK, MARGIN):
             own = [
                 cell
                 for attack, eps in PAPER_STRENGTH.items()
                 for cell in found.all(
-                    dataset=dataset, protocol=protocol, masked=False, attack=attack, eps=eps, space=space
+                    dataset=dataset, protocol=protocol, masked=False, attack=attack, eps=eps, pair=pair
                 )
             ]
             if own:
-                text.append(f"{space}, {protocol}: " + ", ".join(f"{cell.attack} {cell.auroc:.3f}" for cell in own))
+                text.append(f"{pair}, {protocol}: " + ", ".join(f"{cell.attack} {cell.auroc:.3f}" for cell in own))
     return [f"**Detectors that hardly look at the image**: {'; '.join(text)}."] if text else []
 
 
 def preset(found: Cells, dataset: str) -> list[str]:
     """How the recommended preset does, and whether it meets its goals."""
     text = []
-    of_attack = found.by_attack(dataset=dataset, space="preset", protocol="valid", masked=False)
+    of_attack = found.by_attack(dataset=dataset, pair=PRESET, protocol="valid", masked=False)
     for (_, attack, eps, _), own in of_attack.items():
         small = attack in ("fgsm", "bim") and eps < 0.03
         least, rate = GOALS[dataset][0 if small else 1]
@@ -292,7 +307,7 @@ def preset(found: Cells, dataset: str) -> list[str]:
         f"{attack} {eps:g} {np.mean([cell.auroc for cell in own]):.3f}, paired "
         f"{np.mean([cell.paired for cell in own]):.3f}"
         for (_, attack, eps, _), own in found.by_attack(
-            dataset=dataset, space="preset", protocol="valid", masked=True
+            dataset=dataset, pair=PRESET, protocol="valid", masked=True
         ).items()
     ]
     if not text:
@@ -306,22 +321,18 @@ def preset(found: Cells, dataset: str) -> list[str]:
 def noise(found: Cells, dataset: str) -> list[str]:
     """Whether what is detected is the attack, or noise of its size."""
     text = []
-    for space, statistic, tail in ((FIRST, "higher-criticism", "lower"), ("preset", "", "")):
+    for pair in (Pair(FIRST, "higher-criticism", "lower"), PRESET):
         own = [
             cell
             for cell in found.all(
-                dataset=dataset, poisoned=0.0, protocol="valid", masked=False, space=space, statistic=statistic,
-                tail=tail,
+                dataset=dataset, poisoned=0.0, protocol="valid", masked=False, pair=pair,
             )
             if not np.isnan(cell.noise)
         ]  # fmt: skip
         if own:
             attacked, of_noise = (np.mean([getattr(cell, key) for cell in own]) for key in ("auroc", "noise"))
             seen = "noise, not attacks" if of_noise > attacked - 0.05 else "more than noise"
-            text.append(
-                f"{space} {' '.join(filter(None, (statistic, tail)))}".strip() + f" {attacked:.3f} for attacks, "
-                f"{of_noise:.3f} for noise of the same size: it sees {seen}"
-            )
+            text.append(f"{pair} {attacked:.3f} for attacks, {of_noise:.3f} for noise of the same size: it sees {seen}")
     return [f"**Attack or noise**, mean AUROC over all `valid` attacks: {'; '.join(text)}."] if text else []
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..experiment.cells import Cell
+from ..experiment.plan import attack_name
+from ..experiment.scoring import Pair
 from ..markdown import number, percent, render, table
-from ..reproduction.page import name as attack_name
-from ..reproduction.tables import Cell
-from .detectors import ENTROPY
-from .plan import FEWEST, METHODS, SIZES, TABLE_1
+from .overall import FEWEST, Overall
+from .pairs import CONTROLS, ENTROPY, SCANS
+from .published import METHODS, TABLE_1
 
-if TYPE_CHECKING:
-    from .run import Overall
+__all__ = ["SIZES", "write_page"]
 
-__all__ = ["write_page"]
-
+SIZES = (10, 25, 100)  # of the sets that a test tells apart
 _SPECIFIC = 0.15
 
 
@@ -38,7 +38,7 @@ class _Page:
 
     def __init__(self, subjects: dict[str, Any], cells: Sequence[Cell], overall: Sequence[Overall]) -> None:
         self._subjects = subjects
-        self._cells = {(one.dataset, one.protocol, one.space, one.attack): one for one in cells}
+        self._cells = {(one.dataset, one.protocol, one.pair, one.attack): one for one in cells}
         self._overall = overall
 
     def attacks(self, subject: str, protocol: str) -> str:
@@ -97,7 +97,7 @@ class _Page:
         names = [one.detector for one in self._overall if (one.dataset, one.protocol) == (subject, protocol)]
         rows = []
         for detector in names:
-            own = [self._cells[subject, protocol, detector, row["attack"]] for row in attacks]
+            own = [self._cells[subject, protocol, Pair(detector), row["attack"]] for row in attacks]
             rows.append([detector, *(str(one) if one.n else "—" for one in own)])
         return table(
             ["detector", *(f"{attack_name(row['attack'], row['eps'])} (n = {row['n']:,})" for row in attacks)], rows
@@ -133,15 +133,15 @@ def _sentences(subject: str, overall: Sequence[Overall]) -> list[str]:
     found = []
     for protocol in dict.fromkeys(one.protocol for one in overall if one.dataset == subject):
         of = {one.detector: one for one in overall if (one.dataset, one.protocol) == (subject, protocol)}
-        response = of[ENTROPY]
+        response = of[str(ENTROPY)]
         if not number(response.auroc):
             found.append(f"`{protocol}`: too few attacks succeeded.")
             continue
         best = max(of.values(), key=lambda one: one.auroc)
-        controls = [one for name, one in of.items() if name.startswith("entropy of") and name != ENTROPY]
+        controls = [of[str(pair)] for pair in CONTROLS]
         as_good = [one for one in controls if one.high >= response.auroc]
         worse = [one for one in controls if one not in as_good]
-        scans = [one for name, one in of.items() if "scan of the response" in name]
+        scans = [of[str(pair)] for pair in SCANS]
         strongest = max(scans, key=lambda one: one.auroc)
         if response.low > 0.5:
             meaning = "it rises under attack, as in the slides"

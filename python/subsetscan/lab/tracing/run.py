@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,63 +15,35 @@ from ...spaces import FeatureResponse
 from .. import networks
 from ..adversaries import Job, attack_all
 from ..attacks import ATTACKS, PROTOCOLS
-from ..comparators import HiddenDensity
-from ..evaluation import mean_auroc, write_json
-from ..figures import save
-from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
-from ..mmd import mmd_power
+from ..comparators import HiddenLayer
+from ..comparators.mmd import mmd_power
+from ..experiment.cells import Cell, attack_rows, cells, write_csv
+from ..experiment.files import write_json
+from ..experiment.images import CLEAN
+from ..experiment.plan import DATASETS, Network
+from ..experiment.scoring import Scores, score_once
+from ..figures import Response, responses, roc_and_densities, save
+from ..kept import Kept
 from ..options import check_known, start_writing
 from ..outputs import raw_outputs
-from ..preset import score_by_preset
+from ..preset import PRESET, combined_by_preset, preset_pairs
 from ..progress import Progress
-from ..reproduction.figures import roc_and_densities
-from ..reproduction.plan import DATASETS, Network
-from ..reproduction.tables import Cell, attack_rows, named_cells, write_csv
-from ..response_figures import Response, responses
-from .detectors import DETECTORS, ENTROPY, PRESET, score_everything, seconds_per_thousand
-from .page import write_page
-from .plan import FEWEST, SIZES, STRENGTHS, jobs
+from .attacks import STRENGTHS, jobs_of
+from .overall import Overall, overall
+from .page import SIZES, write_page
+from .pairs import DETECTORS, ENTROPY, pairs_of, seconds_per_thousand
 from .subject import Subject, of_dataset, of_model
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Overall", "trace"]
+__all__ = ["trace"]
 
 _N_SHOWN = 6
 _N_TESTS = 100  # of two sets each
 # What an image takes, on two cores, roughly: for the estimate of the time that is left.
 _SECONDS = {"fgsm": 0.001, "bim": 0.035, "gradient": 0.01, "one-pixel": 1.5, "deepfool": 0.06, "boundary": 2.5}
 _SECONDS_SCORED = 0.004
-
-
-@dataclass(frozen=True)
-class Overall:
-    """How one detector does on all attacks of a protocol that succeed often enough; each of them counts alike.
-
-    Attributes
-    ----------
-    dataset, protocol, detector : str
-    recall : float
-        Mean share of the attacked images above the threshold for 5 % false positives.
-    precision : float
-        Share of attacked images among those above it, were there as many clean ones.
-    auroc, low, high : float
-        Mean AUROC, and its 95 % interval.
-    paired, noise : float
-        Mean AUROC of attacked images against their own originals, and of noise of the same size against clean images.
-    """
-
-    dataset: str
-    protocol: str
-    detector: str
-    recall: float
-    precision: float
-    auroc: float
-    low: float
-    high: float
-    paired: float
-    noise: float
 
 
 def trace(
@@ -175,7 +147,7 @@ def trace(
         _Tracer(
             subject,
             one,
-            jobs(one, attacks or STRENGTHS, n_images, n_slow),
+            jobs_of(one, attacks or STRENGTHS, n_images, n_slow),
             store,
             stages,
             n_processes,
@@ -183,23 +155,23 @@ def trace(
         for subject in subjects
         for one in dict.fromkeys(protocol)
     ]
-    cells: list[Cell] = []
-    overall: list[Overall] = []
+    rows: list[Cell] = []
+    averages: list[Overall] = []
     results: dict[str, Any] = {"subjects": {}, "protocols": list(dict.fromkeys(protocol)), "quick": quick}
     for tracer in tracers:
         found = tracer.run(out / "tracing")
-        cells += found.pop("cells")
-        overall += found.pop("overall")
+        rows += found.pop("cells")
+        averages += found.pop("overall")
         results["subjects"].setdefault(tracer.subject.name, {"protocols": {}})["protocols"][tracer.protocol] = found
     for subject in subjects:
         results["subjects"][subject.name]["seconds_per_1000"] = seconds_per_thousand(
             subject.load_classifier(), subject.images.background[:1000]
         )
     results["seconds"] = {**stages.seconds, "all": time.monotonic() - started}
-    write_csv(out / "tracing" / "cells.csv", cells)
-    write_csv(out / "tracing" / "overall.csv", [asdict(one) for one in overall])
+    write_csv(out / "tracing" / "cells.csv", rows)
+    write_csv(out / "tracing" / "overall.csv", averages, Overall)
     write_json(out / "tracing" / "results.json", results)
-    write_page(out / "tracing.md", results, cells, overall)
+    write_page(out / "tracing.md", results, rows, averages)
     say(f"wrote tracing.md and tracing/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
 
@@ -247,15 +219,15 @@ class _Tracer:
         images = self.images = replace(subject.images, attacked=attacked)
         classifier = subject.load_classifier()
         sets = images.sets()
-        with self.stages.stage(self._scores, len(images.background) + sum(map(len, sets.values()))) as done:
+        with self.stages.stage(self._scores, 2 * len(images.background) + sum(map(len, sets.values()))) as done:
             scores = self._scored(classifier, sets, done)
-        names = [*DETECTORS, *[PRESET] * (subject.autoencoder is not None)]
+        pairs = [*DETECTORS, *[PRESET] * (subject.autoencoder is not None)]
         network = Network(subject.name)
         self._draw(classifier, scores, folder)
-        cells = list(named_cells(images, self.asked, network, scores, names, interval=True))
+        rows = list(cells(images, self.asked, network, scores, pairs))
         return {
-            "cells": cells,
-            "overall": [self._overall(scores, name, cells) for name in names],
+            "cells": rows,
+            "overall": [overall(subject.name, self.protocol, pair, scores, rows, self.asked) for pair in pairs],
             "attacks": [
                 row | self._confidence(classifier, job)
                 for job, row in zip(self.asked, attack_rows(subject.name, images), strict=True)
@@ -263,42 +235,30 @@ class _Tracer:
             "mmd": self._mmd(classifier),
         }
 
-    def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Arrays:
-        background = self.images.background
-        made_from: dict[str, Any] = {
-            "classifier": fingerprint_of_model(classifier),
-            "background": fingerprint(background),
-            "sets": {kind: fingerprint(images) for kind, images in sets.items()},
-        }
-        scores = self.kept.get_or_make(
-            f"{self.subject.kept_in}/tracing-{self.protocol}",
-            made_from,
-            lambda: score_everything(classifier, background, sets, done),
+    def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Scores:
+        background, folder = self.images.background, self.subject.kept_in
+        scores = score_once(
+            self.kept,
+            f"{folder}/tracing-{self.protocol}",
+            lambda: pairs_of(classifier),
+            background,
+            sets,
+            models=[classifier],
+            on_images=done,
         )
         if self.subject.autoencoder is None:
             return scores
         autoencoder = networks.load_model(self.subject.autoencoder)
-        made_from |= {"autoencoder": fingerprint_of_model(autoencoder)}
-        return scores | self.kept.get_or_make(
-            f"{self.subject.kept_in}/tracing-preset-{self.protocol}",
-            made_from,
-            lambda: score_by_preset(autoencoder, classifier, background, sets),
+        return scores | combined_by_preset(
+            score_once(
+                self.kept,
+                f"{folder}/tracing-preset-{self.protocol}",
+                lambda: preset_pairs(autoencoder, classifier),
+                background,
+                sets,
+                models=[classifier, autoencoder],
+            )
         )
-
-    def _overall(self, scores: Arrays, name: str, cells: Sequence[Cell]) -> Overall:
-        """Average the cells of a detector."""
-        own = [cell for cell in cells if cell.space == name and cell.n >= FEWEST]
-        about = self.subject.name, self.protocol, name
-        if not own:
-            return Overall(*about, *[float("nan")] * 7)
-        recall, paired, noise = (
-            float(np.mean([getattr(cell, key) for cell in own])) for key in ("tpr_5", "paired", "noise")
-        )
-        false = own[0].fpr_5  # of clean images, the same for all attacks
-        jobs_of = [job for job in self.asked if any(cell.attack == job.attack for cell in own)]
-        mean = mean_auroc(scores[f"clean|{name}"], [scores[f"{job.name}|{name}"] for job in jobs_of])
-        precision = recall / (recall + false) if recall + false else float("nan")
-        return Overall(*about, recall, precision, mean.value, mean.low, mean.high, paired, noise)
 
     def _confidence(self, classifier: keras.Model, job: Job) -> dict[str, float]:
         """Average the probabilities of the true class and of the one that is seen after successful attacks."""
@@ -316,7 +276,7 @@ class _Tracer:
     def _mmd(self, classifier: keras.Model) -> list[dict[str, Any]]:
         """Measure how often a test of whole sets tells attacked images from clean ones, and clean from clean ones."""
         images = self.images
-        hidden = HiddenDensity(classifier)
+        hidden = HiddenLayer(classifier)
         # Sources are shared out at random: test sets lie in an order, of who wrote a digit, say.
         attacked = np.random.default_rng(0).permutation(len(images.targets)) % 2 == 1
         clean = images.targets[~attacked]
@@ -335,7 +295,7 @@ class _Tracer:
                 found.append({"space": space, "set": kind, **powers})
         return found
 
-    def _draw(self, classifier: keras.Model, scores: Arrays, folder: Path) -> None:
+    def _draw(self, classifier: keras.Model, scores: Scores, folder: Path) -> None:
         images = self.images
         space = FeatureResponse(classifier)
         (shape,) = space.node_shapes.values()
@@ -361,7 +321,7 @@ class _Tracer:
                 }
                 save(responses(rows), stem(job.attack))
         curves = {
-            job.attack: (scores[f"clean|{ENTROPY}"], scores[f"{job.name}|{ENTROPY}"])
+            job.attack: (scores.of(CLEAN, ENTROPY), scores.of(job.name, ENTROPY))
             for job in self.asked
             if len(images.sources(job)) > 1
         }

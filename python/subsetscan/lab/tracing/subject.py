@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._files import whole
+from ..._files import atomic_write
 from .. import datasets, networks
 from ..array_files import check_in_unit, load_labels
 from ..attacks import predicted
+from ..experiment.images import PAPER_SPLIT, SMALL_SPLIT, Images, Split
 from ..kept import Kept, fingerprint_of_model
 from ..pictures import open_images
 from ..preprocessing import with_preprocessing
-from ..reproduction.images import Images
-from ..reproduction.plan import FULL, QUICK, Size
 
 if TYPE_CHECKING:
     import keras
@@ -72,7 +71,7 @@ def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bo
             f"there is no {file} in {networks_folder}: `subsetscan train --network classifier --dataset {name} "
             f"--out {networks_folder}` makes it"
         )
-    images = Images.split(*datasets.load_from(data, name), QUICK if quick else FULL)
+    images = Images.shared_out(*datasets.load_from(data, name), SMALL_SPLIT if quick else PAPER_SPLIT)
     autoencoder = networks.find(networks.file_name("autoencoder", name), networks_folder)
     return Subject(name, classifier, images, kept_in=name, autoencoder=autoencoder)
 
@@ -115,10 +114,9 @@ def of_model(
     if preprocessing != "none":
         classifier = kept.folder / kept_in / "classifier.keras"
         classifier.parent.mkdir(parents=True, exist_ok=True)
-        with whole(classifier) as temporary:
+        with atomic_write(classifier) as temporary:
             network.save(temporary)
     n = len(images)
     order = np.random.default_rng(0).permutation(n)
-    size = Size(n // 2, 3 * n // 4, n, seeds=(), poisoned=(), larger=False)
-    split = Images.split(images[order], truth[order], size)
-    return Subject(model.name, classifier, split, kept_in, safe_mode=safe_mode)
+    shared_out = Images.shared_out(images[order], truth[order], Split(n // 2, 3 * n // 4, n))
+    return Subject(model.name, classifier, shared_out, kept_in, safe_mode=safe_mode)

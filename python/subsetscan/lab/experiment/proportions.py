@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..background import Background
-from ..groups import GroupScanResult, scan_group
-from .evaluation import Auroc, auroc
+from ...background import Background
+from ...groups import GroupScanResult, scan_group
+from .measures import Auroc, auroc
 
 __all__ = ["Proportion", "scan_proportions"]
 

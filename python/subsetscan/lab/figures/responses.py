@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .figures import display_name, drawable, new_figure
+from .style import display_name, drawable, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Response", "responses"]
+__all__ = [
+    "Response",
+    "responses",
+]
 
 _LABELS = ("image", "feature\nresponse", "local\nspatial\nentropy")
 
@@ -31,7 +34,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
 
     Columns are images. A response is drawn as the size of its mean over channels, from which the entropy comes too, and
     goes up to the largest in its map. Entropy has one scale for all maps, and images have one: see
-    `subsetscan.lab.figures.drawable`.
+    `subsetscan.lab.figures.style.drawable`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The sets of images of one dataset: clean ones, attacked ones, their originals, and noise of the same size."""
+"""The sets of images of an experiment: clean ones, attacked ones, their originals, and noise of the same size."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ import numpy as np
 
 from ...spaces.base import as_rows
 from ..adversaries import Adversaries, Job
-from .plan import Size
 
-__all__ = ["Images", "noisy"]
+__all__ = ["CLEAN", "PAPER_SPLIT", "SMALL_SPLIT", "TARGETS", "Images", "Split", "noise_of", "noisy"]
 
-NOISE = " noise"  # behind the name of a job: the set of images with noise of the same size
+CLEAN, TARGETS = "clean", "targets"
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the images are shared out: the first are background, then come clean ones, then those that are attacked."""
+
+    n_background: int
+    first_target: int
+    end: int
+
+
+PAPER_SPLIT = Split(7000, 8500, 10000)  # the paper, section 5.1
+SMALL_SPLIT = Split(600, 760, 920)
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images of a dataset's test set, and what attacks made of the last of them.
+    """The images of an experiment, and what attacks made of the last of them.
 
     Attributes
     ----------
-    background, clean, targets : ndarray of shape (n, 28, 28, 1), float32
+    background, clean, targets : ndarray of shape (n, H, W, C), float32
         What makes the background; what stays clean; what is attacked.
     labels : ndarray of shape (n,), int64
         The true labels of the targets.
@@ -35,12 +47,12 @@ class Images:
     attacked: dict[Job, Adversaries]
 
     @classmethod
-    def split(cls, images: np.ndarray, labels: np.ndarray, size: Size) -> Images:
-        """Split a test set as the paper does, section 5.1. Raises ValueError if it has too few images."""
-        if len(images) < size.end:
-            raise ValueError(f"{size.end} test images are needed, there are {len(images)}")
-        background, clean, targets = np.split(images[: size.end], [size.n_background, size.first_target])
-        return cls(background, clean, targets, labels[size.first_target : size.end], {})
+    def shared_out(cls, images: np.ndarray, labels: np.ndarray, split: Split) -> Images:
+        """Share out images, none of them attacked yet. Raises ValueError if there are too few."""
+        if len(images) < split.end:
+            raise ValueError(f"{split.end} test images are needed, there are {len(images)}")
+        background, clean, targets = np.split(images[: split.end], [split.n_background, split.first_target])
+        return cls(background, clean, targets, labels[split.first_target : split.end], {})
 
     def sources(self, job: Job) -> np.ndarray:
         """Return which targets a job attacked with success: rows of `targets`."""
@@ -54,12 +66,17 @@ class Images:
 
     def sets(self) -> dict[str, np.ndarray]:
         """Return every set that is scored: under ``valid``, noise of the same size goes with each attack."""
-        found = {"clean": self.clean, "targets": self.targets}
+        found = {CLEAN: self.clean, TARGETS: self.targets}
         for job in self.attacked:
             found[job.name] = self.successes(job)
             if job.protocol == "valid" and not job.masked:
-                found[job.name + NOISE] = noisy(self.targets[self.sources(job)], self.successes(job))
+                found[noise_of(job)] = noisy(self.targets[self.sources(job)], self.successes(job))
         return found
+
+
+def noise_of(job: Job) -> str:
+    """Name the set of images with noise of the same size as an attack's changes."""
+    return f"{job.name} noise"
 
 
 def noisy(originals: np.ndarray, attacked: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Figures as the paper has them: shapes of subsets, errors, attacked images, the network and its activations."""
+"""Figures as only the paper has them: shapes of subsets, errors, samples, the network and its activations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ import numpy as np
 
 from ..._extras import import_extra
 from ..._tables import counted
-from ..figures import (
-    colours_of,
-    densities,
-    display_name,
-    draw_densities,
-    draw_roc,
-    legend_above,
-    legend_handles,
-    new_figure,
-    span,
-)
+from .scores import draw_densities
+from .style import colours_of, display_name, legend_above, legend_handles, new_figure, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +23,23 @@ if TYPE_CHECKING:
 __all__ = [
     "activation_histograms",
     "architecture",
-    "densities",
     "error_maps",
-    "roc_and_densities",
     "samples",
     "subset_shapes",
 ]
 
 _SIDES = {"input": "#999999", "encoder": "#0072B2", "decoder": "#D55E00"}
+
+# What layers may have that is worth a line, and how it is written.
+_ATTRIBUTES: dict[str, Callable[[Any], str]] = {
+    "filters": lambda n: counted(n, "filter"),
+    "units": lambda n: counted(n, "unit"),
+    "kernel_size": lambda lengths: f"kernel {_times(lengths)}",
+    "pool_size": lambda lengths: f"pool {_times(lengths)}",
+    "size": lambda lengths: f"factor {_times(lengths)}",
+    "rate": lambda share: f"rate {share:g}",
+    "activation": lambda function: getattr(function, "__name__", type(function).__name__),
+}
 
 
 def subset_shapes(
@@ -61,31 +61,6 @@ def subset_shapes(
         panel.set_xlabel(label, fontsize=9)
     legend_above(figure, colours)
     figure.supylabel("density", fontsize=9)
-    return figure
-
-
-def roc_and_densities(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Draw the ROC curve of each attack, and the densities behind them (the paper, figures 3 and 6).
-
-    Parameters
-    ----------
-    curves : mapping of str to pair of ndarray of shape (n,) and (m,)
-        For each attack the scores of clean and of attacked images; the clean ones are the same for all.
-    title : str
-        What was scored.
-    """
-    figure = new_figure(9.6, 4.3)
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-    clean, _ = next(iter(curves.values()))
-    sets = {"clean": clean, **{attack: attacked for attack, (_, attacked) in curves.items()}}
-    colours = colours_of(sets)
-    draw_roc(left, curves, colours, fontsize=7.5)
-    left.tick_params(labelsize=8)
-    draw_densities(right, sets, colours)
-    right.set(xlabel="score", ylabel="density")
-    right.tick_params(labelsize=8)
-    legend_above(figure, colours)
-    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11)
     return figure
 
 
@@ -287,18 +262,6 @@ def _described(layer: Any) -> _Layer:
 
 def _times(lengths: Iterable[object]) -> str:
     return " \N{MULTIPLICATION SIGN} ".join(map(str, lengths))
-
-
-# What layers may have that is worth a line, and how it is written.
-_ATTRIBUTES: dict[str, Callable[[Any], str]] = {
-    "filters": lambda n: counted(n, "filter"),
-    "units": lambda n: counted(n, "unit"),
-    "kernel_size": lambda lengths: f"kernel {_times(lengths)}",
-    "pool_size": lambda lengths: f"pool {_times(lengths)}",
-    "size": lambda lengths: f"factor {_times(lengths)}",
-    "rate": lambda share: f"rate {share:g}",
-    "activation": lambda function: getattr(function, "__name__", type(function).__name__),
-}
 
 
 def _scale(errors: Sequence[np.ndarray]) -> ScalarMappable:

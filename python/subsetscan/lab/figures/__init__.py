@@ -1,0 +1,24 @@
+"""Figures: of scores, of subsets of nodes, of feature responses; those that only the paper has are in `paper`."""
+
+from .explanation import Example, anomalous_nodes, explanation
+from .responses import Response, responses
+from .scores import counted_shares, densities, distributions, proportions, roc, roc_and_densities
+from .style import COLOURS, drawable, new_figure, save
+
+__all__ = [
+    "COLOURS",
+    "Example",
+    "Response",
+    "anomalous_nodes",
+    "counted_shares",
+    "densities",
+    "distributions",
+    "drawable",
+    "explanation",
+    "new_figure",
+    "proportions",
+    "responses",
+    "roc",
+    "roc_and_densities",
+    "save",
+]
