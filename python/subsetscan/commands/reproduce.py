@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..lab.experiment.plan import DATASETS
 from ..lab.options import names_in
 from ..lab.reproduction import run
-from ..lab.reproduction.plan import DATASETS
 from . import options
 from .report import Report
 

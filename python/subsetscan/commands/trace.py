@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..lab.attacks import PROTOCOLS
+from ..lab.experiment.plan import DATASETS
 from ..lab.options import names_in
-from ..lab.reproduction.plan import DATASETS
 from ..lab.tracing import run
 from ..lab.tracing.attacks import STRENGTHS, strengths_of
 from . import options

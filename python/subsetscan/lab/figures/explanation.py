@@ -26,8 +26,8 @@ _MOST_CHANNELS = 12
 def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
     """Draw where an image's subsets lie: a row for each space whose positions are a grid.
 
-    A subset is drawn over the image, then as the number of its nodes at each position, and channel by channel, the
-    channels with the most nodes first.
+    What is drawn are the leading nodes, the fewest that carry half of the score: over the image, then as their number
+    at each position, and channel by channel, the channels with the most of them first.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
     figure = new_figure(8.5, 2.5 * len(names))
     rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
     for (over, where, channels), name in zip(rows, names, strict=True):
-        space = told.spaces[name]
+        whole, space = told.spaces[name], told.spaces[name].of_leading()
         positions = space.positions()
         if picture is not None:
             height, width = picture.shape[:2]
@@ -58,11 +58,10 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
             red[..., 3] = 0.8 * positions / max(positions.max(), 1)
             over.imshow(red, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
         over.set_ylabel(name, fontsize=9)
-        p_value = "" if space.p_value is None else f"p = {space.p_value:.3g}, "
-        over.set_title(f"{p_value}{space.size} of {space.nodes.size} nodes", fontsize=8)
+        over.set_title(_verdict(whole), fontsize=8)
         shown = where.imshow(positions, cmap="Reds", vmin=0, vmax=max(positions.max(), 1))
         figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
-        where.set_title("nodes at each position", fontsize=8)
+        where.set_title(f"half the score: {space.size} of {whole.size} nodes", fontsize=8)
         counts = space.channels()
         leading = [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST_CHANNELS] if counts[n]]
         if len(counts) > 1 and leading:
@@ -113,6 +112,12 @@ def anomalous_nodes(rows: Mapping[str, Sequence[Example]]) -> Figure:
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
     return figure
+
+
+def _verdict(space: SpaceExplanation) -> str:
+    if space.p_value is None:
+        return f"score {space.score:.3g}"
+    return f"p = {space.p_value:.3g}: {'flagged' if space.is_flagged else 'not flagged'}"
 
 
 def _mosaic(space: SpaceExplanation, channels: Sequence[int]) -> np.ndarray:
