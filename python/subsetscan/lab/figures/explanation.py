@@ -45,9 +45,11 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
     if not names:
         return None
     picture = drawable([image])[0] if np.ndim(image) in (2, 3) else None
-    figure = new_figure(8.5, 2.5 * len(names))
-    rows = figure.subplots(len(names), 3, squeeze=False, width_ratios=[1, 1.2, 2.2])
-    for (over, where, channels), name in zip(rows, names, strict=True):
+    has_channels = any(len(told.spaces[name].channels()) > 1 for name in names)
+    widths = [1, 1.2, 2.2] if has_channels else [1, 1]
+    figure = new_figure(8.5 if has_channels else 5, 2.5 * len(names))
+    rows = figure.subplots(len(names), len(widths), squeeze=False, width_ratios=widths)
+    for (over, where, *channels), name in zip(rows, names, strict=True):
         whole, space = told.spaces[name], told.spaces[name].of_leading()
         positions = space.positions()
         if picture is not None:
@@ -60,17 +62,18 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
         over.set_ylabel(name, fontsize=9)
         over.set_title(_verdict(whole), fontsize=8)
         shown = where.imshow(positions, cmap="Reds", vmin=0, vmax=max(positions.max(), 1))
-        figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
+        if positions.max() > 1:
+            figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
         where.set_title(f"half the score: {space.size} of {whole.size} nodes", fontsize=8)
         counts = space.channels()
         leading = [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST_CHANNELS] if counts[n]]
-        if len(counts) > 1 and leading:
-            channels.set_facecolor("0.6")  # shows between the maps
-            channels.imshow(_mosaic(space, leading), cmap="Reds", vmin=0, vmax=1)
-            channels.set_title(f"channels {', '.join(map(str, leading))}", fontsize=8)
-        else:
-            channels.set_visible(False)
-        for panel in (over, where, channels):
+        for panel in channels:
+            panel.set_visible(len(counts) > 1 and bool(leading))
+            if panel.get_visible():
+                panel.set_facecolor("0.6")  # shows between the maps
+                panel.imshow(_mosaic(space, leading), cmap="Reds", vmin=0, vmax=1)
+                panel.set_title(f"channels {', '.join(map(str, leading))}", fontsize=8)
+        for panel in (over, where, *channels):
             panel.set(xticks=[], yticks=[])
     return figure
 
