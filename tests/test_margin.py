@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from subsetscan.networks.logits import logit_tensor
 from subsetscan.spaces import ClassifierMargin, KerasLayers, join
-from subsetscan.spaces.keras import logit_tensor
 
 keras = pytest.importorskip("keras")
 tensorflow = pytest.importorskip("tensorflow")

@@ -8,23 +8,22 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from .._random import RandomState
 from .._validation import InvalidTypeError, rounded
 from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
+from .batches import Calibration, CollectedFit, Fit, StreamedCalibration, one_each
 from .persistence import Persistent, State
 
 __all__ = [
     "DTYPES",
     "CalibratedDetector",
-    "Calibration",
     "Detector",
-    "Fit",
     "check_labels",
     "unchanged_on_error",
     "warn_of_few",
@@ -33,35 +32,6 @@ __all__ = [
 DTYPES = (np.float64, np.float32, np.float16)
 _ROWS_AT_ONCE = 1024
 _FITTED = "fitted/"  # before the names of arrays in files
-
-
-class Fit(Protocol):
-    """A fit whose images come in batches: first those of the background, then those that calibrate.
-
-    Where the detector needs labels, `y` holds those of the batch.
-    """
-
-    def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Add clean images to the background. Raises ValueError for a NaN or another number of nodes."""
-
-    def add_calibration(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Score clean images against the background, which is complete with the first of them.
-
-        Under "leave-one-out" these are the images of the background once more.
-        """
-
-    def finish(self) -> Any:
-        """Complete the fit and return the detector, which changes here only."""
-
-
-class Calibration(Protocol):
-    """A calibration whose clean images come in batches; the detector changes in `finish` only."""
-
-    def add(self, X: Any, y: Any = None) -> None:
-        """Score clean images that are not in the background."""
-
-    def finish(self) -> None:
-        """Take the scores as null scores. Raises ValueError if there are none."""
 
 
 class Detector(Persistent, OutlierMixin, BaseEstimator):
@@ -204,18 +174,18 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         ValueError
             As for `anomaly_score`, and if the detector was not calibrated.
         """
-        return self.p_values_of(_one_each(self.anomaly_score(X, y), X), y)
+        return self.p_values_of(one_each(self.anomaly_score(X, y), X), y)
 
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the opposite of the anomaly score, float64 of shape (N,): in scikit-learn lower is worse."""
-        return -_one_each(self.anomaly_score(X, y), X)
+        return -one_each(self.anomaly_score(X, y), X)
 
     def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the threshold minus the score of each image, float64 of shape (N,): negative for what is flagged.
 
         In scikit-learn's words `score_samples` minus `offset_`. Raises and warns as `predict` does.
         """
-        decisions = self.decisions_of(_one_each(self.anomaly_score(X, y), X), y)
+        decisions = self.decisions_of(one_each(self.anomaly_score(X, y), X), y)
         self.warn_of_few_null_scores()
         return decisions
 
@@ -286,7 +256,7 @@ class CalibratedDetector(Detector):
         return plan(n_samples, self.calibration, self.calibration_fraction, self.random_state)
 
     def start_calibration(self) -> Calibration:  # noqa: D102
-        return _StreamedCalibration(self)
+        return StreamedCalibration(self)
 
     def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
@@ -319,7 +289,7 @@ class CalibratedDetector(Detector):
 
     def start_fit(self, shares: Plan, y: Any = None) -> Fit:  # noqa: D102
         del y
-        return _CollectedFit(self, shares)
+        return CollectedFit(self, shares)
 
     def fit_background(self, X: np.ndarray) -> None:
         """Set what `anomaly_score` needs, from the node values of the background: attributes that end in "_".
@@ -392,77 +362,6 @@ class CalibratedDetector(Detector):
             raise ValueError(
                 "calibration=None gives scores only; fit with 'holdout' or 'leave-one-out' to decide, or call calibrate"
             )
-
-
-class _CollectedFit:
-    """A fit that needs the whole background at once; see `Fit`."""
-
-    def __init__(self, detector: CalibratedDetector, shares: Plan) -> None:
-        if shares.leave_one_out:
-            raise ValueError(
-                f"{type(detector).__name__} cannot leave out one image at a time, and scores those that it was fitted "
-                "on too low: calibration must be 'holdout' or None"
-            )
-        self._detector = detector
-        self._fitted: CalibratedDetector | None = None
-        self._background: list[np.ndarray] = []
-        self._null_scores: list[np.ndarray] = []
-
-    def add_background(self, X: np.ndarray, y: Any = None) -> None:
-        del y
-        self._background.append(np.array(X))
-
-    def add_calibration(self, X: np.ndarray, y: Any = None) -> None:
-        del y
-        self._null_scores.append(_one_each(self._complete().anomaly_score(X), X))
-
-    def finish(self) -> CalibratedDetector:
-        fitted = self._complete()
-        fitted._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
-        parameters = self._detector.get_params(deep=False)
-        found = {name: value for name, value in vars(fitted).items() if name not in parameters}
-        self._detector.__dict__.update(found)
-        return self._detector
-
-    def _complete(self) -> CalibratedDetector:
-        if self._fitted is None:
-            X = np.concatenate(self._background)
-            self._fitted, self._background = clone(self._detector), []
-            self._fitted.n_features_in_, self._fitted.dtype_ = X.shape[1], X.dtype.name
-            self._fitted.fit_background(X)
-        return self._fitted
-
-
-class _StreamedCalibration:
-    """The calibration of a detector by its own scores; see `Calibration`."""
-
-    def __init__(self, detector: CalibratedDetector) -> None:
-        check_is_fitted(detector)
-        self._detector = detector
-        self._scores: list[np.ndarray] = []
-
-    def add(self, X: Any, y: Any = None) -> None:
-        del y
-        self._scores.append(_one_each(self._detector.anomaly_score(X), X))
-
-    def finish(self) -> None:
-        self._detector._take_null_scores(_at_least_one(self._scores))
-
-
-def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
-    """Join the scores of all batches. Raises ValueError if there are none to calibrate by."""
-    null_scores = np.concatenate([*scores, np.empty(0)])
-    if not len(null_scores):
-        raise ValueError("at least 1 clean image is needed to calibrate, got 0")
-    return null_scores
-
-
-def _one_each(scores: Any, X: Any) -> np.ndarray:
-    """Refuse scores of which there is not one for each image."""
-    scores, n = np.asarray(scores), X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))
-    if scores.shape != (n,):
-        raise ValueError(f"anomaly_score must return one score an image, shape ({n},), got {scores.shape}")
-    return scores
 
 
 def _is_plain(value: Any) -> bool:

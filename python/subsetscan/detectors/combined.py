@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._random import RandomState
 from ..calibration import Plan, combined_scores
-from .base import CalibratedDetector, Calibration, Detector, Fit
+from .base import CalibratedDetector, Detector
+from .batches import Calibration, Fit
 from .persistence import State, pack, unpack
 
 __all__ = ["CombinedDetector"]

@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..calibration import Plan, score_threshold
 from ..scanning import ScanResult
-from .base import CalibratedDetector, Calibration, Detector, Fit, check_labels, warn_of_few
+from .base import CalibratedDetector, Detector, check_labels, warn_of_few
+from .batches import Calibration, Fit
 from .persistence import State, pack, unpack
 
 __all__ = ["ClassConditionalDetector"]

@@ -32,9 +32,7 @@ ATTACK_CODE = (
     "subsetscan.lab.attacks",
     "subsetscan.lab.outputs",
     "subsetscan.lab.toolbox",
-    "subsetscan.spaces.keras",
-    "subsetscan.spaces.keras_graph",
-    "subsetscan.spaces.linear_part",
+    "subsetscan.networks",
 )
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 

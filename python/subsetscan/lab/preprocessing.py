@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..spaces.keras import check_graph
+from ..networks.keras import check_graph
 
 if TYPE_CHECKING:
     import keras

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._digest import digest
 from .._validation import InvalidTypeError
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "check_images",
     "check_node_shapes",
     "check_node_values",
-    "digest",
     "join",
 ]
 
@@ -265,14 +264,3 @@ def _row(rows: np.ndarray | int, n: int) -> int:
 def as_rows(array: np.ndarray) -> np.ndarray:
     """Flatten what belongs to each image: (N, ...) to (N, J)."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
-
-
-def digest(*parts: str | np.ndarray) -> str:
-    """Compute the SHA-256 of texts and arrays, with the arrays' types and shapes, in hexadecimal."""
-    result = hashlib.sha256()
-    for part in parts:
-        text = part if isinstance(part, str) else f"{part.dtype.name} {part.shape}"
-        result.update(f"{len(text)} {text}".encode())
-        if not isinstance(part, str):
-            result.update(np.ascontiguousarray(part).tobytes())
-    return result.hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from .base import Space, as_rows, check_images, digest
+from .._digest import digest
+from .base import Space, as_rows, check_images
 
 __all__ = ["Laplacian"]
 

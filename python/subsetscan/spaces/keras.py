@@ -9,25 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Space, as_rows, check_images, digest
-from .keras_graph import (
+from .._digest import digest
+from ..networks.keras import (
     check_graph,
     checked_passes,
     find_outputs,
-    has_graph,
     input_dtype,
     known_shape,
     rows_per_sample,
-    settings,
+    weights_digest,
 )
-from .passes import Batched
+from ..networks.passes import Batched
+from .base import Space, as_rows, check_images
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["KerasLayers", "NetworkSpace", "check_graph", "known_shape", "logit_tensor", "weights_digest"]
-
-_SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
+__all__ = ["KerasLayers", "NetworkSpace"]
 
 
 class NetworkSpace(Batched, Space):
@@ -176,15 +174,6 @@ def _unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, row
     return output if rows == 1 else output.reshape(n_samples, rows, *output.shape[1:])
 
 
-def weights_digest(network: keras.Model) -> str:
-    """Digest what a network computes: its weights and the settings of its layers, in its order.
-
-    Names and the states of random number generators do not count. A network that is read in the same way of the same
-    model, saved and loaded, has the same digest.
-    """
-    return digest(*settings(network), *(np.asarray(weight) for weight in network.weights))
-
-
 def _parts(space: NetworkSpace) -> list[NetworkSpace]:
     return space.parts if isinstance(space, _JoinedSpaces) else [space]
 
@@ -247,58 +236,3 @@ class KerasLayers(NetworkSpace):
 
     def _options(self) -> list[str]:
         return [name.removeprefix(self.prefix) for name in self.tensors]
-
-
-def logit_tensor(model: keras.Model) -> keras.KerasTensor:
-    """Find a classifier's logits, so that ``keras.Model(model.inputs, logit_tensor(model))`` maps images to them.
-
-    Parameters
-    ----------
-    model : keras.Model
-        One that `check_graph` accepts. It stays as it is: what is read shares its layers and weights.
-
-    Returns
-    -------
-    KerasTensor of shape (None, K)
-        What the softmax that the model ends in is given; the model's output if it ends in none. A model that is made
-        with it can be cloned and saved; to load it in another process, import `subsetscan.spaces.linear_part` first.
-
-    Raises
-    ------
-    ValueError
-        If there is not one output of shape (None, K) with K >= 2, or the softmax cannot be left out.
-    """
-    shapes = [tuple(output.shape) for output in model.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 2 or (shapes[0][1] or 0) < 2:
-        received = ", ".join(str(shape) for shape in shapes)
-        raise ValueError(
-            f"{model.name} is no classifier: expected one output of shape (None, K) with K >= 2 classes, got {received}"
-        )
-    return _before_softmax(model.outputs[0])
-
-
-def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    import keras
-
-    layer, call, position = tensor._keras_history
-    arguments = layer._inbound_nodes[call].arguments
-    # In a graph names must differ, and the user's layers may have names that Keras would choose for new ones.
-    name = f"{layer.name}_before_softmax_{keras.backend.get_uid('before_softmax')}"
-    if has_graph(layer):  # a model within the model
-        inner = layer.outputs[position]
-        before = _before_softmax(inner)
-        return tensor if before is inner else keras.Model(layer.inputs, before, name=name)(*arguments.args)
-    function = getattr(layer, "activation", layer)  # a softmax may be a layer or an operation of its own
-    if getattr(function, "__name__", type(function).__name__) not in _SOFTMAXES:
-        return tensor
-    if function is layer or isinstance(layer, keras.layers.Activation):
-        if len(arguments.keras_tensors) == 1:  # no mask
-            return arguments.keras_tensors[0]
-    elif type(layer) is keras.layers.Dense and layer.quantization_mode is None:
-        from .linear_part import LinearPart
-
-        return LinearPart(layer, name=name, dtype=layer.dtype_policy)(arguments.keras_tensors[0])
-    raise ValueError(
-        f"the softmax of {layer.name} ({type(layer).__name__}) cannot be left out: expected a Dense, Activation or "
-        "Softmax layer, neither quantized nor masked; give the classifier without its softmax instead"
-    )

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .keras import NetworkSpace, check_graph, logit_tensor
+from ..networks.keras import check_graph
+from ..networks.logits import logit_tensor
+from .keras import NetworkSpace
 
 if TYPE_CHECKING:
     import keras

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..networks.keras import check_graph, known_shape
 from .base import as_rows
-from .keras import NetworkSpace, check_graph, known_shape
+from .keras import NetworkSpace
 
 if TYPE_CHECKING:
     import keras

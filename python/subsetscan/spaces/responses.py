@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .base import Space, as_rows, check_images, digest
-from .keras import logit_tensor, weights_digest
-from .keras_graph import (
+from .._digest import digest
+from ..networks.keras import (
     check_graph,
     checked_passes,
     find_outputs,
@@ -20,8 +19,11 @@ from .keras_graph import (
     input_dtype,
     known_shape,
     outputs_in,
+    weights_digest,
 )
-from .passes import Batched
+from ..networks.logits import logit_tensor
+from ..networks.passes import Batched
+from .base import Space, as_rows, check_images
 
 if TYPE_CHECKING:
     import keras
@@ -348,7 +350,7 @@ class _Cloner:
     def _new_twin(self, layer: Any) -> Any:
         import keras
 
-        from .linear_part import LinearPart
+        from ..networks.linear_part import LinearPart
 
         if has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
             graph = getattr(layer, "_functional", None) or layer

@@ -12,8 +12,10 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ...networks.keras import check_graph, known_shape
+from ...networks.logits import logit_tensor
 from ...spaces.base import as_rows
-from ...spaces.keras import KerasLayers, NetworkSpace, check_graph, known_shape, logit_tensor
+from ...spaces.keras import KerasLayers, NetworkSpace
 
 if TYPE_CHECKING:
     import keras

@@ -9,7 +9,7 @@ import numpy as np
 from ..._random import RandomState
 from ...calibration import Plan
 from ...detectors import CalibratedDetector
-from ...detectors.base import Fit
+from ...detectors.batches import Fit
 
 __all__ = ["MeanValue"]
 

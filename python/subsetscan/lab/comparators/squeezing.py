@@ -11,9 +11,11 @@ import numpy as np
 from scipy.special import softmax
 
 from ..._extras import import_extra
+from ...networks.keras import check_graph, known_shape
+from ...networks.logits import logit_tensor
 from ...spaces import Space
 from ...spaces.base import check_images
-from ...spaces.keras import NetworkSpace, check_graph, known_shape, logit_tensor
+from ...spaces.keras import NetworkSpace
 
 if TYPE_CHECKING:
     import keras

@@ -15,7 +15,7 @@ from sklearn.utils import gen_batches
 from ...background import Background, BackgroundBuilder
 from ...calibration import combined_scores, conformal_p_values, null_p_values
 from ...detectors import Detector
-from ...detectors.base import Fit
+from ...detectors.batches import Fit
 from ...detectors.ranked import BackgroundDetector, StreamedFit
 from ...spaces import Space, join
 from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model

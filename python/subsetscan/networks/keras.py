@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._digest import digest
 from .._extras import import_extra
 from .._validation import InvalidTypeError
 from .passes import Comparison, Forward, Passes, compare
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import keras
 
 __all__ = ["check_graph", "checked_passes", "find_outputs", "graph_nodes", "has_graph", "input_dtype", "known_shape",
-           "outputs_in", "rows_per_sample", "settings"]  # fmt: skip
+           "outputs_in", "rows_per_sample", "weights_digest"]  # fmt: skip
 
 
 def check_graph(model: Any) -> None:
@@ -257,14 +258,14 @@ def _own_variables(layer: Any) -> Iterator[Any]:
 _NOT_COMPUTED = ("name", "registered_name", "build_config", "seed", "trainable", "inbound_nodes", "dtype", "module")
 
 
-def settings(network: keras.Model) -> list[str]:
+def _settings(network: keras.Model) -> list[str]:
     """List the class of each operation of a network's graph and its settings, in the network's order."""
     graph = getattr(network, "_functional", None) or network
     found = []
     for operation in graph.operations:
         found.append(type(operation).__name__)
         if has_graph(operation):
-            found += settings(operation)
+            found += _settings(operation)
             continue
         try:
             config = operation.get_config()
@@ -282,3 +283,12 @@ def _computed(config: Any) -> Any:
             if key not in _NOT_COMPUTED and not key.endswith(("_initializer", "_regularizer", "_constraint"))
         }
     return [_computed(value) for value in config] if isinstance(config, list | tuple) else config
+
+
+def weights_digest(network: keras.Model) -> str:
+    """Digest what a network computes: its weights and the settings of its layers, in its order.
+
+    Names and the states of random number generators do not count. A network that is read in the same way of the same
+    model, saved and loaded, has the same digest.
+    """
+    return digest(*_settings(network), *(np.asarray(weight) for weight in network.weights))

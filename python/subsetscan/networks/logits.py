@@ -1,0 +1,69 @@
+"""The logits of a Keras classifier, before the softmax that it ends in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .keras import has_graph
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["logit_tensor"]
+
+_SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
+
+
+def logit_tensor(model: keras.Model) -> keras.KerasTensor:
+    """Find a classifier's logits, so that ``keras.Model(model.inputs, logit_tensor(model))`` maps images to them.
+
+    Parameters
+    ----------
+    model : keras.Model
+        One that `check_graph` accepts. It stays as it is: what is read shares its layers and weights.
+
+    Returns
+    -------
+    KerasTensor of shape (None, K)
+        What the softmax that the model ends in is given; the model's output if it ends in none. A model that is made
+        with it can be cloned and saved; to load it in another process, import `subsetscan.networks.linear_part` first.
+
+    Raises
+    ------
+    ValueError
+        If there is not one output of shape (None, K) with K >= 2, or the softmax cannot be left out.
+    """
+    shapes = [tuple(output.shape) for output in model.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or (shapes[0][1] or 0) < 2:
+        received = ", ".join(str(shape) for shape in shapes)
+        raise ValueError(
+            f"{model.name} is no classifier: expected one output of shape (None, K) with K >= 2 classes, got {received}"
+        )
+    return _before_softmax(model.outputs[0])
+
+
+def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    import keras
+
+    layer, call, position = tensor._keras_history
+    arguments = layer._inbound_nodes[call].arguments
+    # In a graph names must differ, and the user's layers may have names that Keras would choose for new ones.
+    name = f"{layer.name}_before_softmax_{keras.backend.get_uid('before_softmax')}"
+    if has_graph(layer):  # a model within the model
+        inner = layer.outputs[position]
+        before = _before_softmax(inner)
+        return tensor if before is inner else keras.Model(layer.inputs, before, name=name)(*arguments.args)
+    function = getattr(layer, "activation", layer)  # a softmax may be a layer or an operation of its own
+    if getattr(function, "__name__", type(function).__name__) not in _SOFTMAXES:
+        return tensor
+    if function is layer or isinstance(layer, keras.layers.Activation):
+        if len(arguments.keras_tensors) == 1:  # no mask
+            return arguments.keras_tensors[0]
+    elif type(layer) is keras.layers.Dense and layer.quantization_mode is None:
+        from .linear_part import LinearPart
+
+        return LinearPart(layer, name=name, dtype=layer.dtype_policy)(arguments.keras_tensors[0])
+    raise ValueError(
+        f"the softmax of {layer.name} ({type(layer).__name__}) cannot be left out: expected a Dense, Activation or "
+        "Softmax layer, neither quantized nor masked; give the classifier without its softmax instead"
+    )
