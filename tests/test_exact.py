@@ -339,7 +339,7 @@ def test_compact_backgrounds_and_batches(case, options):
     ],
 )
 def test_core_and_reference_know_the_same_names(names, what):
-    assert names == reference._NAMES[what]
+    assert names == reference.images._NAMES[what]
 
 
 @given(st.floats(1e-12, 1, exclude_max=True), st.integers(0, 50), st.integers(1, 50), st.sampled_from(STATISTICS))

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from . import _core
+from ._extras import import_extra
 from ._validation import InvalidTypeError, probabilities
 
 __all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
@@ -112,6 +113,24 @@ class ScanResult:
         nodes = np.argsort(-counts, kind="stable")[:n]
         nodes = nodes[counts[nodes] > 0]
         return nodes, counts[nodes]
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame with the columns score, alpha and size, a row an image.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> scan([[0.02, 0.9, 0.02, 0.4], [0.9, 0.9, 0.9, 0.1]]).to_frame().round(2)
+           score  alpha  size
+        0   7.82   0.02     2
+        1   2.30   0.10     1
+        """
+        pandas = import_extra("pandas", "all")
+        return pandas.DataFrame({"score": self.scores, "alpha": self.alphas, "size": self.sizes})
 
     def take(self, rows: Any) -> ScanResult:
         """Return the results of some images, in the given order."""

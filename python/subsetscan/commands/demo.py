@@ -17,14 +17,15 @@ from .._tables import counted, text_table
 from ..calibration import conformal_p_values
 from ..detectors import SubsetScanDetector
 from ..lab import figures
+from ..lab import preset as presets
 from ..lab.attacks import Attacked, attack
 from ..lab.datasets import load_sample
 from ..lab.evaluation import Evaluation, evaluate
 from ..lab.experiment.files import write_json
 from ..lab.experiment.measures import Auroc, auroc
+from ..lab.experiment.scoring import NULL, score
 from ..lab.networks import load_pretrained
 from ..lab.options import start_writing
-from ..lab.preset import score_by_preset
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
@@ -177,9 +178,10 @@ def _attack(images: np.ndarray, labels: np.ndarray, progress: bool) -> dict[str,
 def _score_by_preset(
     autoencoder: keras.Model, background: np.ndarray, sets: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    scored = score_by_preset(autoencoder, load_pretrained("classifier"), background, sets, random_state=seed)
-    scores = {kind: scored[f"{kind}|preset"] for kind in sets}
-    null = scored["background|preset"]
+    pairs = presets.preset_pairs(autoencoder, load_pretrained("classifier"), random_state=seed)
+    scored = presets.combined_by_preset(score(pairs, background, sets))
+    scores = {kind: scored.of(kind, presets.PRESET) for kind in sets}
+    null = scored.of(NULL, presets.PRESET)
     return {"scores": scores, "p_values": {kind: conformal_p_values(own, null) for kind, own in scores.items()}}
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..detectors import Detector, SubsetScanDetector
 from ..scanner import ModelScanner
 from ..spaces import ClassifierMargin, KerasLayers, Laplacian, Space
-from .experiment.scoring import Pair, Scores, combined, score
+from .experiment.scoring import Pair, Scores, combined
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["COMBINE", "PRESET", "combined_by_preset", "preset_pairs", "recommended", "score_by_preset"]
+__all__ = ["COMBINE", "PRESET", "combined_by_preset", "preset_pairs", "recommended"]
 
 PRESET = Pair("preset")  # the name of the combination
 COMBINE = "fisher"
@@ -86,23 +83,3 @@ def recommended(
 def combined_by_preset(scores: Scores) -> Scores:
     """Combine scores of the `preset_pairs` as the preset does, under the pair `PRESET`."""
     return combined(scores, scores.pairs(), COMBINE, PRESET)
-
-
-def score_by_preset(
-    autoencoder: keras.Model,
-    classifier: keras.Model,
-    background: np.ndarray,
-    sets: Mapping[str, np.ndarray],
-    *,
-    random_state: int = 0,
-) -> dict[str, np.ndarray]:
-    """Fit the preset on clean images, a quarter of which calibrate, and score sets of images.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n,), float64
-        The combined scores by set, as ``clean|preset``; those of the images that calibrate as ``background|preset``.
-    """
-    pairs = preset_pairs(autoencoder, classifier, random_state=random_state)
-    scores = combined_by_preset(score(pairs, background, sets))
-    return {f"{key.images}|{key.pair.space}": array for key, array in scores.arrays.items()}
