@@ -105,7 +105,7 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
     Raises
     ------
     TypeError
-        If it is none of these: a class that was not instantiated, or an estimator that is no classifier.
+        If it is something else, such as a class instead of an object, or an estimator that is not a classifier.
 
     Examples
     --------

@@ -198,7 +198,7 @@ class Background:
         Raises
         ------
         ValueError
-            If `x` has another number of nodes or a NaN, a name or `alpha_max` is none of the above, or the background
+            If `x` has another number of nodes or a NaN, a name or `alpha_max` is invalid, or the background
             is compact and was built for other scans. Compact ones serve ties "upper" only.
 
         References

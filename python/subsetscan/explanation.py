@@ -66,7 +66,7 @@ class SpaceExplanation:
         return np.asarray(self.nodes.sum(axis=axes, dtype=np.int64))
 
     def where(self, n: int = 3) -> str:
-        """Name the channels with the most nodes, or the first nodes or positions where there are none such."""
+        """Name the channels with the most nodes; without channels, the first nodes or positions."""
         if not self.size:
             return ""
         if self.nodes.ndim == 1 or self.channel_axis is None:

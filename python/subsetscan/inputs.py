@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["InputSummary"]
+__all__ = ["InputSummary", "ScaleWatch", "SeenInputs"]
 
 # Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
 _OTHER_SCALE = 8
@@ -88,3 +89,38 @@ class InputSummary:
         """Take up what `as_dict` returned. Raises KeyError, TypeError or ValueError for anything else."""
         name, shape = str(np.dtype(content["dtype"])), tuple(int(n) for n in content["shape"])
         return cls(name, shape, float(content["low"]), float(content["high"]))
+
+
+class SeenInputs:
+    """What has been seen of inputs, as one.
+
+    Attributes
+    ----------
+    summary : InputSummary or None
+    """
+
+    def __init__(self) -> None:
+        self.summary: InputSummary | None = None
+
+    def __call__(self, summary: InputSummary) -> None:
+        """Take the summary of some more inputs."""
+        self.summary = summary.joined(self.summary)
+
+
+class ScaleWatch:
+    """Warns, once, of inputs that cannot be of the kind that is expected.
+
+    Parameters
+    ----------
+    expected : InputSummary or None
+        None expects nothing.
+    """
+
+    def __init__(self, expected: InputSummary | None) -> None:
+        self._expected = expected
+
+    def __call__(self, summary: InputSummary) -> None:
+        """Look at some inputs."""
+        if self._expected and (why := self._expected.contradiction(summary)):
+            warnings.warn(f"the images cannot be of the background's kind: {why}; scale them alike", stacklevel=6)
+            self._expected = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from tqdm.auto import tqdm
 
 from . import scanner_files
 from ._labels import as_callable, fingerprint_of_classifier, predicted_labels
@@ -19,11 +17,13 @@ from ._validation import InvalidTypeError
 from .calibration import combined_scores, conformal_p_values, score_threshold
 from .detectors import Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
+from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
-from .inputs import InputSummary
+from .inputs import InputSummary, ScaleWatch, SeenInputs
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
-from .spaces.base import ImageError, Space, check_finite, check_node_shapes, check_node_values, join
+from .spaces.base import Space, check_node_shapes, join
+from .streaming import stream
 
 __all__ = ["ModelScanner"]
 
@@ -114,7 +114,7 @@ class ModelScanner:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._passes = join(self.spaces)
         self._joint: JointScan | None = None
-        self.detectors = _detectors_by_name(self.detector, self.names)
+        self.detectors = detectors_by_name(self.detector, self.names)
         self._classify = None if classifier is None else as_callable(classifier)
         self._fingerprints: dict[str, str] = {}  # as they were when fitted
         self._warned_of: dict[str, str] = {}
@@ -157,14 +157,14 @@ class ModelScanner:
         ------
         ValueError
             If the images have another shape than the model's input, a pixel is not finite, there are too few images,
-            labels are needed and missing or of another number, or a parameter of a detector is none of its kind.
+            labels are needed and missing or of another number, or a parameter of a detector is invalid.
         """
         images = self._check_images(images)
         labels = self._labels(images, labels)
         planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
         shares = planner.plan(len(images), labels)
         fits = {name: clone(detector).start_fit(shares, labels) for name, detector in self.detectors.items()}
-        seen: list[InputSummary | None] = []
+        seen = SeenInputs()
         for rows, values in self._values(images, shares.background, "background", seen):
             for name, array in values.items():
                 fits[name].add_background(array, _of(labels, rows))
@@ -182,7 +182,7 @@ class ModelScanner:
             self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
             self._joint = joint
             self._fingerprints = self._fingerprints_now()
-            self._inputs = _joined(seen)
+            self._inputs = seen.summary
             self._warn_of_few_null_scores()
         return self
 
@@ -526,74 +526,22 @@ class ModelScanner:
         return check_labels(predicted_labels(np.concatenate(outputs)), len(images))
 
     def _values(
-        self, images: np.ndarray, rows: np.ndarray, what: str, seen: list[InputSummary | None] | None = None
+        self, images: np.ndarray, rows: np.ndarray, what: str, seen: SeenInputs | None = None
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yield rows and their node values, batch by batch; one empty batch if there are none.
-
-        What is wrong with an image or its values is told by its row. `seen` takes the summaries of the batches; without
-        it, inputs of another scale than the background's are warned of.
-        """
+        """Stream images through the spaces; inputs or networks that are not those of the fit, `seen`, are warned of."""
         if seen is None:
             self._warn_of_other_networks("the scanner was fitted")
-        if not len(rows):
-            yield rows, {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
-        expected = self._inputs if seen is None else None
-        for start in tqdm(
-            range(0, len(rows), self.batch_size), desc=what, unit="batch", disable=not self.progress, leave=False
-        ):
-            batch = rows[start : start + self.batch_size]
-            inputs = np.asarray(images[batch])
-            if inputs.dtype.kind == "f":
-                check_finite(inputs, batch)
-            summary = InputSummary.of(inputs)
-            if seen is not None:
-                seen.append(summary)
-            elif expected and summary and (why := expected.contradiction(summary)):
-                warnings.warn(f"the images cannot be of the background's kind: {why}; scale them alike", stacklevel=4)
-                expected = None  # once is enough
-            values: dict[str, np.ndarray] = {}
-            for space in self._passes:
-                try:
-                    values |= check_node_values(space, space.transform(inputs), batch)
-                except ImageError as error:
-                    raise ImageError(int(batch[error.image]), error.why) from None
-            yield batch, values
+        see = ScaleWatch(self._inputs) if seen is None else seen
+        progress = what if self.progress else None
+        return stream(self._passes, images, rows, self.batch_size, see=see, progress=progress)
 
     def _warn_of_few_null_scores(self) -> None:
         """Warn once for all spaces: they share the images that calibrate."""
         self.detectors_[self.names[0]].warn_of_few_null_scores()
 
 
-def _joined(summaries: Sequence[InputSummary | None]) -> InputSummary | None:
-    found: InputSummary | None = None
-    for summary in summaries:
-        found = found if summary is None else summary.joined(found)
-    return found
-
-
 def _as_list(spaces: Space | Sequence[Space]) -> list[Space]:
     return [spaces] if isinstance(spaces, Space) else list(spaces)
-
-
-def _detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detector]:
-    """Return the detector of each name, not fitted. Raises TypeError or ValueError if there is none, or they differ."""
-    if isinstance(detector, Mapping):
-        if set(detector) != set(names):
-            raise ValueError(f"detectors are given for {', '.join(detector)}; the spaces are {', '.join(names)}")
-        detectors = {name: detector[name] for name in names}
-    else:
-        detectors = dict.fromkeys(names, detector)
-    for one in detectors.values():
-        if not isinstance(one, Detector):
-            raise InvalidTypeError(
-                f"expected a SubsetScanDetector or another of subsetscan.detectors, got {type(one).__name__}"
-            )
-    shares = {(one.calibration, one.calibration_fraction) for one in detectors.values()}
-    if len(shares) > 1:
-        raise ValueError(
-            f"all detectors must calibrate on the same images, got {' and '.join(map(str, sorted(shares, key=str)))}"
-        )
-    return detectors
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

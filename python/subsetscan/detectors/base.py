@@ -122,7 +122,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is NaN or infinite, there are too few images, or a parameter is none of those listed.
+            If a value is NaN or infinite, there are too few images, or a parameter has an invalid value.
         """
         with unchanged_on_error(self):
             X = validate_data(self, X, dtype=DTYPES)

@@ -160,7 +160,7 @@ class LocalSpatialEntropy(CalibratedDetector):
         Raises
         ------
         ValueError
-            If a value is NaN or infinite, the maps have another shape, or a parameter is none of those listed.
+            If a value is NaN or infinite, the maps have another shape, or a parameter has an invalid value.
         ModuleNotFoundError
             As for `anomaly_score`.
         """

@@ -43,7 +43,7 @@ class Persistent:
     @classmethod
     @abstractmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Persistent:
-        """Make what `_state` was called on. Raises KeyError, TypeError or ValueError if it is none."""
+        """Make what `_state` was called on. Raises KeyError, TypeError or ValueError for an invalid state."""
 
     def save(self, path: Path | str) -> None:
         """Save the fitted detector as a safetensors file, whole or not at all.
@@ -105,7 +105,7 @@ def load_detector(path: Path | str, kind: type[Persistent] = Persistent) -> Any:
 
 
 def restore(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Any:
-    """Make a fitted detector of the state of one. Raises KeyError, TypeError or ValueError if it is none."""
+    """Make a fitted detector of the state of one. Raises KeyError, TypeError or ValueError for an invalid state."""
     return Persistent._kinds[description["kind"]]._from_state(description, tensors)
 
 

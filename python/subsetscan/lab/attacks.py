@@ -335,7 +335,7 @@ class Attacker:
 
 
 def check(name: str, eps: float | None, protocol: str, masked: bool) -> None:
-    """Refuse an attack that is none. Raises ValueError."""
+    """Raise ValueError for an invalid attack."""
     if name not in ATTACKS:
         raise ValueError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
     if protocol not in PROTOCOLS:

@@ -91,7 +91,7 @@ def find_outputs(classifier: keras.Model, images: np.ndarray, from_logits: bool 
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is not a Keras model, or has no graph.
     ValueError
         If the outputs are of another shape, NaN, or neither probabilities nor logits, or not what `from_logits` says.
     """

@@ -35,7 +35,7 @@ def with_preprocessing(model: keras.Model, mode: str) -> keras.Model:
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is not a Keras model, or has no graph.
     ValueError
         If the mode is unknown, the model has several inputs, or for "torch" and "caffe", if its images do not end in
         three channels.

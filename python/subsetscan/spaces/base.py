@@ -203,7 +203,7 @@ def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
 
 
 def check_node_shapes(space: Space) -> None:
-    """Refuse a space that names no nodes, or whose shapes are none. Raises ValueError."""
+    """Raise ValueError for a space that names no nodes, or has invalid shapes."""
     shapes = space.node_shapes
     if not isinstance(shapes, Mapping) or not shapes:
         raise ValueError(f"{type(space).__name__}.node_shapes must give a shape for each name, got {shapes!r}")

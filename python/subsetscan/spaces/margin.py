@@ -37,7 +37,7 @@ class ClassifierMargin(NetworkSpace):
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is not a Keras model, or has no graph.
     ValueError
         If the model has another output, or ends in a softmax that cannot be left out.
 

@@ -56,7 +56,7 @@ class ReconstructionError(NetworkSpace):
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is not a Keras model, or has no graph.
     ValueError
         If the metric is unknown, or the output is not of the input's shape.
 

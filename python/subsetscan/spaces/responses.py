@@ -96,7 +96,7 @@ class FeatureResponse(Batched, Space):
     Raises
     ------
     TypeError
-        If the model is none of Keras, or has no graph.
+        If the model is not a Keras model, or has no graph.
     ValueError
         If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
         the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
