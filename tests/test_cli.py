@@ -267,6 +267,7 @@ def test_results_are_those_of_the_last_run_alone(run, scan, folder, tmp_path):
     header = "set,index,space,score,alpha,size,p_value,flagged\n"
     scan(f"--out={out}", "--quiet")
     (out / "notes.txt").write_text("the user's own")
+    (out / "explanation.json").write_text("of other images")
     done = scan(none, f"--out={out}", "--quiet", "--combine=min")
     assert "wrote scores.csv, summary.json to" in done.out
     assert sorted(path.name for path in out.iterdir()) == ["notes.txt", "scores.csv", "summary.json"]

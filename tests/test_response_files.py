@@ -322,9 +322,11 @@ def test_what_does_not_fit(folder, tmp_path, options, message):
 
 
 def test_no_images(go, folder, tmp_path):
-    """A header, empty maps, and nothing of an older run."""
+    """A header, empty maps, and nothing of an older run, of this command or another that looks at images."""
     np.save(tmp_path / "none.npy", np.load(folder / "images.npy")[:0])
     go()
+    for name in ("scores.png", "explanation.json", "explanation-3.png"):
+        (tmp_path / "out" / name).write_text("of other images")
     files = {"model": folder / "model.keras", "images": tmp_path / "none.npy"}
     summary = responses(**files, out=tmp_path / "out", quiet=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
