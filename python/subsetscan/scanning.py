@@ -129,7 +129,7 @@ class ScanResult:
         0   7.82   0.02     2
         1   2.30   0.10     1
         """
-        pandas = import_extra("pandas", "all")
+        pandas = import_extra("pandas", "tables")
         return pandas.DataFrame({"score": self.scores, "alpha": self.alphas, "size": self.sizes})
 
     def take(self, rows: Any) -> ScanResult:
