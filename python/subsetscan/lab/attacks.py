@@ -235,6 +235,9 @@ def attack(
     pixel attack for fooling deep neural networks, 2019.
     """
     check(name, eps, protocol, masked)
+    n_labels = len(labels) if np.ndim(labels) else None
+    if n_labels != len(images):
+        raise ValueError(f"{len(images)} images but {'no' if n_labels is None else n_labels} labels")
     attacker = Attacker(classifier, from_logits=from_logits)
     images, labels = attacker.checked(images, labels)
     sources = np.arange(len(images))
