@@ -12,7 +12,7 @@ import pytest
 from subsetscan.spaces import Arrays
 
 pytest.importorskip("typer")
-from subsetscan.calibration import COMBINATIONS
+from subsetscan.combination import COMBINATIONS
 from subsetscan.commands import app, memory
 from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS

@@ -14,7 +14,14 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import check_estimator
 
 from subsetscan import Background, SubsetScanDetector, select
-from subsetscan.calibration import COMBINATIONS, combined_scores, conformal_p_values, null_p_values, plan
+from subsetscan.calibration import (
+    conformal_p_values,
+    extrapolated_null_p_values,
+    extrapolated_p_values,
+    null_p_values,
+    plan,
+)
+from subsetscan.combination import COMBINATIONS, SUMS, combined, combined_scores
 from subsetscan.detectors import (
     CalibratedDetector,
     ClassConditionalDetector,
@@ -90,15 +97,55 @@ def test_combined_scores_by_hand():
     p = np.array([[0.5, 0.25], [1.0, 0.1]])
     assert combined_scores(p, "min").tolist() == [0.75, 0.9]
     assert combined_scores(p, "fisher") == pytest.approx([2 * np.log(8), 2 * np.log(10)])
+    assert combined_scores(p, "harmonic") == pytest.approx([np.log(3), np.log(5.5)])
     assert combined_scores(p[:1], "cauchy") == pytest.approx([(0 + 1) / 2])
     assert combined_scores(p, "cauchy")[1] == pytest.approx(
         np.tan(0.4 * np.pi) / 2
     )  # the p-value of 1 takes nothing off
-    with pytest.raises(ValueError, match="unknown combination 'max'; known are 'min', 'fisher', 'cauchy' and None"):
+    with pytest.raises(
+        ValueError, match="unknown combination 'max'; known are 'fisher', 'harmonic', 'cauchy', 'min' and None"
+    ):
         combined_scores(p, "max")
 
 
-@pytest.mark.parametrize("combine", COMBINATIONS)
+def test_two_combinations_are_combined_by_hand():
+    """Fisher's sum and the harmonic mean, each as a p-value among clean images, and Fisher's sum of both."""
+    null = np.array([[0.2, 0.4], [0.6, 0.6], [0.8, 0.2]])  # too few for a tail
+    own = np.array([[0.1, 0.7], [1.0, 1.0]])
+    scores, null_scores = combined(own, null, "fisher+harmonic")
+    # Products .08, .36, .16, and .07, 1; means of 1/p 3.75, 1.67, 3.12, and 5.71, 1: either puts them in one order.
+    assert null_scores == pytest.approx([-4 * np.log(1 / 4), -4 * np.log(3 / 4), -4 * np.log(2 / 4)])
+    assert scores == pytest.approx([-4 * np.log(1 / 4), -4 * np.log(1)])
+
+
+def test_p_values_go_on_below_the_smallest_conformal_one():
+    null = np.arange(100.0)  # the 90 % point is 90, and nine are above it, by 5 on average
+    scores = np.array([-1.0, 50.5, 90.0, 90.5, 190.0, 1e6])
+    expected = [1, 50 / 101, 11 / 101, 9 / 101 * np.exp(-0.1), 9 / 101 * np.exp(-20), 1e-300]
+    assert extrapolated_p_values(scores, null) == pytest.approx(expected, rel=1e-12)
+    own = extrapolated_null_p_values(null)
+    assert own[:91] == pytest.approx((100 - np.arange(91)) / 101)
+    assert own[91:] == pytest.approx(9 / 101 * np.exp(-np.arange(1, 10) / 5))
+
+
+@pytest.mark.parametrize("n", [1, 5, 59])
+def test_few_or_equal_null_scores_have_no_tail(n):
+    for null in (np.zeros(n), np.arange(float(n))):
+        scores = np.array([-1.0, 0.0, 1e9])
+        assert np.array_equal(extrapolated_p_values(scores, null), conformal_p_values(scores, null))
+        assert np.array_equal(extrapolated_null_p_values(null), null_p_values(null))
+
+
+@given(arrays(np.float64, st.integers(1, 200), elements=st.integers(0, 50).map(float)))
+def test_extrapolated_p_values_fall_as_scores_grow(null):
+    scores = np.linspace(-1, 100, 300)
+    p_values = extrapolated_p_values(scores, null)
+    assert (np.diff(p_values) <= 0).all()
+    assert ((p_values > 0) & (p_values <= 1)).all()
+    assert (extrapolated_null_p_values(null) <= extrapolated_p_values(null, null)).all()
+
+
+@pytest.mark.parametrize("combine", SUMS)
 @given(p=arrays(np.float64, 4, elements=st.floats(0.001, 1)), large=st.floats(0, 1))
 def test_a_large_p_value_never_hides_a_small_one(combine, p, large):
     """What a combination makes of several p-values is at least what it makes of the smallest among ordinary ones."""
@@ -106,7 +153,7 @@ def test_a_large_p_value_never_hides_a_small_one(combine, p, large):
     score = combined_scores(p[np.newaxis], combine)[0]
     worst = combined_scores(np.array([[p.min(), 1, 1, 1]]), combine)[0]
     assert score >= worst - 1e-12
-    if combine != "fisher":
+    if combine not in ("fisher", "harmonic"):
         assert worst == pytest.approx(combined_scores(smallest, combine)[0], abs=1e-12)
     larger = np.maximum(p, large)  # scores fall as p-values grow
     assert combined_scores(larger[np.newaxis], combine)[0] <= score + 1e-12

@@ -9,7 +9,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from subsetscan import Background, ModelScanner, SubsetScanDetector, scan
-from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, plan
+from subsetscan._labels import predicted_labels
+from subsetscan.calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values, plan
+from subsetscan.combination import COMBINATIONS, combined
 from subsetscan.detectors import ClassConditionalDetector, CombinedDetector, SummaryDetector
 from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError, Space
 from subsetscan.spaces.base import as_rows
@@ -122,19 +124,23 @@ def test_combined_p_values_are_calibrated_again(autoencoder, images):
     detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1, calibration_fraction=0.5)
     scanner = ModelScanner(spaces, detector).fit(images[:60])
     apart = scanner.p_values(images[60:])
-    for combine in ("min", "fisher", "cauchy"):
+    scores = scanner.anomaly_score(images[60:])
+    for combine in COMBINATIONS:
         together = scanner.p_values(images[60:], combine=combine)
         assert together.shape == (30,)
-        null = np.column_stack([null_p_values(scanner.detectors_[name].null_scores_) for name in scanner.names])
-        scores = combined_scores(np.column_stack(list(apart.values())), combine)
-        assert np.array_equal(together, conformal_p_values(scores, combined_scores(null, combine)))
-    one = {"decode": apart["decode"]}
-    excess = scanner.combine(one, "min") - apart["decode"]  # never too small, and too large by one step at most
+        of = [scanner.detectors_[name].null_scores_ for name in scanner.names]
+        null = np.column_stack([extrapolated_null_p_values(null_scores) for null_scores in of])
+        pairs = zip(scores.values(), of, strict=True)
+        own = np.column_stack([extrapolated_p_values(own, null_scores) for own, null_scores in pairs])
+        assert np.array_equal(together, conformal_p_values(*combined(own, null, combine)))
+        assert np.array_equal(combined(own, null, combine)[0], scanner.anomaly_score(images[60:], combine=combine))
+    one = {"decode": scores["decode"]}
+    excess = scanner.combined_p_values_of(one, None, "min") - apart["decode"]  # never too small, one step too large
     assert ((excess >= 0) & (excess <= 1 / 31 + 1e-12)).all()
     with pytest.raises(ValueError, match="unknown combination 'max'"):
         scanner.p_values(images, combine="max")
-    with pytest.raises(ValueError, match="nothing to combine: p-values of encode, decode, reconstruction_error"):
-        scanner.combine({}, "min")
+    with pytest.raises(ValueError, match="nothing to combine: scores of encode, decode, reconstruction_error"):
+        scanner.combined_p_values_of({}, None, "min")
 
 
 @pytest.mark.parametrize("calibration", ["holdout", "leave-one-out", None])
@@ -216,7 +222,9 @@ def test_classes_have_backgrounds_of_their_own(images, tmp_path):
     expected = alone.p_values(values, labels)
     assert np.array_equal(given.p_values(images, labels)["pixels"], expected)
     assert np.array_equal(predicted.p_values(images)["pixels"], expected)
-    assert np.array_equal(predicted.p_values(images, combine="min"), predicted.combine({"pixels": expected}, "min"))
+    own = predicted.anomaly_score(images)
+    p_values = predicted.combined_p_values_of(own, predicted_labels(classify(images)), "min")
+    assert np.array_equal(predicted.p_values(images, combine="min"), p_values)
     assert predicted.explain(images[3]).spaces["pixels"].p_value == expected[3]
     found = given.scan(images, labels, return_nodes=True)["pixels"]
     assert np.array_equal(found.nodes.toarray(), alone.scan(values, labels, return_nodes=True).nodes.toarray())

@@ -5,7 +5,8 @@ import pytest
 from sklearn.ensemble import IsolationForest
 
 from subsetscan import Background, SubsetScanDetector
-from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values
+from subsetscan.calibration import conformal_p_values, null_p_values
+from subsetscan.combination import combined_scores
 from subsetscan.detectors import CombinedDetector, OutlierDetector, SummaryDetector
 from subsetscan.lab.comparators import MeanValue
 from subsetscan.lab.experiment.scoring import NULL, Key, Pair, Scores, combined, score, score_once

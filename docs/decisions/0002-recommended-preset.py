@@ -13,7 +13,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from subsetscan._tables import text_table
-from subsetscan.calibration import combined_scores, conformal_p_values, null_p_values, score_threshold
+from subsetscan.calibration import conformal_p_values, null_p_values, score_threshold
+from subsetscan.combination import combined_scores
 from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import attack_all
 from subsetscan.lab.experiment.measures import area

@@ -23,6 +23,7 @@ __all__ = [
     "scan",
     "scan_group",
     "scan_histograms",
+    "within_sample_ranks",
 ]
 
 # The names that there are to choose from.
@@ -116,3 +117,4 @@ def scan_group(
     node_limits: _Limits,
     with_bound: bool,
 ) -> _Group: ...
+def within_sample_ranks(values: _Values) -> NDArray[np.float64]: ...

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.utils import gen_batches
 
 from ._validation import InvalidTypeError
 
-__all__ = ["as_callable", "fingerprint_of_classifier", "predicted_labels"]
+__all__ = ["as_callable", "fingerprint_of_classifier", "predict_labels", "predicted_labels"]
 
 
 _ROUNDING = 1e-6  # how far beyond [0, 1] a sum of probabilities may round
@@ -134,6 +135,14 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
         "expected a classifier: a function of images, a Keras model, an ART or a scikit-learn classifier; "
         f"got {kind}, which can neither be called nor predict"
     )
+
+
+def predict_labels(classify: Callable[[Any], Any], images: Any, batch_size: int) -> np.ndarray:
+    """Ask a classifier, as `as_callable` returned it, for the labels of images, batch by batch."""
+    if not len(images):
+        return np.empty(0, np.int64)
+    outputs = [np.asarray(classify(images[batch])) for batch in gen_batches(len(images), batch_size)]
+    return predicted_labels(np.concatenate(outputs))
 
 
 def fingerprint_of_classifier(classifier: Any) -> str | None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from . import _core
 from ._validation import InvalidTypeError, column_names, node_values, rounded
+from .persistence import Persistent, State
 from .scanning import ScanResult
 
 __all__ = ["Background", "BackgroundBuilder"]
 
 
-class Background:
+class Background(Persistent):
     """Node values of clean images, validated and sorted once: the reference that test images are ranked in.
 
     Immutable, and safe to use from several threads. Sorting is the costly part; scanning then only searches.
@@ -355,6 +357,17 @@ class Background:
                 rounded(self._columns(), values.dtype), self.n_samples, self.tail, self.alpha_max
             )
         return self._coarser[values.dtype], values
+
+    def _state(self) -> State:
+        kept = [] if self.tail is None else [self.tail, self.alpha_max]
+        description = {"kind": self.kind(), "n_samples": self.n_samples, "kept": kept, "names": self._names}
+        return description, {"columns": self._columns()}
+
+    @classmethod
+    def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Background:
+        tail, alpha_max = description["kept"] or (None, None)
+        names = None if description["names"] is None else tuple(description["names"])
+        return cls._from_columns(tensors["columns"], description["n_samples"], tail, alpha_max, names)
 
     def _columns(self) -> np.ndarray:
         """Return what is kept, one row for each node, ascending."""

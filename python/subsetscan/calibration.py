@@ -1,4 +1,4 @@
-"""From scores to decisions: which clean images calibrate, conformal p-values, combinations of them, selections."""
+"""From scores to decisions: which clean images calibrate, p-values, thresholds, selections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ._random import RandomState, check_random_state
 
 __all__ = [
     "CALIBRATIONS",
-    "COMBINATIONS",
     "Plan",
-    "combined_scores",
+    "check_probabilities",
     "conformal_p_values",
+    "extrapolated_null_p_values",
+    "extrapolated_p_values",
     "null_p_values",
     "plan",
     "score_threshold",
@@ -23,7 +24,9 @@ __all__ = [
 ]
 
 CALIBRATIONS = ("holdout", "leave-one-out", None)
-COMBINATIONS = ("min", "fisher", "cauchy")
+_TAIL_POINT = 0.9  # the share of null scores below the tail
+_LEAST_TAIL = 6  # scores to fit one to
+_LEAST_P_VALUE = 1e-300
 
 
 @dataclass(frozen=True)
@@ -121,41 +124,64 @@ def null_p_values(null_scores: np.ndarray) -> np.ndarray:
     return (n - np.searchsorted(np.sort(null_scores), null_scores, side="left")) / (n + 1)
 
 
-def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
-    """Combine several p-values of each image in one score, higher for smaller ones, to be calibrated again.
+def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
+    """Compute p-values that go on below 1 / (n + 1), for combinations: an exponential tail above most null scores.
+
+    A conformal p-value ends at 1 / (n + 1), however high the score; a combination of several then cannot tell one
+    space that is far beyond all clean images from one that is just beyond them. Up to the null scores' 90 % point these
+    p-values are the conformal ones; above it, with k null scores that exceed the point u by e on average, they are
+    k / (n + 1) exp(-(score - u) / e). They are estimates without a guarantee: what they are combined to is calibrated
+    again.
 
     Parameters
     ----------
-    p_values : ndarray of shape (N, S)
-        S p-values of each image, in (0, 1). They may depend on each other.
-    combine : {"min", "fisher", "cauchy"}
-        1 - min p (Tippett), -2 sum log p (Fisher), or mean max(0, tan((0.5 - p) pi)) (truncated Cauchy: without the
-        truncation one p-value near 1 would outweigh any small one).
+    scores : ndarray of shape (N,)
+    null_scores : ndarray of shape (n,)
+        Where fewer than 6 are above their 90 % point, or all of those are equal to it, there is no tail.
 
     Returns
     -------
     ndarray of shape (N,), float64
+        At least 1e-300.
 
     Raises
     ------
     ValueError
-        If there is no such combination, a p-value is not in [0, 1], or the shape is not (N, S) with S >= 1.
+        If a score is NaN.
 
     References
     ----------
-    Y. Liu, J. Xie, Cauchy combination test, JASA 115, 2020, doi:10.1080/01621459.2018.1554485; B. Chen, W. Xu, X. Gao,
-    Truncated Cauchy combination test, 2025, arXiv:2506.12489.
+    Exceedances of a high threshold: S. Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, ch. 4.
     """
-    p_values = _probabilities(p_values)
-    if p_values.ndim != 2 or not p_values.shape[1]:
-        raise ValueError(f"p-values must have shape (N, S), at least one for each image, got {p_values.shape}")
-    if combine == "min":
-        return 1 - p_values.min(axis=1)
-    if combine == "fisher":
-        return -2 * np.log(p_values).sum(axis=1)
-    if combine == "cauchy":
-        return np.maximum(stats.cauchy.isf(p_values), 0).mean(axis=1)
-    raise ValueError(f"unknown combination {combine!r}; known are {', '.join(map(repr, COMBINATIONS))} and None")
+    return _extrapolated(conformal_p_values(scores, null_scores), scores, null_scores)
+
+
+def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
+    """Compute what `extrapolated_p_values` gives for the images that calibrate, among themselves: see `null_p_values`.
+
+    Parameters
+    ----------
+    null_scores : ndarray of shape (n,)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+    """
+    return _extrapolated(null_p_values(null_scores), null_scores, null_scores)
+
+
+def _extrapolated(p_values: np.ndarray, scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
+    """Put an exponential tail in the place of the p-values of high scores."""
+    scores, n = np.asarray(scores, dtype=np.float64), len(null_scores)
+    if not n:
+        return p_values
+    point = np.sort(null_scores)[int(_TAIL_POINT * n)]
+    excess = null_scores[null_scores > point] - point
+    if len(excess) < _LEAST_TAIL:
+        return p_values
+    with np.errstate(over="ignore", under="ignore"):
+        tail = len(excess) / (n + 1) * np.exp(-np.maximum(scores - point, 0) / excess.mean())
+    return np.where(scores > point, np.maximum(tail, _LEAST_P_VALUE), p_values)
 
 
 def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:
@@ -193,7 +219,7 @@ def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:
     """
     if not 0 < fdr < 1:
         raise ValueError(f"fdr must be in (0, 1), got {fdr}")
-    p_values = _probabilities(p_values)
+    p_values = check_probabilities(p_values)
     if p_values.ndim != 1:
         raise ValueError(f"p-values must have 1 dimension, got shape {p_values.shape}")
     return stats.false_discovery_control(p_values) <= fdr if len(p_values) else np.empty(0, bool)
@@ -229,7 +255,8 @@ def _numbers(scores: Any, what: str) -> np.ndarray:
     return scores
 
 
-def _probabilities(p_values: Any) -> np.ndarray:
+def check_probabilities(p_values: Any) -> np.ndarray:
+    """Take p-values as float64. Raises ValueError for one that is not in [0, 1]."""
     p_values = np.asarray(p_values, dtype=np.float64)
     inside = (p_values >= 0) & (p_values <= 1)
     if not inside.all():

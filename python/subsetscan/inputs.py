@@ -1,4 +1,4 @@
-"""What a set of inputs looks like: their type, their shape, their range; and whether two sets can belong together."""
+"""Inputs as they are handed in, and what they look like: whether two sets of them can belong together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,57 @@ from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["InputSummary", "ScaleWatch", "SeenInputs"]
+__all__ = ["InputDict", "InputSummary", "Inputs", "ScaleWatch", "SeenInputs", "as_inputs", "one_input"]
 
 # Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
 _OTHER_SCALE = 8
 _UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark images of 0..255 are brighter
 _BELOW_ZERO = -0.6  # of the background's largest value: [-1, 1] beside [0, 1]
+
+
+class InputDict:
+    """Several arrays with one row for each input, by their names; rows are picked from all of them.
+
+    Raises
+    ------
+    ValueError
+        If there is no array, or they differ in their number of rows.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        self._arrays = {name: _counted(array, name) for name, array in arrays.items()}
+        counts = {name: len(array) for name, array in self._arrays.items()}
+        if len(set(counts.values())) != 1:
+            told = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no array"
+            raise ValueError(f"all arrays must have one row for each input, but they differ in their number: {told}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays.values())))
+
+    def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
+        return {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
+
+
+Inputs = np.ndarray | InputDict
+
+
+def as_inputs(inputs: Any) -> Inputs:
+    """Take an array or a mapping of arrays whose first axis counts the inputs. Raises ValueError for anything else."""
+    return InputDict(inputs) if isinstance(inputs, Mapping) else _counted(inputs, "images")
+
+
+def one_input(value: Any) -> Inputs:
+    """Take one input as a set of one."""
+    if isinstance(value, Mapping):
+        return InputDict({name: np.asarray(array)[np.newaxis] for name, array in value.items()})
+    return np.asarray(value)[np.newaxis]
+
+
+def _counted(array: Any, what: str) -> np.ndarray:
+    array = np.asanyarray(array)
+    if not array.ndim:
+        raise ValueError(f"{what} must have a first axis that counts them, got shape {array.shape}")
+    return array
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,27 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from . import scanner_files
-from ._labels import as_callable, fingerprint_of_classifier, predicted_labels
+from ._labels import as_callable, predict_labels
+from ._random import RandomState
 from ._validation import InvalidTypeError
-from .calibration import combined_scores, conformal_p_values, score_threshold
-from .detectors import Detector, SubsetScanDetector
+from .calibration import conformal_p_values, score_threshold
+from .combination import combined
+from .detectors import AutomaticDetector, Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
-from .inputs import InputSummary, ScaleWatch, SeenInputs
+from .fingerprints import NetworkWatch
+from .inputs import Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, one_input
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
+from .spaces.automatic import as_spaces
 from .spaces.base import Space, check_node_shapes, join
 from .streaming import stream
 
 __all__ = ["ModelScanner"]
 
 _JOINT = "joint"
-_CLASSIFIER = "the classifier"  # beside the names of spaces
+_OWN: Any = "the scanner's own"  # the combination that was chosen when the scanner was made
 
 
 class ModelScanner:
@@ -49,6 +52,9 @@ class ModelScanner:
         gives the labels that a `ClassConditionalDetector` needs where none are handed in.
     joint : bool, default False
         Whether to scan the union of all spaces' nodes as well, under the name "joint".
+    combine : str, optional
+        How `anomaly_score`, `p_values`, `decision_function` and `predict` combine the spaces, where they are not told:
+        see `subsetscan.combination.combined`. By default they answer for each space.
     batch_size : int, default 256
         Images that are worked on at once. Results do not depend on it.
     progress : bool, default False
@@ -95,13 +101,15 @@ class ModelScanner:
         *,
         classifier: Any = None,
         joint: bool = False,
+        combine: str | None = None,
         batch_size: int = 256,
         progress: bool = False,
     ) -> None:
-        self.spaces = _as_list(spaces)
+        self.spaces = as_spaces(spaces)
         self.detector = SubsetScanDetector() if detector is None else detector
         self.classifier = classifier
         self.joint = joint
+        self.combine = combine
         self.batch_size = batch_size
         self.progress = progress
         if not self.spaces:
@@ -116,8 +124,8 @@ class ModelScanner:
         self._joint: JointScan | None = None
         self.detectors = detectors_by_name(self.detector, self.names)
         self._classify = None if classifier is None else as_callable(classifier)
-        self._fingerprints: dict[str, str] = {}  # as they were when fitted
-        self._warned_of: dict[str, str] = {}
+        self._needs_labels = any(detector.needs_labels for detector in self.detectors.values())
+        self._networks = NetworkWatch(self.spaces, classifier if self._needs_labels else None)
         self._inputs: InputSummary | None = None
         if joint:
             JointScan.check(self.detectors)
@@ -159,7 +167,7 @@ class ModelScanner:
             If the images have another shape than the model's input, a pixel is not finite, there are too few images,
             labels are needed and missing or of another number, or a parameter of a detector is invalid.
         """
-        images = self._check_images(images)
+        images = as_inputs(images)
         labels = self._labels(images, labels)
         planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
         shares = planner.plan(len(images), labels)
@@ -169,7 +177,9 @@ class ModelScanner:
             for name, array in values.items():
                 fits[name].add_background(array, _of(labels, rows))
         joint = None
-        for rows, values in self._values(images, shares.calibration, "calibration", seen):
+        again = self.joint or any(not detector.leaves_one_out for detector in self.detectors.values())
+        calibrating = shares.calibration if again or not shares.leave_one_out else shares.calibration[:0]
+        for rows, values in self._values(images, calibrating, "calibration", seen):
             for name, array in values.items():
                 fits[name].add_calibration(array, _of(labels, rows))
             if self.joint:
@@ -181,10 +191,60 @@ class ModelScanner:
         with unchanged_on_error(self):
             self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
             self._joint = joint
-            self._fingerprints = self._fingerprints_now()
+            self._networks.expect(self._networks.now())
             self._inputs = seen.summary
             self._warn_of_few_null_scores()
         return self
+
+    @classmethod
+    def automatic(
+        cls,
+        model: Any,
+        *,
+        calibration: str | None = "leave-one-out",
+        false_positive_rate: float = 0.05,
+        batch_size: int = 256,
+        progress: bool = False,
+        random_state: RandomState = None,
+    ) -> ModelScanner:
+        """Make a scanner with nothing to choose: an `AutomaticDetector` for each layer, and one p-value an image.
+
+        Parameters
+        ----------
+        model : keras.Model, Space or sequence of Space
+            Of a model every layer that computes something; one with more than 4,096 nodes is averaged over small blocks
+            of positions: see `subsetscan.spaces.automatic`. Of spaces all their names.
+        calibration, false_positive_rate, random_state
+            As for `AutomaticDetector`.
+        batch_size, progress
+            As for `ModelScanner`.
+
+        Returns
+        -------
+        ModelScanner
+            It combines its spaces by "fisher+harmonic".
+
+        Raises
+        ------
+        TypeError
+            If the model is neither a Keras model nor a space.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from subsetscan.spaces import Arrays
+        >>> rng = np.random.default_rng(0)
+        >>> clean = {"conv": rng.normal(size=(400, 60)), "dense": rng.normal(size=(400, 40))}
+        >>> scanner = ModelScanner.automatic(Arrays({"conv": (60,), "dense": (40,)})).fit(clean)
+        >>> odd = {"conv": rng.normal(size=(2, 60)), "dense": rng.normal(size=(2, 40))}
+        >>> odd["dense"][:, :5] += 4
+        >>> scanner.p_values(odd).shape, scanner.predict(odd)
+        ((2,), array([-1, -1]))
+        """
+        detector = AutomaticDetector(
+            calibration=calibration, false_positive_rate=false_positive_rate, random_state=random_state
+        )
+        return cls(as_spaces(model), detector, combine="fisher+harmonic", batch_size=batch_size, progress=progress)
 
     def calibrate(self, images: Any, labels: Any = None) -> ModelScanner:
         """Take the scores of your own clean images, which must not be in the background, as null scores.
@@ -201,7 +261,7 @@ class ModelScanner:
             As for `scan`.
         """
         self._check_fitted()
-        images = self._check_images(images)
+        images = as_inputs(images)
         labels = self._labels(images, labels)
         calibrations = {name: detector.start_calibration() for name, detector in self.detectors_.items()}
         joint = self._joint.uncalibrated() if self._joint else None
@@ -244,7 +304,7 @@ class ModelScanner:
             Before `fit`.
         """
         self._check_finds_subsets()
-        images = self._check_images(images)
+        images = as_inputs(images)
         labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
         joint: list[JointScanResult] = []
@@ -257,7 +317,7 @@ class ModelScanner:
         return results | ({_JOINT: JointScanResult.concatenate(joint)} if joint else {})
 
     def p_values(
-        self, images: Any, labels: Any = None, combine: str | None = None
+        self, images: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
         """Compute the calibrated p-value of each image in each space, or one for all spaces together.
 
@@ -266,9 +326,9 @@ class ModelScanner:
         images : array-like of shape (N, ...)
         labels : array-like of shape (N,), optional
             As for `fit`.
-        combine : {"min", "fisher", "cauchy", None}
-            How to combine the p-values of all spaces: see `subsetscan.calibration.combined_scores`. The combination is
-            calibrated again, as a score of its own.
+        combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min", None}, optional
+            How to combine the p-values of all spaces: see `subsetscan.combination.combined`. The combination is
+            calibrated again, as a score of its own. None answers for each space. The default is the scanner's own.
 
         Returns
         -------
@@ -283,11 +343,23 @@ class ModelScanner:
             As for `scan`, if the detectors were not calibrated, or if there is no such combination.
         """
         scores, labels = self._scores(images, labels, combine)
-        p_values = self.p_values_of(scores, labels)
-        return p_values if combine is None else self.combine(p_values, combine)
+        if (combine := self._how(combine)) is None:
+            return self.p_values_of(scores, labels)
+        return self.combined_p_values_of(scores, labels, combine)
+
+    def anomaly_score(
+        self, images: Any, labels: Any = None, combine: str | None = _OWN
+    ) -> dict[str, np.ndarray] | np.ndarray:
+        """Compute the score of each image in each space, or that of their combination: higher is more anomalous.
+
+        Parameters, shapes and errors are those of `p_values`; without a combination, scores need no calibration.
+        """
+        combine = self._how(combine)
+        scores, labels = self._scores(images, labels, combine, calibrated=combine is not None)
+        return scores if combine is None else self._combined(scores, labels, combine)[0]
 
     def decision_function(
-        self, images: Any, labels: Any = None, combine: str | None = None
+        self, images: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
         """Compute the threshold minus the score of each image: negative for what `predict` flags.
 
@@ -295,9 +367,8 @@ class ModelScanner:
         """
         scores, labels = self._scores(images, labels, combine)
         self._warn_of_few_null_scores()
-        if combine is not None:
-            p_values = self.p_values_of(scores, labels)
-            own, null = self._combined(p_values, combine)
+        if (combine := self._how(combine)) is not None:
+            own, null = self._combined(scores, labels, combine)
             return score_threshold(null, self._rate()) - own
         decisions = {name: detector.decisions_of(scores[name], labels) for name, detector in self.detectors_.items()}
         if self._joint:
@@ -305,7 +376,7 @@ class ModelScanner:
         return decisions
 
     def predict(
-        self, images: Any, labels: Any = None, combine: str | None = None
+        self, images: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
         """Flag images whose calibrated p-value is at most the detectors' `false_positive_rate`.
 
@@ -326,14 +397,16 @@ class ModelScanner:
                 p_values[name] = self.detectors_[name].p_values_of(own, labels)
         return p_values
 
-    def combine(self, p_values: Mapping[str, np.ndarray], combine: str) -> np.ndarray:
-        """Combine the spaces' calibrated p-values of each image, and calibrate the combination.
+    def combined_p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> np.ndarray:
+        """Combine the spaces' scores of each image, as p-values, and calibrate the combination.
 
         Parameters
         ----------
-        p_values : mapping of str to ndarray of shape (N,)
-            As `p_values` returns them, for all names or some.
-        combine : {"min", "fisher", "cauchy"}
+        scores : mapping of str to ndarray of shape (N,)
+            Scores that `scan` gave, by the names of their spaces: all or some. That of the joint scan is not used.
+        labels : array-like of shape (N,) or None
+            As for `fit`.
+        combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min"}
 
         Returns
         -------
@@ -344,7 +417,7 @@ class ModelScanner:
         ValueError
             If there is no such combination, or no space.
         """
-        return conformal_p_values(*self._combined(p_values, combine))
+        return conformal_p_values(*self._combined(scores, labels, combine))
 
     def explain(self, image: Any, label: Any = None) -> Explanation:
         """Tell which layers, channels and positions carry an image's subset.
@@ -366,7 +439,7 @@ class ModelScanner:
         ValueError, TypeError
             As for `scan`.
         """
-        images = np.asarray(image)[np.newaxis]
+        images = one_input(image)
         labels = self._labels(images, None if label is None else [label])
         self._check_finds_subsets()
         channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
@@ -400,7 +473,10 @@ class ModelScanner:
         self._check_fitted()
         null_scores = self._joint.null_scores if self._joint else None
         scanner_files.save(
-            folder, scanner_files.SavedScanner(self.detectors_, null_scores, self._fingerprints, self._inputs)
+            folder,
+            scanner_files.SavedScanner(
+                self.detectors_, null_scores, self._networks.fingerprints, self._inputs, self.combine
+            ),
         )
 
     @classmethod
@@ -427,12 +503,14 @@ class ModelScanner:
         UserWarning
             If a space's network has other weights than when the scanner was fitted.
         """
-        saved = scanner_files.load(folder, _as_list(spaces))
+        saved = scanner_files.load(folder, as_spaces(spaces))
         unfitted = {name: clone(detector) for name, detector in saved.detectors.items()}
+        options = {"combine": saved.combine} | options
         scanner = cls(spaces, unfitted, joint=saved.joint_null_scores is not None, **options)
         scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
-        scanner._fingerprints, scanner._inputs = dict(saved.fingerprints), saved.inputs
-        scanner._warn_of_other_networks(f"{folder} was fitted")
+        scanner._inputs = saved.inputs
+        scanner._networks.expect(saved.fingerprints)
+        scanner._networks.look(f"{folder} was fitted")
         if saved.joint_null_scores is not None:
             fitted = scanner.detectors_
             scanner._joint = JointScan(
@@ -442,23 +520,29 @@ class ModelScanner:
             scanner._joint.null_scores = saved.joint_null_scores
         return scanner
 
-    def _combined(self, p_values: Mapping[str, np.ndarray], combine: str) -> tuple[np.ndarray, np.ndarray]:
+    def _combined(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the combined scores of images, and those of the images that calibrate."""
-        names = [name for name in self.names if name in p_values]
+        names = [name for name in self.names if name in scores]
         if not names:
-            raise ValueError(f"nothing to combine: p-values of {', '.join(self.names)} are needed")
-        null = np.column_stack([self.detectors_[name].null_p_values() for name in names])
-        own = np.column_stack([p_values[name] for name in names])
-        return combined_scores(own, combine), combined_scores(null, combine)
+            raise ValueError(f"nothing to combine: scores of {', '.join(self.names)} are needed")
+        fitted = self.detectors_
+        own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=True) for name in names])
+        null = np.column_stack([fitted[name].null_p_values(extrapolate=True) for name in names])
+        return combined(own, null, combine)
 
-    def _scores(self, images: Any, labels: Any, combine: str | None) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    def _how(self, combine: str | None) -> str | None:
+        return self.combine if combine is _OWN else combine
+
+    def _scores(
+        self, images: Any, labels: Any, combine: str | None, calibrated: bool = True
+    ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """Score images for p-values, in each space and as one, and return their labels with the scores."""
         self._check_fitted()
-        if combine is not None:
-            combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan, as is
-        if not self.is_calibrated:
+        if (combine := self._how(combine)) is not None:
+            combined(np.ones((1, 1)), np.ones((1, 1)), combine)  # an unknown one is refused before the scan, as is
+        if calibrated and not self.is_calibrated:
             self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
-        images = self._check_images(images)
+        images = as_inputs(images)
         labels = self._labels(images, labels)
         scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([_JOINT] if self._joint else []))}
         for rows, values in self._values(images, np.arange(len(images)), "scan"):
@@ -479,58 +563,28 @@ class ModelScanner:
         if not hasattr(self, "detectors_"):
             raise NotFittedError("this ModelScanner is not fitted yet: call fit with clean images first")
 
-    def _fingerprints_now(self) -> dict[str, str]:
-        """Return the fingerprint of each name whose space has one, and that of the classifier."""
-        found = {name: digest for space in self.spaces if (digest := space.fingerprint()) for name in space.names}
-        needs_labels = any(detector.needs_labels for detector in self.detectors.values())
-        if needs_labels and (digest := fingerprint_of_classifier(self.classifier)):
-            found[_CLASSIFIER] = digest
-        return found
-
-    def _warn_of_other_networks(self, what: str) -> None:
-        """Warn, once for each, of a network that is not what it was when the detectors were fitted."""
-        now = self._fingerprints_now()
-        others = {name: now[name] for name, own in self._fingerprints.items() if now.get(name, own) != own}
-        if new := [name for name, digest in others.items() if self._warned_of.get(name) != digest]:
-            warnings.warn(
-                f"{what} with another network for {', '.join(new)}: its weights, its settings, or what is read of it "
-                "differ, so that scores and p-values mean nothing; take the network it was fitted with, or fit again",
-                stacklevel=4,
-            )
-        self._warned_of = others
-
     def _check_finds_subsets(self) -> None:
         self._check_fitted()
         for name, detector in self.detectors.items():
             if not detector.finds_subsets:
                 raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
 
-    def _check_images(self, images: Any) -> np.ndarray:
-        images = np.asanyarray(images)
-        if not images.ndim:
-            raise ValueError(f"images must have a first axis that counts them, got shape {images.shape}")
-        return images
-
-    def _labels(self, images: np.ndarray, labels: Any) -> np.ndarray | None:
+    def _labels(self, images: Inputs, labels: Any) -> np.ndarray | None:
         """Return the given labels, or those that the classifier predicts if a detector needs any."""
         if labels is not None:
             return check_labels(labels, len(images))
-        if not any(detector.needs_labels for detector in self.detectors.values()):
+        if not self._needs_labels:
             return None
         if self._classify is None:
             raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
-        if not len(images):
-            return np.empty(0, np.int64)
-        starts = range(0, len(images), self.batch_size)
-        outputs = [np.asarray(self._classify(images[start : start + self.batch_size])) for start in starts]
-        return check_labels(predicted_labels(np.concatenate(outputs)), len(images))
+        return check_labels(predict_labels(self._classify, images, self.batch_size), len(images))
 
     def _values(
-        self, images: np.ndarray, rows: np.ndarray, what: str, seen: SeenInputs | None = None
+        self, images: Inputs, rows: np.ndarray, what: str, seen: SeenInputs | None = None
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Stream images through the spaces; inputs or networks that are not those of the fit, `seen`, are warned of."""
         if seen is None:
-            self._warn_of_other_networks("the scanner was fitted")
+            self._networks.look("the scanner was fitted")
         see = ScaleWatch(self._inputs) if seen is None else seen
         progress = what if self.progress else None
         return stream(self._passes, images, rows, self.batch_size, see=see, progress=progress)
@@ -538,10 +592,6 @@ class ModelScanner:
     def _warn_of_few_null_scores(self) -> None:
         """Warn once for all spaces: they share the images that calibrate."""
         self.detectors_[self.names[0]].warn_of_few_null_scores()
-
-
-def _as_list(spaces: Space | Sequence[Space]) -> list[Space]:
-    return [spaces] if isinstance(spaces, Space) else list(spaces)
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

@@ -41,12 +41,15 @@ class SavedScanner:
         Of the spaces and the classifier, as they were when the scanner was fitted: those that have one.
     inputs : InputSummary or None
         What the background's inputs looked like.
+    combine : str or None
+        How the scanner combines its spaces.
     """
 
     detectors: Mapping[str, Any]
     joint_null_scores: np.ndarray | None
     fingerprints: Mapping[str, str]
     inputs: InputSummary | None
+    combine: str | None
 
 
 def save(folder: Path | str, scanner: SavedScanner) -> None:
@@ -70,6 +73,7 @@ def save(folder: Path | str, scanner: SavedScanner) -> None:
         "joint": None if scanner.joint_null_scores is None else _JOINT_FILE,
         "fingerprints": dict(scanner.fingerprints),
         "inputs": None if scanner.inputs is None else scanner.inputs.as_dict(),
+        "combine": scanner.combine,
     }
     with atomic_write(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -93,6 +97,7 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
         kind, version, files = content["format"], content["format_version"], dict(content["detectors"])
         joint, fingerprints = content.get("joint"), dict(content.get("fingerprints") or {})
         inputs = InputSummary.from_dict(content["inputs"]) if content.get("inputs") else None
+        combine = content.get("combine")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{manifest} is damaged: {error!r}") from error
     if (kind, version) != (_FORMAT, _FORMAT_VERSION):
@@ -104,7 +109,7 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
     if saved != sizes:
         raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
     null_scores = None if joint is None else _joint_null_scores(Path(folder) / Path(joint).name)
-    return SavedScanner(detectors, null_scores, fingerprints, inputs)
+    return SavedScanner(detectors, null_scores, fingerprints, inputs, combine)
 
 
 def _joint_null_scores(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
-from .inputs import InputSummary
+from .inputs import Inputs, InputSummary
 from .spaces.base import ImageError, Space, check_finite, check_node_values
 
 __all__ = ["stream"]
@@ -17,7 +17,7 @@ __all__ = ["stream"]
 
 def stream(
     spaces: Sequence[Space],
-    images: np.ndarray,
+    images: Inputs,
     rows: np.ndarray,
     batch_size: int,
     *,
@@ -30,7 +30,7 @@ def stream(
     ----------
     spaces : sequence of Space
         With different names.
-    images : ndarray of shape (N, ...)
+    images : ndarray of shape (N, ...), or InputDict
     rows : ndarray of shape (n,), int
         Which of them, in this order.
     batch_size : int
@@ -51,11 +51,13 @@ def stream(
     batches = list(gen_batches(len(rows), batch_size))
     for part in tqdm(batches, desc=progress, unit="batch", disable=progress is None, leave=False):
         batch = rows[part]
-        inputs = np.asarray(images[batch])
-        if inputs.dtype.kind == "f":
-            check_finite(inputs, batch)
-        if (summary := InputSummary.of(inputs)) is not None:
-            see(summary)
+        inputs = images[batch]
+        if isinstance(inputs, np.ndarray):
+            inputs = np.asarray(inputs)  # out of the file that a memory map is
+            if inputs.dtype.kind == "f":
+                check_finite(inputs, batch)
+            if (summary := InputSummary.of(inputs)) is not None:
+                see(summary)
         values: dict[str, np.ndarray] = {}
         for space in spaces:
             try:

@@ -138,13 +138,13 @@ def _explain_one(
 
 def _p_value(scanner: ModelScanner, explanation: Explanation) -> float | None:
     """Return the p-value of the image: the smallest of all spaces, calibrated again if there are several."""
-    p_values = {
-        name: np.array([space.p_value]) for name, space in explanation.spaces.items() if space.p_value is not None
-    }
-    if not p_values:
+    spaces = explanation.spaces
+    if not scanner.is_calibrated:
         return None
-    (p_value,) = next(iter(p_values.values())) if len(p_values) == 1 else scanner.combine(p_values, "min")
-    return float(p_value)
+    if len(spaces) == 1:
+        return next(iter(spaces.values())).p_value
+    scores = {name: np.array([space.score]) for name, space in spaces.items()}
+    return float(scanner.combined_p_values_of(scores, None, scanner.combine or "min")[0])
 
 
 def _with_nodes(explanation: Explanation, rate: float, node_names: Sequence[str] | None) -> Mapping[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..calibration import CALIBRATIONS, COMBINATIONS
+from ..calibration import CALIBRATIONS
+from ..combination import COMBINATIONS
 from ..lab import networks
 from ..lab.options import check_folder
 from ..lab.preprocessing import PREPROCESSINGS

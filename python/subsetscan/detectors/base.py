@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from abc import abstractmethod
@@ -16,9 +15,17 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from .._random import RandomState
 from .._validation import InvalidTypeError, rounded
-from ..calibration import Plan, conformal_p_values, null_p_values, plan, score_threshold
+from ..calibration import (
+    Plan,
+    conformal_p_values,
+    extrapolated_null_p_values,
+    extrapolated_p_values,
+    null_p_values,
+    plan,
+    score_threshold,
+)
+from ..persistence import Persistent, State, check_plain, pack_attributes, unpack_attributes
 from .batches import Calibration, CollectedFit, Fit, StreamedCalibration, one_each
-from .persistence import Persistent, State
 
 __all__ = [
     "DTYPES",
@@ -31,7 +38,6 @@ __all__ = [
 
 DTYPES = (np.float64, np.float32, np.float16)
 _ROWS_AT_ONCE = 1024
-_FITTED = "fitted/"  # before the names of arrays in files
 
 
 class Detector(Persistent, OutlierMixin, BaseEstimator):
@@ -41,9 +47,12 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
     ----------
     needs_labels : bool
         Whether each image comes with a label, `y`. Other detectors ignore it.
+    leaves_one_out : bool
+        Whether the background alone tells the fit the scores of its images, each left out in turn.
     """
 
     needs_labels: ClassVar[bool] = False
+    leaves_one_out: ClassVar[bool] = False
     calibration: str | None
     calibration_fraction: float
     false_positive_rate: float
@@ -78,8 +87,16 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """Compute the score of each image, float64 of shape (N,): higher is more anomalous."""
 
     @abstractmethod
-    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the calibrated p-values of scores that this detector gave, float64 of shape (N,).
+
+        Parameters
+        ----------
+        scores : ndarray of shape (N,)
+        y : array-like of shape (N,), optional
+            The labels, for a detector that needs labels.
+        extrapolate : bool, default False
+            Whether p-values go on below 1 / (n + 1), to be combined: see `calibration.extrapolated_p_values`.
 
         Raises
         ------
@@ -88,7 +105,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """
 
     @abstractmethod
-    def null_p_values(self) -> np.ndarray:
+    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-value of each image that calibrates, among themselves, float64 of shape (n,)."""
 
     @abstractmethod
@@ -258,16 +275,17 @@ class CalibratedDetector(Detector):
     def start_calibration(self) -> Calibration:  # noqa: D102
         return StreamedCalibration(self)
 
-    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
         del y
         check_is_fitted(self)
         self._check_calibrated()
-        return conformal_p_values(np.asarray(scores), self.null_scores_)
+        p_values = extrapolated_p_values if extrapolate else conformal_p_values
+        return p_values(np.asarray(scores), self.null_scores_)
 
-    def null_p_values(self) -> np.ndarray:  # noqa: D102
+    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
         check_is_fitted(self)
         self._check_calibrated()
-        return null_p_values(self.null_scores_)
+        return (extrapolated_null_p_values if extrapolate else null_p_values)(self.null_scores_)
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
@@ -291,36 +309,38 @@ class CalibratedDetector(Detector):
         del y
         return CollectedFit(self, shares)
 
-    def fit_background(self, X: np.ndarray) -> None:
+    def fit_background(self, X: np.ndarray) -> np.ndarray | None:
         """Set what `anomaly_score` needs, from the node values of the background: attributes that end in "_".
 
         What a detector of your own defines, beside `anomaly_score`, which begins with ``X = self.check_values(X)``.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64, or None
+            With ``leaves_one_out = True`` the scores of these images, each as if it had been left out.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit_background, or start_fit")
 
+    def take_background(self, X: np.ndarray) -> np.ndarray | None:
+        """Fit on the background alone, and return what `fit_background` does."""
+        self.n_features_in_, self.dtype_ = X.shape[1], X.dtype.name
+        return self.fit_background(X)
+
     def _state(self) -> State:
         description, tensors = self._common_state()
-        fitted = {}
-        for name, value in vars(self).items():
-            if name in (*description["parameters"], "null_scores_", "n_features_in_", "feature_names_in_"):
-                continue
-            if not name.endswith("_"):
-                raise InvalidTypeError(
-                    f"{type(self).__name__} cannot be saved: its attribute {name} would be lost; what a fit finds "
-                    'must have a name that ends in "_"'
-                )
-            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                tensors[_FITTED + name] = value
-            else:
-                fitted[name] = value
-        description |= {"fitted": fitted, "n_features": self.n_features_in_}
-        for name, value in [*description["parameters"].items(), *fitted.items()]:
-            if not _is_plain(value):
-                raise InvalidTypeError(
-                    f"{type(self).__name__} cannot be saved: {name} is a {type(value).__name__}; arrays of numbers, "
-                    "numbers, text and lists of these are saved"
-                )
-        return description, tensors
+        common = (*description["parameters"], "null_scores_", "n_features_in_", "feature_names_in_")
+        fitted = {name: value for name, value in vars(self).items() if name not in common}
+        if lost := [name for name in fitted if not name.endswith("_")]:
+            raise InvalidTypeError(
+                f"{type(self).__name__} cannot be saved: its attribute {lost[0]} would be lost; what a fit finds must "
+                'have a name that ends in "_"'
+            )
+        try:
+            check_plain(description["parameters"])
+            own, arrays = pack_attributes(fitted)
+        except InvalidTypeError as error:
+            raise InvalidTypeError(f"{type(self).__name__} cannot be saved: {error}") from None
+        return description | own | {"n_features": self.n_features_in_}, tensors | arrays
 
     def _common_state(self) -> State:
         """Return the state that all these detectors have in common."""
@@ -349,8 +369,7 @@ class CalibratedDetector(Detector):
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
         """Make a detector of this kind from its state, but for the null scores."""
         detector = cls(**description["parameters"])
-        arrays = {name.removeprefix(_FITTED): array for name, array in tensors.items() if name.startswith(_FITTED)}
-        detector.__dict__.update(description["fitted"], **arrays, n_features_in_=description["n_features"])
+        detector.__dict__.update(unpack_attributes(description, tensors), n_features_in_=description["n_features"])
         return detector
 
     def _take_null_scores(self, null_scores: np.ndarray) -> None:
@@ -362,14 +381,6 @@ class CalibratedDetector(Detector):
             raise ValueError(
                 "calibration=None gives scores only; fit with 'holdout' or 'leave-one-out' to decide, or call calibrate"
             )
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON holds a value, and gives it back as it was but for tuples."""
-    try:
-        return bool(json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value))
-    except (TypeError, ValueError):
-        return False
 
 
 def warn_of_few(n_null_scores: int, false_positive_rate: float) -> None:

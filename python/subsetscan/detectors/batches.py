@@ -49,12 +49,13 @@ class CollectedFit:
     """A fit that needs the whole background at once; see `Fit`."""
 
     def __init__(self, detector: CalibratedDetector, shares: Plan) -> None:
-        if shares.leave_one_out:
+        if shares.leave_one_out and not detector.leaves_one_out:
             raise ValueError(
                 f"{type(detector).__name__} cannot leave out one image at a time, and scores those that it was fitted "
                 "on too low: calibration must be 'holdout' or None"
             )
         self._detector = detector
+        self._leave_one_out = shares.leave_one_out
         self._fitted: CalibratedDetector | None = None
         self._background: list[np.ndarray] = []
         self._null_scores: list[np.ndarray] = []
@@ -65,7 +66,8 @@ class CollectedFit:
 
     def add_calibration(self, X: np.ndarray, y: Any = None) -> None:  # noqa: D102
         del y
-        self._null_scores.append(one_each(self._complete().anomaly_score(X), X))
+        if not self._leave_one_out:  # the background itself has told the scores
+            self._null_scores.append(one_each(self._complete().anomaly_score(X), X))
 
     def finish(self) -> CalibratedDetector:  # noqa: D102
         fitted = self._complete()
@@ -79,8 +81,9 @@ class CollectedFit:
         if self._fitted is None:
             X = np.concatenate(self._background)
             self._fitted, self._background = clone(self._detector), []
-            self._fitted.n_features_in_, self._fitted.dtype_ = X.shape[1], X.dtype.name
-            self._fitted.fit_background(X)
+            left_out = self._fitted.take_background(X)
+            if self._leave_one_out:
+                self._null_scores = [one_each(left_out, X)]
         return self._fitted
 
 

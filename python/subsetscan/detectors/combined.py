@@ -10,10 +10,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from .._random import RandomState
-from ..calibration import Plan, combined_scores
+from ..calibration import Plan
+from ..combination import combined
+from ..persistence import State, pack, unpack
 from .base import CalibratedDetector, Detector
 from .batches import Calibration, Fit
-from .persistence import State, pack, unpack
 
 __all__ = ["CombinedDetector"]
 
@@ -28,8 +29,8 @@ class CombinedDetector(CalibratedDetector):
     ----------
     detectors : sequence of detectors
         Such as `SubsetScanDetector`; clones are fitted. Their own calibration parameters are not looked at.
-    combine : {"min", "fisher", "cauchy"}, default "min"
-        See `subsetscan.calibration.combined_scores`.
+    combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min"}, default "min"
+        See `subsetscan.combination.combined`.
     calibration : {"holdout", "leave-one-out"}, default "holdout"
     calibration_fraction, false_positive_rate, random_state
         As for `SubsetScanDetector`.
@@ -78,14 +79,16 @@ class CombinedDetector(CalibratedDetector):
             raise ValueError("at least one detector is needed, got none")
         if self.calibration is None:
             raise ValueError("p-values are what is combined: calibration must be 'holdout' or 'leave-one-out'")
-        combined_scores(np.ones((1, 1)), self.combine)
+        combined(np.ones((1, 1)), np.ones((1, 1)), self.combine)
         return _CombinedFit(self, shares)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
         X = self.check_values(X)
-        p_values = np.column_stack([detector.p_values(X) for detector in self.detectors_])
-        return combined_scores(p_values, self.combine_)
+        scores = [detector.anomaly_score(X) for detector in self.detectors_]
+        pairs = zip(self.detectors_, scores, strict=True)
+        own = np.column_stack([detector.p_values_of(scores, extrapolate=True) for detector, scores in pairs])
+        return combined(own, self._null_p_values(), self.combine_)[0]
 
     def start_calibration(self) -> Calibration:  # noqa: D102
         return _CombinedCalibration(self)
@@ -94,8 +97,11 @@ class CombinedDetector(CalibratedDetector):
         return [self, *(one for part in self.detectors_ for one in part.with_parts())]
 
     def _take_combined(self) -> None:
-        null = np.column_stack([detector.null_p_values() for detector in self.detectors_])
-        self._take_null_scores(combined_scores(null, self.combine_))
+        null = self._null_p_values()
+        self._take_null_scores(combined(null, null, self.combine_)[1])
+
+    def _null_p_values(self) -> np.ndarray:
+        return np.column_stack([detector.null_p_values(extrapolate=True) for detector in self.detectors_])
 
     def _state(self) -> State:
         description, tensors = self._common_state()

@@ -10,10 +10,10 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..calibration import Plan, score_threshold
+from ..persistence import State, pack, unpack
 from ..scanning import ScanResult
 from .base import CalibratedDetector, Detector, check_labels, warn_of_few
 from .batches import Calibration, Fit
-from .persistence import State, pack, unpack
 
 __all__ = ["ClassConditionalDetector"]
 
@@ -145,16 +145,18 @@ class ClassConditionalDetector(Detector):
         X = self.check_values(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
-    def p_values_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-values of scores that this detector gave, calibrated with clean images of the same class."""
         scores = np.asarray(scores)
-        return self._by_class(self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own]))
+        return self._by_class(
+            self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own], extrapolate=extrapolate)
+        )
 
-    def null_p_values(self) -> np.ndarray:
+    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-value of each image that calibrates, among those of its class, float64 of shape (n,)."""
         check_is_fitted(self)
         rows = self._rows(self.null_labels_, self.null_labels_)
-        return self._by_class(rows, lambda detector, _: detector.null_p_values())
+        return self._by_class(rows, lambda detector, _: detector.null_p_values(extrapolate=extrapolate))
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
         """Compute the threshold of each image's class minus its score, float64 of shape (N,)."""

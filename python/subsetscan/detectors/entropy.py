@@ -16,8 +16,8 @@ from sklearn.utils import check_array
 from .._extras import import_extra
 from .._random import RandomState
 from ..calibration import Plan
+from ..persistence import State
 from .base import DTYPES, CalibratedDetector
-from .persistence import State
 
 __all__ = ["DEFAULT_READING", "NORMALISATIONS", "READINGS", "LocalSpatialEntropy"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from .._random import draw_seed
 from ..background import Background, BackgroundBuilder
 from ..calibration import Plan
+from ..persistence import State
 from .base import CalibratedDetector
-from .persistence import State
 
 __all__ = ["BackgroundDetector", "StreamedFit"]
 

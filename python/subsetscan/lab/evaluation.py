@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..calibration import combined_scores
+from ..combination import combined_scores
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 from .experiment.files import write_rows
@@ -114,11 +114,12 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
     scans = {kind: scanner.scan(images) for kind, images in sets.items()}
     p_values = None
     if scanner.is_calibrated:
-        p_values = {
-            kind: scanner.p_values_of({space: scan.scores for space, scan in found.items()})
-            for kind, found in scans.items()
-        }
+        scores = {kind: {space: scan.scores for space, scan in found.items()} for kind, found in scans.items()}
+        p_values = {kind: scanner.p_values_of(own) for kind, own in scores.items()}
     if combine is not None and p_values is not None:
-        p_values = {kind: own | {"combined": scanner.combine(own, combine)} for kind, own in p_values.items()}
+        p_values = {
+            kind: own | {"combined": scanner.combined_p_values_of(scores[kind], None, combine)}
+            for kind, own in p_values.items()
+        }
     n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
     return Evaluation(n_nodes, scans, p_values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import numbers
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,28 @@ from .passes import Comparison, Forward, Passes, compare
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check_graph", "checked_passes", "find_outputs", "graph_nodes", "has_graph", "input_dtype", "known_shape",
-           "outputs_in", "rows_per_sample", "weights_digest"]  # fmt: skip
+__all__ = ["check_graph", "checked_passes", "computing_layers", "find_outputs", "graph_nodes", "has_graph",
+           "input_dtype", "is_keras_model", "known_shape", "outputs_in",
+           "rows_per_sample", "weights_digest"]  # fmt: skip
+
+# Layers that hand on the values of another, in a different shape or as they are.
+_PASSING = ("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
+            "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
+            "ActivityRegularization", "Identity", "Masking", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
+            "Cropping1D", "Cropping2D", "Cropping3D", "UpSampling1D", "UpSampling2D", "UpSampling3D")  # fmt: skip
+
+
+def is_keras_model(model: Any) -> bool:
+    """Tell whether this is a Keras model, without importing Keras."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(model, keras.Model)
+
+
+def computing_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """List the layers whose values are not those of another layer. Raises TypeError as `check_graph` does."""
+    check_graph(model)
+    computing = [layer for layer in model.layers if type(layer).__name__ not in _PASSING]
+    return computing or list(model.layers)
 
 
 def check_graph(model: Any) -> None:

@@ -21,6 +21,7 @@ from ..networks.keras import (
 )
 from ..networks.passes import Batched
 from .base import Space, as_rows, check_images
+from .blocks import Blocks
 
 if TYPE_CHECKING:
     import keras
@@ -190,6 +191,10 @@ class KerasLayers(NetworkSpace):
         layer that has several. "all" takes every layer but the inputs.
     prefix : str, default ""
         What goes before the layers' names, where two models have layers of the same name.
+    pool_above : int, optional
+        The largest number of nodes of a layer that is read as it is. A larger one is averaged over blocks of
+        neighbouring positions, channel by channel: the smallest blocks that leave so few nodes. One without positions
+        stays as it is. By default all do.
 
     Attributes
     ----------
@@ -216,7 +221,9 @@ class KerasLayers(NetworkSpace):
     {'first': (6, 6, 4)}
     """
 
-    def __init__(self, model: keras.Model, layers: str | Iterable[Any] = "all", prefix: str = "") -> None:
+    def __init__(
+        self, model: keras.Model, layers: str | Iterable[Any] = "all", prefix: str = "", pool_above: int | None = None
+    ) -> None:
         check_graph(model)
         tensors = {prefix + name: tensor for name, tensor in find_outputs(model, layers).items()}
         super().__init__(model, tensors, {}, unfold=True)
@@ -224,9 +231,15 @@ class KerasLayers(NetworkSpace):
         rows = {name: self._rows[position] for name, position in self._positions.items()}
         shapes = {name: known_shape(name, tensor) for name, tensor in tensors.items()}
         self.node_shapes = {name: shape if rows[name] == 1 else (rows[name], *shape) for name, shape in shapes.items()}
+        self.pool_above = pool_above
+        self._pools = {
+            name: Blocks.to_fit(shape, self.channel_axis(name), pool_above) for name, shape in self.node_shapes.items()
+        }
+        self.node_shapes = {name: blocks.pooled_shape for name, blocks in self._pools.items()}
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
-        return {name: as_rows(array).astype(np.float32, copy=False) for name, array in read.items()}
+        pooled = {name: self._pools[name].mean(array) for name, array in read.items()}
+        return {name: as_rows(array).astype(np.float32, copy=False) for name, array in pooled.items()}
 
     def channel_axis(self, name: str) -> int | None:
         """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
@@ -235,4 +248,4 @@ class KerasLayers(NetworkSpace):
         return 0 if first else len(self.node_shapes[name]) - 1
 
     def _options(self) -> list[str]:
-        return [name.removeprefix(self.prefix) for name in self.tensors]
+        return [name.removeprefix(self.prefix) for name in self.tensors] + [str(self.pool_above)]

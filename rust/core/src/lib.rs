@@ -47,6 +47,7 @@ mod statistic;
 mod summary;
 mod ties;
 mod value;
+mod within;
 
 pub use background::{Background, BackgroundBuilder, Keep};
 pub use bins::Membership;
@@ -62,3 +63,4 @@ pub use simd::set::InstructionSet;
 pub use statistic::Statistic;
 pub use summary::Summary;
 pub use value::{Value, Values};
+pub use within::within_sample_ranks;

@@ -20,11 +20,11 @@ mod _core {
         Tail, Ties, scan_group_p_values, scan_p_values,
     };
 
-    use crate::arrays::{PyGroupScan, PyScan, hand_back, hand_back_group};
+    use crate::arrays::{PyGroupScan, PyScan, PyValues, hand_back, hand_back_group};
     #[pymodule_export]
     use crate::background::{PyBackground, PyBackgroundBuilder};
     use crate::parse::{ByName, PyAlphaMax, image_limits, n_nodes, n_samples, names, node_limits, ranking};
-    use crate::running::run;
+    use crate::running::{run, run_small};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -53,6 +53,13 @@ mod _core {
         let p_values = p_values.as_array();
         run(py, |stop| scan_p_values(&p_values, statistic.0, alpha_max.0, scope.0, return_nodes, stop))
             .map(|scan| hand_back(py, scan))
+    }
+
+    #[pyfunction]
+    fn within_sample_ranks<'py>(py: Python<'py>, values: PyValues<'_>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let values = values.view();
+        run_small(py, values.is_small(), |stop| subsetscan_core::within_sample_ranks(&values, stop))
+            .map(|ranks| ranks.into_pyarray(py))
     }
 
     #[pyfunction]

@@ -13,7 +13,8 @@ from sklearn.base import clone
 from sklearn.utils import gen_batches
 
 from ...background import Background, BackgroundBuilder
-from ...calibration import combined_scores, conformal_p_values, null_p_values
+from ...calibration import conformal_p_values, null_p_values
+from ...combination import combined_scores
 from ...detectors import Detector
 from ...detectors.batches import Fit
 from ...detectors.ranked import BackgroundDetector, StreamedFit
@@ -218,7 +219,7 @@ def combined(scores: Scores, parts: Collection[Pair], combine: str, name: Pair) 
         Of pairs whose detectors held out the same clean images for calibration.
     parts : collection of Pair
     combine : {"min", "fisher", "cauchy"}
-        See `subsetscan.calibration.combined_scores`.
+        See `subsetscan.combination.combined_scores`.
     name : Pair
     """
     found = {}

@@ -1,4 +1,4 @@
-"""Fitted detectors as safetensors files: arrays and one description in JSON, nothing that is executed."""
+"""What was fitted, as safetensors files: arrays and one description in JSON, nothing that is executed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .._files import atomic_write
+from ._files import atomic_write
+from ._validation import InvalidTypeError
 
-__all__ = ["Persistent", "State", "load_detector", "pack", "restore", "unpack"]
+__all__ = [
+    "Persistent",
+    "State",
+    "check_plain",
+    "load_detector",
+    "pack",
+    "pack_attributes",
+    "restore",
+    "unpack",
+    "unpack_attributes",
+]
 
 _FORMAT_VERSION = "1"
+
+_FITTED = "fitted/"  # before the names of attributes' arrays
 
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
 
@@ -123,3 +136,56 @@ def unpack(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
         own = {name.removeprefix(f"{n}/"): array for name, array in tensors.items() if name.startswith(f"{n}/")}
         parts.append(restore(part, own))
     return parts
+
+
+def pack_attributes(attributes: Mapping[str, Any]) -> State:
+    """Return the state of fitted attributes: arrays, what JSON holds, and what is saved itself or a list of such.
+
+    Raises
+    ------
+    TypeError
+        If one is anything else; the message names it.
+    """
+    plain: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in attributes.items():
+        several = value if isinstance(value, list) and value else [value]
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors[_FITTED + name] = value
+        elif all(isinstance(one, Persistent) for one in several):
+            description, arrays = pack(several)
+            parts[name] = description | {"is_list": several is value}
+            tensors |= {f"{_FITTED}{name}/{key}": array for key, array in arrays.items()}
+        else:
+            plain[name] = value
+    check_plain(plain)
+    return {"fitted": plain, "fitted_parts": parts}, tensors
+
+
+def unpack_attributes(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Make the attributes of which `pack_attributes` returned the state."""
+    arrays = {name.removeprefix(_FITTED): array for name, array in tensors.items() if name.startswith(_FITTED)}
+    attributes = dict(description["fitted"])
+    for name, state in description.get("fitted_parts", {}).items():
+        own = {key.removeprefix(f"{name}/"): arrays.pop(key) for key in list(arrays) if key.startswith(f"{name}/")}
+        parts = unpack(state, own)
+        attributes[name] = parts if state["is_list"] else parts[0]
+    return attributes | arrays
+
+
+def check_plain(values: Mapping[str, Any]) -> None:
+    """Raise TypeError for the first value that JSON does not hold."""
+    for name, value in values.items():
+        if not _is_plain(value):
+            raise InvalidTypeError(
+                f"{name} is a {type(value).__name__}; arrays of numbers, numbers, text and lists of these are saved"
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON holds a value, and gives it back as it was but for tuples."""
+    try:
+        return bool(json.loads(json.dumps(value)) == (list(value) if isinstance(value, tuple) else value))
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,87 @@
+"""The distance to the nearest clean image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from .._random import RandomState
+from .base import CalibratedDetector
+
+__all__ = ["NearestNeighborDetector"]
+
+_DECIMALS = 12  # the distance of an image to itself is 0 whatever the order of summation
+
+
+class NearestNeighborDetector(CalibratedDetector):
+    """Detect images that are far from all clean ones: the distance to the k-th nearest of them.
+
+    Parameters
+    ----------
+    n_neighbors : int, default 1
+        k.
+    metric : str, default "cosine"
+        A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
+    calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
+        As for `SubsetScanDetector`.
+    calibration_fraction, false_positive_rate, random_state
+        As for `SubsetScanDetector`.
+
+    Attributes
+    ----------
+    background_ : ndarray of shape (M, J)
+        The clean images.
+    null_scores_ : ndarray of shape (n,), float64
+    offset_ : float
+    n_features_in_ : int
+
+    References
+    ----------
+    Y. Sun, Y. Ming, X. Zhu, Y. Li, Out-of-distribution detection with deep nearest neighbors, ICML 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> clean, other = rng.normal(1, size=(400, 50)), rng.normal(size=(2, 50))
+    >>> NearestNeighborDetector().fit(clean).predict(other)
+    array([-1, -1])
+    """
+
+    leaves_one_out = True
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 1,
+        metric: str = "cosine",
+        calibration: str | None = "leave-one-out",
+        calibration_fraction: float = 0.25,
+        false_positive_rate: float = 0.05,
+        random_state: RandomState = None,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.calibration = calibration
+        self.calibration_fraction = calibration_fraction
+        self.false_positive_rate = false_positive_rate
+        self.random_state = random_state
+
+    def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for the other)
+        if len(X) <= self.n_neighbors:
+            raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} images, got {len(X)}")
+        self.background_ = np.ascontiguousarray(X)
+        return self._distances(None)
+
+    def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
+        del y
+        X = self.check_values(X)
+        return self._distances(X.astype(np.float64)) if len(X) else np.empty(0)
+
+    def _distances(self, X: np.ndarray | None) -> np.ndarray:
+        """Compute the distance of images to the k-th nearest in the background, or of that to its other images."""
+        search = NearestNeighbors(n_neighbors=self.n_neighbors, metric=self.metric, algorithm="brute")
+        distances, _ = search.fit(self.background_.astype(np.float64)).kneighbors(X)
+        return distances[:, -1].round(_DECIMALS)

@@ -1,0 +1,297 @@
+"""What each node's value says that the other nodes' values do not: residuals of a shrunk Gaussian model.
+
+The nodes of a layer depend on each other, so that one cause moves many of them and a scan counts it many times. The
+residual of a node given all others takes that out, node by node: each residual still belongs to its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy import linalg
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from . import _core
+from ._validation import node_values
+from .persistence import Persistent, State, pack_attributes, unpack_attributes
+
+__all__ = ["Residuals", "within_sample_ranks"]
+
+_FARTHEST = 1e100  # standard deviations: sums of so many nodes as there can be stay finite
+
+
+def within_sample_ranks(x: Any) -> np.ndarray:
+    """Rank the values of each image among each other: which nodes are high for this image.
+
+    Ranks do not change with the image's overall level or gain: brightness, contrast, the length of a text.
+
+    Parameters
+    ----------
+    x : array-like of shape (N, J)
+
+    Returns
+    -------
+    ndarray of shape (N, J), float64
+        From 1, the smallest value, to J; equal values share the mean of their ranks.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN, or there are not two dimensions.
+    TypeError
+        If `x` does not hold numbers.
+
+    Examples
+    --------
+    >>> within_sample_ranks([[0.5, -2.0, 0.5, 3.0]])
+    array([[2.5, 1. , 2.5, 4. ]])
+    """
+    return _core.within_sample_ranks(node_values(x))
+
+
+class Residuals(Persistent, TransformerMixin, BaseEstimator):
+    """The residual of each node given all others, learnt from clean images: a transformer as scikit-learn has them.
+
+    With z the standardised values of an image, and P the inverse of their shrunk covariance over the clean images, the
+    residual of node j is (P z)_j / sqrt(P_jj): how far its value lies from what the others predict, in units of that
+    prediction's error. The covariance is shrunk towards a multiple of the identity by Ledoit and Wolf's amount, at
+    least `least_shrinkage`. No matrix of J x J is made where there are more nodes than images.
+
+    Images take part in their own fit, so that their residuals would be too small. `fit_transform` therefore gives those
+    of a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not. The images that lie
+    farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of new images.
+
+    Parameters
+    ----------
+    least_shrinkage : float in (0, 1], default 0.1
+    trim : float in [0, 1), default 0.05
+        The part of the images that is left out of the second fit; 0 makes one fit.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of nodes, J.
+    shrinkage_ : float
+        The weight of the identity.
+    mean_, scale_ : ndarray of shape (J,), float64
+        By which values are standardised.
+    precision_ : ndarray of shape (J,), float64
+        The diagonal of P.
+    matrix_ : ndarray of shape (J, J) or (M, J), float64
+        P; or W, where there are more nodes than images: P is the identity less W'W, divided by `floor_`.
+    floor_ : float
+        The smallest eigenvalue that the shrunk covariance can have.
+
+    References
+    ----------
+    O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate
+    Analysis 88, 2004. The residual of a node given the others: S. Lauritzen, Graphical Models, 1996, section 5.1.
+
+    Examples
+    --------
+    Two nodes that are always alike differ for once, while each is as usual:
+
+    >>> rng = np.random.default_rng(0)
+    >>> clean = rng.normal(size=(200, 1)) + 0.1 * rng.normal(size=(200, 2))
+    >>> Residuals().fit(clean).transform([[1.0, 1.0], [1.0, -1.0]]).round(1)
+    array([[ 0.3,  0.5],
+           [ 4.4, -4.1]], dtype=float32)
+    """
+
+    def __init__(self, *, least_shrinkage: float = 0.1, trim: float = 0.05) -> None:
+        self.least_shrinkage = least_shrinkage
+        self.trim = trim
+
+    def fit(self, X: Any, y: None = None) -> Self:
+        """Learn from clean images; parameters and errors are those of `fit_transform`."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: None = None) -> np.ndarray:
+        """Learn from clean images, and compute the residuals of each by a fit without it.
+
+        Parameters
+        ----------
+        X : array-like of shape (M, J)
+            Node values of at least 2 images, finite.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (M, J), float32
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 2 images or no node, a value is not finite or so large that its square is not, or a
+            parameter is out of its range.
+        TypeError
+            If the values are not real numbers.
+        """
+        del y
+        values = _finite(X)
+        if len(values) < 2 or not values.shape[1]:
+            raise ValueError(f"at least 2 images and 1 node are needed, got shape {values.shape}")
+        if not 0 < self.least_shrinkage <= 1:
+            raise ValueError(f"least_shrinkage must be in (0, 1], got {self.least_shrinkage}")
+        if not 0 <= self.trim < 1:
+            raise ValueError(f"trim must be in [0, 1), got {self.trim}")
+        n, n_trimmed = len(values), min(round(self.trim * len(values)), len(values) - 2)
+        solved = self._fit(values)
+        kept = np.arange(n)
+        if n_trimmed:
+            kept = np.sort(np.argsort(solved.distance, kind="stable")[:-n_trimmed])
+            solved = self._fit(values[kept])
+        residuals = np.empty(values.shape, np.float32)
+        residuals[kept] = _single(solved.residuals(self.precision_))
+        left_out = np.setdiff1d(np.arange(n), kept)
+        residuals[left_out] = self._residuals(values[left_out])
+        return residuals
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Compute the residuals of new images.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, J)
+
+        Returns
+        -------
+        ndarray of shape (N, J), float32
+
+        Raises
+        ------
+        ValueError
+            If the number of nodes is another, or a value is not finite.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        check_is_fitted(self)
+        values = _finite(X)
+        if values.shape[1] != self.n_features_in_:
+            raise ValueError(f"expected {self.n_features_in_} nodes, got {values.shape[1]}")
+        return self._residuals(values)
+
+    def _state(self) -> State:
+        check_is_fitted(self)
+        fitted = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        description, tensors = pack_attributes(fitted)
+        return description | {"kind": self.kind(), "parameters": self.get_params()}, tensors
+
+    @classmethod
+    def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Residuals:
+        residuals = cls(**description["parameters"])
+        residuals.__dict__.update(unpack_attributes(description, tensors))
+        return residuals
+
+    def _residuals(self, values: np.ndarray) -> np.ndarray:
+        return _single(self._solve(self._standardised(values)) / np.sqrt(self.precision_))
+
+    def _fit(self, values: np.ndarray) -> _Solved:
+        """Learn from all these images."""
+        self.n_features_in_ = values.shape[1]
+        self.mean_, self.scale_ = _mean_and_scale(values)
+        z = self._standardised(values)
+        squares = np.einsum("ij,ij->i", z, z)
+        few_nodes = z.shape[1] <= len(z)
+        gram = z.T @ z if few_nodes else z @ z.T
+        shrinkage, level = _ledoit_wolf(gram, squares, z.shape[1])
+        self.shrinkage_ = max(shrinkage, self.least_shrinkage)
+        self.floor_ = self.shrinkage_ * level or 1.0  # no node varies: there is no level
+        share = (1 - self.shrinkage_) / len(z)  # of one image in the covariance
+        if few_nodes:
+            gram *= share
+            gram[np.diag_indices_from(gram)] += self.floor_
+            root = linalg.cho_factor(gram, lower=True, overwrite_a=True)
+            self.matrix_ = linalg.cho_solve(root, np.eye(z.shape[1]), overwrite_b=True)
+            self.precision_ = np.diag(self.matrix_).copy()
+        else:  # Woodbury's identity
+            gram *= share / self.floor_
+            gram[np.diag_indices_from(gram)] += 1
+            root = linalg.cholesky(gram, lower=True, overwrite_a=True)
+            scaled = np.sqrt(share / self.floor_) * z
+            self.matrix_ = linalg.solve_triangular(root, scaled, lower=True, overwrite_b=True)
+            self.precision_ = (1 - np.einsum("ij,ij->j", self.matrix_, self.matrix_)) / self.floor_
+        y = self._solve(z)
+        return _Solved(y, np.einsum("ij,ij->i", z, y), share)
+
+    def _standardised(self, values: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            z = (values - self.mean_) / self.scale_
+        return np.clip(z, -_FARTHEST, _FARTHEST, out=z)
+
+    def _solve(self, z: np.ndarray) -> np.ndarray:
+        """Multiply rows by P."""
+        if len(self.matrix_) == self.n_features_in_:
+            return z @ self.matrix_
+        return (z - (z @ self.matrix_.T) @ self.matrix_) / self.floor_
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """The images of a fit, multiplied by P: y = P z, the products z'y, and the share of one image in the covariance."""
+
+    y: np.ndarray
+    products: np.ndarray
+    share: float
+
+    @property
+    def distance(self) -> np.ndarray:
+        """How far each image lies from the others, squared: Mahalanobis' distance by a fit without it."""
+        return self.products * self._growth
+
+    def residuals(self, precision: np.ndarray) -> np.ndarray:
+        """Compute the residuals of each image by a fit without it, in units of the fit with it."""
+        y = self.y * self._growth[:, np.newaxis]
+        without = precision + self.share * y**2 / self._growth[:, np.newaxis]  # the diagonal of P
+        return y * np.sqrt(precision) / without
+
+    @property
+    def _growth(self) -> np.ndarray:
+        """By how much y grows where the image is taken out: Sherman and Morrison's formula."""
+        return 1 / (1 - self.share * self.products)
+
+
+def _mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation of each node; 1 for a node that does not vary."""
+    lowest, highest = values.min(axis=0), values.max(axis=0)
+    varies = lowest < highest
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(varies, values.mean(axis=0), lowest)  # the mean of equal values may be rounded
+        scale = values.std(axis=0)
+    if not np.isfinite(scale).all():
+        node = int(np.argmin(np.isfinite(scale)))
+        raise ValueError(
+            f"values must be small enough to be squared, those of node {node} range from {lowest[node]:g} to "
+            f"{highest[node]:g}"
+        )
+    return mean, np.where(varies & (scale > 0), scale, 1)
+
+
+def _ledoit_wolf(gram: np.ndarray, squares: np.ndarray, n_nodes: int) -> tuple[float, float]:
+    """Return the shrinkage and the level, from the products of rows or of columns and the squared lengths of rows."""
+    n = len(squares)
+    level = squares.sum() / n / n_nodes
+    spread = (gram**2).sum() / n**2
+    total = spread - n_nodes * level**2
+    noise = min((squares**2).sum() / n**2 - spread / n, total)
+    return (min(1.0, max(0.0, noise / total)) if total > 0 else 1.0), level
+
+
+def _finite(values: Any) -> np.ndarray:
+    """Take finite values as float64."""
+    values = node_values(values).astype(np.float64)
+    if not (finite := np.isfinite(values)).all():
+        image, node = np.argwhere(~finite)[0]
+        raise ValueError(f"values must be finite, got {values[image, node]} at node {node} of image {image}")
+    return values
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
