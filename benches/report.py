@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from subsetscan._files import atomic_write
 from subsetscan.lab import figures
+from subsetscan.lab.markdown import linker
 
 __all__ = ["save", "write"]
 
@@ -37,7 +38,12 @@ def write(results: dict[str, Any], out: Path) -> None:
     )  # fmt: skip
     environment.filters |= {"seconds": seconds, "times": times, "ratio": ratio, "size": size, "percent": percent}
     page = environment.get_template("performance.md.jinja").render(
-        results, folder=out.name, close=close(results), busy=busy(results)
+        results,
+        folder=out.name,
+        close=close(results),
+        busy=busy(results),
+        lead=lead(results),
+        link=linker(out.parent),
     )
     with atomic_write(out.with_name(f"{out.name}.md")) as path:
         path.write_text(page, encoding="utf-8")
@@ -70,6 +76,32 @@ def size(n_bytes: float) -> str:
 def percent(share: float) -> str:
     """Write a share."""
     return f"{share:.0%}"
+
+
+def lead(results: dict[str, Any]) -> dict[str, Any] | None:
+    """Pick what the page leads with: the first case, on the fewest threads, and spans over all cases."""
+    timed = {name: case for name, case in results["cases"].items() if "threads" in case}
+    if not timed:
+        return None
+    name, case = next(iter(timed.items()))
+    n_threads, found = next(iter(case["threads"].items()))
+    scores = [of["score"] for one in timed.values() for of in one["threads"].values()]
+    spans = {}
+    for rival in RIVALS:
+        ratios = [of[rival]["median"] / of["subsetscan"]["median"] for of in scores if rival in of]
+        spans[rival] = f"{times(min(ratios))} to {times(max(ratios))}" if ratios else "-"
+    one_image = results["one_image"].get(name, {}).get(n_threads, {}).get("warm")
+    memory = results["memory"].get(name)
+    return {
+        "case": case,
+        "n_threads": n_threads,
+        "found": found,
+        "spans": spans,
+        "one_image": [one_image] if one_image else [],
+        "memory": [memory] if memory and memory["subsetscan"]["score"] else [],  # nothing grows where sizes are tiny
+        "difference": max(max(of["difference"].values()) for one in timed.values() for of in one["threads"].values()),
+        "exact": all(one["exact"]["identical"] for one in timed.values()),
+    }
 
 
 def close(results: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ from .._extras import import_extra
 from .._files import atomic_write
 from .._tables import counted
 
-__all__ = ["number", "percent", "render", "table"]
+__all__ = ["linker", "number", "percent", "render", "table"]
 
 
 def render(template: Path, out: Path | str, **values: Any) -> None:
-    """Fill in a template, and write the page, whole or not at all."""
+    """Fill in a template, and write the page, whole or not at all.
+
+    Templates also have `counted` and the `link` of `linker`.
+    """
     jinja2 = import_extra("jinja2", "all")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
@@ -26,9 +29,18 @@ def render(template: Path, out: Path | str, **values: Any) -> None:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    text = environment.get_template(template.name).render(values, counted=counted)
+    text = environment.get_template(template.name).render(values, counted=counted, link=linker(Path(out).parent))
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def linker(folder: Path) -> Callable[[str, str], str]:
+    """Make a function that links words to another page, which need not be there: only this repository has all pages."""
+
+    def link(words: str, target: str) -> str:
+        return f"[{words}]({target})" if (folder / target.partition("#")[0]).is_file() else words
+
+    return link
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

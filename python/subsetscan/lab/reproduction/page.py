@@ -1,4 +1,4 @@
-"""The page of results: tables in Markdown with the paper's number beside ours, figures, and what it all says."""
+"""The pages of results: tables in Markdown with the paper's number beside ours, figures, and what it all says."""
 
 from __future__ import annotations
 
@@ -14,35 +14,48 @@ from ..experiment.scoring import Pair
 from ..markdown import number, percent, render, table
 from ..preset import PRESET
 from .attacks import PAPER_STRENGTH
+from .lead import ATTACK, lead_table, meaning
 from .pairs import ERROR, FIRST, METRICS, PAPER, SVM, TUNED_SVM, error_name, mean_of, paper_scan
 from .published import ACCURACY, COLUMNS, TABLE_1, TABLE_2, TEST_LOSS
-from .verdicts import Cells, verdicts
+from .verdicts import Cells, noise, verdicts
 
-__all__ = ["write_page"]
+__all__ = ["write_pages"]
 
 LOWER = ("higher-criticism", "lower")
+FEWEST = 30  # attacked images: with fewer, a table of all detectors says nothing
 
 
-def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
-    """Write the page, whole or not at all."""
+def write_pages(out: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
+    """Write ``results.md`` and the tables behind it, ``results/details.md``, each whole or not at all."""
     found = Cells(cells)
     render(
         Path(__file__).with_name("results.md.jinja"),
-        path,
+        out / "results.md",
         **results,
+        strength=f"{PAPER_STRENGTH[ATTACK]:g}",
+        lead_table=lead_table(found),
+        meaning=meaning(found),
         verdicts=verdicts(found, results),
         networks_table=networks_table(results["networks"]),
         attacks_table=attacks_table(results["attacks"]),
         table_1=lambda protocol, statistic: table_1(found, protocol, statistic),
         table_2=lambda protocol: table_2(found, protocol),
+        groups_table=groups_table(results["groups"]),
+        preset_table=lambda dataset: preset_table(found, dataset),
+    )
+    render(
+        Path(__file__).with_name("details.md.jinja"),
+        out / "results" / "details.md",
+        **results,
+        lead=[f"{dataset}: {sentence}" for dataset in found.datasets for sentence in noise(found, dataset)],
+        table_1=lambda protocol, statistic: table_1(found, protocol, statistic),
         questions=lambda dataset, attack, eps: questions(found, dataset, attack, eps),
         budgets=lambda dataset: [
             (row["attack"], row["eps"])
             for row in results["attacks"]
-            if row["dataset"] == dataset and row["protocol"] == "valid" and not row["masked"]
+            if row["dataset"] == dataset and row["protocol"] == "valid" and not row["masked"] and row["n"] >= FEWEST
         ],
-        groups_table=groups_table(results["groups"]),
-        preset_table=lambda dataset: preset_table(found, dataset),
+        fewest=FEWEST,
     )
 
 
@@ -160,7 +173,13 @@ def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
 
 
 def shown(pair: Pair) -> bool:
-    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and all that is no scan."""
+    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and all that is no scan.
+
+    Scans whose scores equal another's are not: an upsampling layer repeats the one before it, and squaring keeps the
+    order of absolute errors.
+    """
+    if pair.statistic and (pair.space.startswith("up_sampling") or pair.space == error_name("squared")):
+        return False
     return (pair.statistic, pair.tail) == PAPER or not pair.statistic or pair == Pair(FIRST, *LOWER)
 
 

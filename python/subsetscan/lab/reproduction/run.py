@@ -21,7 +21,7 @@ from ..options import check_known, start_writing
 from ..preset import PRESET
 from .attacks import FULL, PAPER_STRENGTH, QUICK
 from .drawing import draw, draw_groups
-from .page import write_page
+from .page import write_pages
 from .pairs import BASELINES, FIRST, PAPER
 from .stages import GROUP_SIZE, Experiment, Stages
 
@@ -52,7 +52,7 @@ def reproduce(
     Parameters
     ----------
     out : path-like
-        Folder for ``results.md`` and ``results/``: the figures, and every number as CSV and JSON.
+        Folder for ``results.md`` and ``results/``: further tables, the figures, and every number as CSV and JSON.
     dataset : sequence of {"fashion-mnist", "mnist"}
     images : sequence of {"paper", "valid"}
         The protocols; see `subsetscan.lab.attacks`.
@@ -104,7 +104,7 @@ def reproduce(
     parts = [Experiment(name, stages) for name in dict.fromkeys(dataset)]
     start_writing(out, "results.md")
     own = [f"{name}-{what}.png" for name in DATASETS for what in ("figure-*", "groups")]
-    start_writing(folder, "cells.csv", "attacks.csv", "results.json", *own)
+    start_writing(folder, "details.md", "cells.csv", "attacks.csv", "results.json", *own)
     found: list[Cell] = []
     attacks: list[dict[str, Any]] = []
     groups: dict[str, Any] = {}
@@ -131,7 +131,7 @@ def reproduce(
         "figures": pictures,
     }
     write_json(folder / "results.json", results)
-    write_page(out / "results.md", results, found)
+    write_pages(out, results, found)
     say(f"wrote results.md and results/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
 

@@ -29,6 +29,7 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], overa
         **results,
         page=page,
         fewest=FEWEST,
+        meaning=_meaning(overall),
         sentences={subject: _sentences(subject, overall) for subject in results["subjects"]},
     )
 
@@ -40,6 +41,25 @@ class _Page:
         self._subjects = subjects
         self._cells = {(one.dataset, one.protocol, one.pair, one.attack): one for one in cells}
         self._overall = overall
+
+    def lead(self) -> str:
+        """Lay out what matters most: the entropy beside the slides', what it is without learning, and on noise."""
+        sets = list(dict.fromkeys((one.dataset, one.protocol) for one in self._overall))
+        rows = [["entropy of the response, the slides", *[_published(METHODS[-1].auroc)] * len(sets)]]
+        for what, key in (
+            ("entropy of the response, ours", "auroc"),
+            ("the same, clean images with noise as large as the attack", "noise"),
+        ):
+            rows.append([what, *(number(getattr(of[str(ENTROPY)], key)) or "—" for of in self._by_set(sets))])
+        rows.append(
+            ["entropy of the image itself", *(number(of[str(CONTROLS[0])].auroc) or "—" for of in self._by_set(sets))]
+        )
+        best = [max(of.values(), key=_rank) for of in self._by_set(sets)]
+        rows.append(["best of all detectors", *(f"{number(one.auroc) or '—'} ({one.detector})" for one in best)])
+        return table(["", *(f"{dataset}, `{protocol}`" for dataset, protocol in sets)], rows)
+
+    def _by_set(self, sets: Sequence[tuple[str, str]]) -> list[dict[str, Overall]]:
+        return [_by_detector(self._overall, *one) for one in sets]
 
     def attacks(self, subject: str, protocol: str) -> str:
         """Lay out the slides' table of attacks, theirs below ours."""
@@ -73,22 +93,20 @@ class _Page:
     def methods(self) -> str:
         """Lay out the slides' table of methods, and all of our detectors below."""
         rows = [
-            [f"slides: {one.method}", one.dataset, one.network, one.attack, *map(_published, one[4:]), "", ""]
+            [f"slides: {one.method} ({one.network}, {one.attack})", one.dataset, *map(_published, one[4:]), "", ""]
             for one in METHODS
         ]
         rows += [
             [
                 one.detector,
                 f"{one.dataset}, {one.protocol}",
-                "ours",
-                "mean of all",
                 *map(number, (one.recall, one.precision)),
                 _of(one),
                 *map(number, (one.paired, one.noise)),
             ]
             for one in self._overall
         ]
-        header = ["method", "images", "network", "attacks", "recall", "precision", "AUROC", "paired", "noise"]
+        header = ["method", "images", "recall", "precision", "AUROC", "paired", "noise"]
         return table(header, rows)
 
     def by_attack(self, subject: str, protocol: str) -> str:
@@ -128,11 +146,53 @@ def _published(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _by_detector(overall: Sequence[Overall], dataset: str, protocol: str) -> dict[str, Overall]:
+    return {one.detector: one for one in overall if (one.dataset, one.protocol) == (dataset, protocol)}
+
+
+def _rank(one: Overall) -> float:
+    """Order by AUROC, those without one last."""
+    return one.auroc if number(one.auroc) else -1.0
+
+
+def _meaning(overall: Sequence[Overall]) -> list[str]:
+    """Say what the lead's table means for a user, whichever way the numbers fall."""
+    entropies = [one for one in overall if one.detector == str(ENTROPY) and number(one.auroc)]
+    images = {(one.dataset, one.protocol): one for one in overall if one.detector == str(CONTROLS[0])}
+    above = [one for one in entropies if one.low > 0.5]
+    below = [one for one in entropies if one.high < 0.5]
+    noise = [one for one in above if one.noise > one.auroc - 0.05]
+    no_worse = [one for one in entropies if images[one.dataset, one.protocol].high >= one.auroc]
+    said = []
+    if above:
+        said.append(f"The entropy rises under attack, as the slides say, on {_sets(above)}.")
+    if below:
+        said.append(f"It falls under attack on {_sets(below)}: there the slides' detector is worse than chance.")
+    if noise:
+        said.append(f"Where it rises, noise as large as the attack raises it as well ({_sets(noise)}).")
+    if no_worse:
+        said.append(f"The entropy of the image, without any network, does as well or better on {_sets(no_worse)}.")
+    if below or noise or no_worse:
+        said.append(
+            "**For you:** do not use the entropy of the response as a detector of attacks before it has passed these "
+            "checks on your own network."
+        )
+    return said
+
+
+def _sets(own: Sequence[Overall]) -> str:
+    """List datasets with their protocols."""
+    protocols: dict[str, list[str]] = {}
+    for one in own:
+        protocols.setdefault(one.dataset, []).append(f"`{one.protocol}`")
+    return ", ".join(f"{dataset} ({', '.join(of)})" for dataset, of in protocols.items())
+
+
 def _sentences(subject: str, overall: Sequence[Overall]) -> list[str]:
     """Say what the numbers of one subject mean."""
     found = []
     for protocol in dict.fromkeys(one.protocol for one in overall if one.dataset == subject):
-        of = {one.detector: one for one in overall if (one.dataset, one.protocol) == (subject, protocol)}
+        of = _by_detector(overall, subject, protocol)
         response = of[str(ENTROPY)]
         if not number(response.auroc):
             found.append(f"`{protocol}`: too few attacks succeeded.")
@@ -143,19 +203,16 @@ def _sentences(subject: str, overall: Sequence[Overall]) -> list[str]:
         worse = [one for one in controls if one not in as_good]
         scans = [of[str(pair)] for pair in SCANS]
         strongest = max(scans, key=lambda one: one.auroc)
-        if response.low > 0.5:
-            meaning = "it rises under attack, as in the slides"
-        else:
-            meaning = "it falls under attack" if response.high < 0.5 else "it hardly moves under attack"
-        noise = f"; noise of the same size has {number(response.noise)}" if number(response.noise) else ""
-        if response.low > 0.5 and response.noise > response.auroc - 0.05:
-            noise += ", so that what it sees is noise, more than the attack"
+        noise = (
+            f" Clean images with noise of the same size have {number(response.noise)}."
+            if number(response.noise)
+            else ""
+        )
         found.append(
-            f"`{protocol}`: the entropy of the response has a mean AUROC of {_of(response)} over the attacks (the "
-            f"slides: {METHODS[-1].auroc:.3f}, VGG19 on ImageNet): {meaning}. Against the images' own originals "
-            f"{number(response.paired)}{noise}. "
-            + (f"Controls that are as good, within the error, or better: {_listed(as_good)}. " if as_good else "")
-            + (f"Controls that have less: {_listed(worse)}. " if worse else "")
+            f"`{protocol}`: the entropy of the response has {_of(response)} (the slides: {METHODS[-1].auroc:.3f}), and "
+            f"{number(response.paired)} against the images' own originals.{noise} "
+            + (f"Controls that do as well, within the error, or better: {_listed(as_good)}. " if as_good else "")
+            + (f"Controls that do worse: {_listed(worse)}. " if worse else "")
             + f"The best scan of the response, alone or with the entropy: {strongest.detector}, {_of(strongest)}. "
             f"The best of all: {best.detector}, {_of(best)}."
         )
@@ -164,7 +221,7 @@ def _sentences(subject: str, overall: Sequence[Overall]) -> list[str]:
         ]
         if attacks_alone:
             found[-1] += (
-                f" What sees attacks rather than noise (AUROC higher by {_SPECIFIC} or more): "
+                f" Detectors of attacks rather than noise (AUROC higher by {_SPECIFIC} or more): "
                 + ", ".join(f"{one.detector} {one.auroc:.3f}, noise {one.noise:.3f}" for one in attacks_alone)
                 + "."
             )

@@ -1,0 +1,147 @@
+"""The pages under docs/: links resolve, each says how it is made, and is what the code writes from saved numbers."""
+
+import csv
+import dataclasses
+import importlib.util
+import json
+import math
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from subsetscan.lab.experiment.cells import Cell
+from subsetscan.lab.reproduction import page as results_page
+from subsetscan.lab.tracing import page as tracing_page
+from subsetscan.lab.tracing.overall import Overall
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BY_HAND = {DOCS / "glossary.md"}
+PAGES = sorted(DOCS.rglob("*.md"))
+ALL = [
+    *ROOT.glob("*.md"),
+    *PAGES,
+    *(page for room in ("benches", "examples", "networks") for page in (ROOT / room).rglob("*.md")),
+]
+
+
+def _anchors(page):
+    """List the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        assert not anchor or anchor in _anchors(linked), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_HAND], ids=lambda page: page.name)
+def test_a_page_names_the_command_that_makes_it(page):
+    text = page.read_text(encoding="utf-8")
+    scripts = re.findall(r"`python ((?:docs|benches)/[\w./-]+\.py)", text)
+    assert scripts or re.search(r"`subsetscan (reproduce|trace)", text)
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_no_place_on_a_machine(page):
+    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|Users|mnt)/", page.read_text(encoding="utf-8"))
+
+
+def test_excerpts_are_what_the_script_printed():
+    for printed in (DOCS / "decisions").glob("*.txt"):
+        page = printed.with_suffix(".md").read_text(encoding="utf-8")
+        excerpts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+        assert excerpts
+        assert all(excerpt in printed.read_text(encoding="utf-8") for excerpt in excerpts)
+
+
+def _rows(path, kind):
+    convert = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    with path.open(encoding="utf-8") as file:
+        return [kind(**{key: convert[types[key]](text) for key, text in row.items()}) for row in csv.DictReader(file)]
+
+
+def _with_nan(value):
+    """Put NaN back where JSON has null."""
+    if isinstance(value, dict):
+        return {key: _with_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(one) for one in value]
+    return math.nan if value is None else value
+
+
+def _results(name):
+    return _with_nan(json.loads((DOCS / name / "results.json").read_text(encoding="utf-8")))
+
+
+def _import(path):
+    """Import a script that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _assert_same(name, out):
+    """Compare a page with what is in the repository: the words, and the numbers but for their last digit.
+
+    Saved numbers have six decimals, so that one in some thousands is rounded the other way.
+    """
+    committed, written = ((folder / name).read_text(encoding="utf-8") for folder in (DOCS, out))
+    assert _NUMBER.sub("0", committed) == _NUMBER.sub("0", written)
+    for one, other in zip(_NUMBER.findall(committed), _NUMBER.findall(written), strict=True):
+        last = 10.0 ** -len(one.partition(".")[2])
+        assert one == other or ("." in one and abs(float(one) - float(other)) < 1.5 * last)
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A folder with the pages that others link to."""
+    for name in ("CONTRIBUTING.md", *(f"docs/{page.relative_to(DOCS)}" for page in PAGES)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path / "docs"
+
+
+def test_results_are_what_the_code_writes(out):
+    results_page.write_pages(out, _results("results"), _rows(DOCS / "results" / "cells.csv", Cell))
+    _assert_same("results.md", out)
+    _assert_same("results/details.md", out)
+
+
+def test_tracing_is_what_the_code_writes(out):
+    rows = _rows(DOCS / "tracing" / "cells.csv", Cell), _rows(DOCS / "tracing" / "overall.csv", Overall)
+    tracing_page.write_page(out / "tracing.md", _results("tracing"), *rows)
+    _assert_same("tracing.md", out)
+
+
+def test_performance_is_what_the_code_writes(out, monkeypatch):
+    report = _import(ROOT / "benches" / "report.py")
+    monkeypatch.setattr(report.figures, "save", lambda *_: None)
+    (out / "performance").mkdir()
+    report.write(_results("performance"), out / "performance")
+    _assert_same("performance.md", out)
+
+
+@pytest.mark.parametrize("name", ["calibration", "tails"])
+def test_studies_are_what_their_scripts_write(name, out, monkeypatch):
+    study = _import(DOCS / "studies" / f"{name}.py")
+    monkeypatch.setattr(study, "HERE", out / "studies")
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--report"])
+    study.main()
+    _assert_same(f"studies/{name}.md", out)
