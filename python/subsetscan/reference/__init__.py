@@ -22,6 +22,7 @@ from .images import (
     summary,
     thresholds,
 )
+from .residuals import ledoit_wolf, left_out_residuals, residuals, within_sample_ranks
 
 __all__ = [
     "best_rows",
@@ -31,12 +32,15 @@ __all__ = [
     "conformal_p_value",
     "group_upper_bound",
     "leave_one_out",
+    "ledoit_wolf",
+    "left_out_residuals",
     "null_scores",
     "p_value",
     "p_value_range",
     "phi",
     "random_ranks",
     "rank_histogram",
+    "residuals",
     "scan",
     "scan_group",
     "scan_image",
@@ -44,4 +48,5 @@ __all__ = [
     "steps",
     "summary",
     "thresholds",
+    "within_sample_ranks",
 ]
