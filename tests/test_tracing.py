@@ -14,7 +14,7 @@ from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.experiment import scoring
 from subsetscan.lab.experiment.measures import area, auroc, mean_auroc
 from subsetscan.lab.experiment.scoring import NULL, Pair
-from subsetscan.lab.kept import Kept
+from subsetscan.lab.result_cache import ResultCache
 from subsetscan.lab.tracing import run as tracing
 from subsetscan.lab.tracing.attacks import STRENGTHS, jobs_of, strengths_of
 from subsetscan.lab.tracing.overall import FEWEST
@@ -218,12 +218,14 @@ def test_a_users_model_is_no_dataset_and_no_other_model(tmp_path):
         (tmp_path / folder).mkdir(exist_ok=True)
         networks.build_classifier().save(tmp_path / folder / "mnist.keras")
         subjects.append(
-            of_model(tmp_path / folder / "mnist.keras", tmp_path / "images.npy", None, preprocessing, Kept(tmp_path))
+            of_model(
+                tmp_path / folder / "mnist.keras", tmp_path / "images.npy", None, preprocessing, ResultCache(tmp_path)
+            )
         )
     assert {one.name for one in subjects} == {"mnist.keras"}
     assert {one.autoencoder for one in subjects} == {None}
-    assert len({one.kept_in for one in subjects}) == len(asked)
-    assert not any(one.kept_in.startswith("mnist") for one in subjects)
+    assert len({one.cache_folder for one in subjects}) == len(asked)
+    assert not any(one.cache_folder.startswith("mnist") for one in subjects)
 
 
 def test_wrong_calls(run, tmp_path):

@@ -18,7 +18,7 @@ from ...detectors import Detector
 from ...detectors.batches import Fit
 from ...detectors.ranked import BackgroundDetector, StreamedFit
 from ...spaces import Space, join
-from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
+from ..result_cache import Arrays, ResultCache, fingerprint, fingerprint_of_model
 
 if TYPE_CHECKING:
     import keras
@@ -175,7 +175,7 @@ def score(
 
 
 def score_once(
-    cache: Kept,
+    cache: ResultCache,
     name: str,
     pairs: Callable[[], Pairs],
     background: np.ndarray,
@@ -188,7 +188,7 @@ def score_once(
 
     Parameters
     ----------
-    cache : Kept
+    cache : ResultCache
     name : str
     pairs : callable
         Makes the pairs, if they are needed.

@@ -18,9 +18,9 @@ from ..experiment.images import CLEAN, TARGETS, Images
 from ..experiment.plan import Network
 from ..experiment.proportions import Proportion, scan_proportions
 from ..experiment.scoring import Pair, Pairs, Scores, score_once
-from ..kept import Kept
 from ..preset import combined_by_preset, preset_pairs
 from ..progress import Progress
+from ..result_cache import ResultCache
 from ..training import RECIPES, train
 from .attacks import Size, jobs_of
 from .pairs import ERROR, FIRST, METRICS, baseline_pairs, paper_pairs, paper_scan
@@ -44,7 +44,7 @@ class Stages(Progress):
 
     Parameters
     ----------
-    kept : Kept
+    cache : ResultCache
     networks_folder : Path
         Where trained networks are looked for first.
     data : Path or None
@@ -57,7 +57,7 @@ class Stages(Progress):
         As in `Progress`.
     """
 
-    kept: Kept
+    cache: ResultCache
     networks_folder: Path
     data: Path | None
     size: Size
@@ -128,7 +128,7 @@ class Experiment:
                 images.targets,
                 images.labels,
                 asked,
-                Kept(self.stages.kept.folder / self.name / "attacks"),
+                ResultCache(self.stages.cache.folder / self.name / "attacks"),
                 n_processes=self.stages.n_processes,
                 on_images=done,
             )
@@ -160,7 +160,7 @@ class Experiment:
         return self._files[name]
 
     def _train(self, network: str, variant: Network, name: str) -> Path:
-        folder = self.stages.kept.folder / "networks"
+        folder = self.stages.cache.folder / "networks"
         if not (folder / name).is_file():
             self.stages.say(
                 f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
@@ -216,7 +216,7 @@ class Experiment:
             sets, background = self.sets_of(variant), self._clean_images.background
             with self.stages.stage(name, 2 * len(background) + sum(map(len, sets.values()))) as done:
                 self._scores[name] = score_once(
-                    self.stages.kept,
+                    self.stages.cache,
                     f"{self.name}/{name}",
                     pairs,
                     background,

@@ -23,11 +23,11 @@ from ..experiment.images import CLEAN
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Scores, score_once
 from ..figures import Response, responses, roc_and_densities, save
-from ..kept import Kept
 from ..options import check_known, start_writing
 from ..outputs import raw_outputs
 from ..preset import PRESET, combined_by_preset, preset_pairs
 from ..progress import Progress
+from ..result_cache import ResultCache
 from .attacks import STRENGTHS, jobs_of
 from .overall import Overall, overall
 from .page import SIZES, write_page
@@ -130,10 +130,10 @@ def trace(
             raise ValueError(f"{what} must be at least 1, got {count}")
     started = time.monotonic()
     out = Path(out)
-    store = Kept(out / "kept" if kept is None else kept)
+    cache = ResultCache(out / "kept" if kept is None else kept)
     if model is not None and images is not None:
         truth = None if labels is None else Path(labels)
-        subjects = [of_model(Path(model), Path(images), truth, preprocessing, store, safe_mode=safe_mode)]
+        subjects = [of_model(Path(model), Path(images), truth, preprocessing, cache, safe_mode=safe_mode)]
     else:
         folder = None if data is None else Path(data)
         subjects = [of_dataset(name, Path(networks_folder), folder, quick=quick) for name in dict.fromkeys(dataset)]
@@ -148,7 +148,7 @@ def trace(
             subject,
             one,
             jobs_of(one, attacks or STRENGTHS, n_images, n_slow),
-            store,
+            cache,
             stages,
             n_processes,
         )
@@ -184,7 +184,7 @@ class _Tracer:
         subject: Subject,
         protocol: str,
         asked: list[Job],
-        kept: Kept,
+        cache: ResultCache,
         stages: Progress,
         n_processes: int,
     ) -> None:
@@ -192,7 +192,7 @@ class _Tracer:
         self.protocol = protocol
         self.images = subject.images  # to which those that are attacked are added
         self.asked = asked
-        self.kept = kept
+        self.cache = cache
         self.stages = stages
         self.n_processes = n_processes
         self._attacks, self._scores = (f"{subject.name}: {what}, {protocol}" for what in ("attacks", "scores"))
@@ -211,7 +211,7 @@ class _Tracer:
                 subject.images.targets,
                 subject.images.labels,
                 self.asked,
-                Kept(self.kept.folder / subject.kept_in / "attacks"),
+                ResultCache(self.cache.folder / subject.cache_folder / "attacks"),
                 n_processes=self.n_processes,
                 safe_mode=subject.safe_mode,
                 on_images=done,
@@ -236,9 +236,9 @@ class _Tracer:
         }
 
     def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Scores:
-        background, folder = self.images.background, self.subject.kept_in
+        background, folder = self.images.background, self.subject.cache_folder
         scores = score_once(
-            self.kept,
+            self.cache,
             f"{folder}/tracing-{self.protocol}",
             lambda: pairs_of(classifier),
             background,
@@ -251,7 +251,7 @@ class _Tracer:
         autoencoder = networks.load_model(self.subject.autoencoder)
         return scores | combined_by_preset(
             score_once(
-                self.kept,
+                self.cache,
                 f"{folder}/tracing-preset-{self.protocol}",
                 lambda: preset_pairs(autoencoder, classifier),
                 background,
