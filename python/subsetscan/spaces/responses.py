@@ -11,13 +11,17 @@ import numpy as np
 
 from .._digest import digest
 from ..networks.keras import (
+    call_of,
     check_graph,
     checked_passes,
     find_outputs,
     graph_nodes,
+    graph_of,
     has_graph,
     input_dtype,
     known_shape,
+    lifted,
+    operation_of,
     outputs_in,
     weights_digest,
 )
@@ -149,7 +153,7 @@ class FeatureResponse(Batched, Space):
         self.method = method
         self.target = target
         self.layer = layer
-        self.node_shapes = {name: known_shape(source._keras_history.operation.name, source)}
+        self.node_shapes = {name: known_shape(operation_of(source).name, source)}
         self._end, end = _layer_output(model, layer) if target == "activations" else ("", logit_tensor(model))
         self._view = keras.Model(source, end)  # it shares layers and weights with the model
         self._network = self._view
@@ -293,18 +297,13 @@ def _layer_output(model: keras.Model, which: Any) -> tuple[str, keras.KerasTenso
 
 
 def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
-    import keras
-
     layer, *inner = path
     outputs = outputs_in(model, layer)
     if len(outputs) != 1:
         raise _several(model, layer.name, len(outputs))
     if not inner:
         return outputs[0]
-    _, call, _ = outputs[0]._keras_history
-    arguments = layer._inbound_nodes[call].arguments
-    name = f"{layer.name}_to_{inner[-1].name}_{keras.backend.get_uid('responses')}"  # in a graph names must differ
-    return keras.Model(layer.inputs, _output_at(layer, inner), name=name)(*arguments.args)
+    return lifted(call_of(outputs[0]), _output_at(layer, inner), f"to_{inner[-1].name}")
 
 
 def _several(model: keras.Model, name: str, count: int) -> ValueError:
@@ -353,7 +352,7 @@ class _Cloner:
         from ..networks.linear_part import LinearPart
 
         if has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
-            graph = getattr(layer, "_functional", None) or layer
+            graph = graph_of(layer)
             return self.clone(keras.Model(graph.input, graph.output, name=layer.name))
         if isinstance(layer, LinearPart):  # it shares the weights of the model's layer
             return layer

@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ...networks.keras import check_graph, known_shape
+from ...networks.keras import call_of, check_graph, has_graph, known_shape, lifted
 from ...networks.logits import logit_tensor
 from ...spaces.base import as_rows
 from ...spaces.keras import KerasLayers, NetworkSpace
@@ -185,10 +185,8 @@ def _output_of(model: keras.Model, layer: str | int) -> keras.KerasTensor:
 
 def _last_hidden(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Walk back to the last layer that has weights, also into a model within the model, and return its input."""
-    import keras
-
-    layer, call, position = tensor._keras_history
-    arguments = layer._inbound_nodes[call].arguments
+    call = call_of(tensor)
+    layer, position, arguments = call
     if len(arguments.keras_tensors) != 1:
         raise ValueError(
             "cannot tell what the last hidden layer is: on the way back from the output, "
@@ -197,10 +195,7 @@ def _last_hidden(tensor: keras.KerasTensor) -> keras.KerasTensor:
     (before,) = arguments.keras_tensors
     if not getattr(layer, "weights", None):
         return _last_hidden(before)
-    if not (isinstance(layer, keras.Model) and getattr(layer, "outputs", None)):
+    if not has_graph(layer):
         return before
     inner = _last_hidden(layer.outputs[position])
-    if inner is layer.inputs[0]:
-        return before
-    name = f"{layer.name}_hidden_{keras.backend.get_uid('hidden')}"  # names in a graph must differ
-    return keras.Model(layer.inputs, inner, name=name)(before)
+    return before if inner is layer.inputs[0] else lifted(call, inner, "hidden")
