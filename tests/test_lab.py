@@ -1,4 +1,4 @@
-"""The science: datasets, networks, training, attacks, evaluation."""
+"""The science: datasets, networks, training, attacks, measures."""
 
 import csv
 import gzip
@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
-from subsetscan.lab.evaluation import evaluate
 from subsetscan.lab.experiment.measures import auroc
-from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
+from subsetscan.spaces import KerasLayers, ReconstructionError
 
 
 @pytest.fixture
@@ -474,18 +472,3 @@ def test_auroc_is_scikit_learns(rng):
     assert auroc(np.zeros(5), np.ones(5)).as_dict() == {"auroc": 1.0, "auroc_low": 1.0, "auroc_high": 1.0}
     with pytest.raises(ValueError, match="an AUROC needs scores of both kinds, got 0 clean and 5 anomalous"):
         auroc(np.empty(0), np.ones(5))
-
-
-def test_an_evaluation_and_its_table(images, tmp_path):
-    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
-    scanner = ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:60])
-    evaluation = evaluate(scanner, {"clean": images[60:], "input": images[60:] + 0.3})
-    assert evaluation.n_nodes == {"pixels": 64}
-    assert evaluation.auroc("pixels", "input").value > 0.9
-    evaluation.write_scores(tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
-    assert [row["set"] for row in rows] == ["clean"] * 30 + ["input"] * 30
-    assert [float(row["score"]) for row in rows[30:]] == evaluation.scans["input"]["pixels"].scores.tolist()
-    assert [float(row["p_value"]) for row in rows[30:]] == evaluation.p_values["input"]["pixels"].tolist()

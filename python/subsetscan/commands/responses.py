@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,15 +12,13 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from .._files import atomic_write
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
 from ..lab import figures
 from ..lab.array_files import load_labels, npy_of_rows
-from ..lab.evaluation import decision_columns
-from ..lab.experiment.files import write_json
+from ..lab.experiment.files import write_json, write_rows
 from ..lab.experiment.measures import Auroc, auroc
 from ..lab.figures import Response
 from ..lab.networks import load_model
@@ -33,6 +30,7 @@ from ..spaces.base import check_finite
 from ..spaces.responses import METHODS, TARGETS
 from . import options
 from .report import Report
+from .scanned_sets import decision_columns, image_rows
 
 __all__ = ["responses"]
 
@@ -193,13 +191,13 @@ def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _write_scores(
     path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], rate: float
 ) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "index", "score", "p_value", "flagged"])
-        for kind, own in scores.items():
-            decisions = decision_columns(p_values[kind], rate) if kind in p_values else [[""] * len(own)] * 2
-            for index, row in enumerate(zip(own.tolist(), *decisions, strict=True)):
-                writer.writerow([kind, index, *row])
+    decisions = {kind: decision_columns(own, rate) for kind, own in p_values.items()}
+    rows = (
+        row
+        for kind, own in scores.items()
+        for row in image_rows({"score": own.tolist()} | decisions.get(kind, {}), set=kind)
+    )
+    write_rows(path, ["set", "index", "score", "p_value", "flagged"], rows)
 
 
 def _captioned(
