@@ -65,11 +65,11 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Try it out: detect attacked Fashion-MNIST images, with networks and images that the package includes.
+    """Try it out on images and networks that the package includes.
 
-    Attacks a classifier by FGSM and BIM, scans every layer and the reconstruction error of an autoencoder, prints
-    how well attacked images are told from clean ones, and draws where they differ. Writes scores.csv, summary.json,
-    scores.png, roc.png and anomalous_nodes.png.
+    Attacks a classifier of Fashion-MNIST images by FGSM and BIM, scans every layer and the reconstruction error of an
+    autoencoder, prints how well attacked images are told from clean ones, and draws where they differ. Writes
+    scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
     """
     report = Report(json, quiet)
     options.start_keras()

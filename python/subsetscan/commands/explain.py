@@ -26,7 +26,7 @@ def explain(
     fitted: options.Fitted,
     input: options.Input,  # noqa: A002 (the option's name)
     out: options.Out,
-    model: options.Model = None,
+    model: options.FittedModel = None,
     index: Annotated[
         str | None, typer.Option(help="Which images, counted from 0, comma-separated. The default is the first, 0.")
     ] = None,
@@ -40,9 +40,10 @@ def explain(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Show which layers, channels and positions make images anomalous, with detectors that `fit` kept.
+    """Show what makes images anomalous: layers, channels, positions.
 
-    Prints a table for each image, the most anomalous space first, and whether the image is flagged.
+    Uses detectors that `fit` kept, and the model that they were fitted on. Prints a table for each image, the most
+    anomalous space first, and whether the image is flagged.
     Writes explanation.json and explanation.png, or for several images explanation-3.json and so on.
     """
     report = Report(json, quiet)
