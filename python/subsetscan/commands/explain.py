@@ -124,16 +124,12 @@ def _explain_one(
         verdict = "flagged" if flagged else "not flagged"
         report.say(f"\nimage {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
     write_json(path.with_name(f"{path.name}.json"), spaces)
-    written = [f"{path.name}.json"]
-    try:
-        if (figure := figures.explanation(explanation, image)) is None:
-            report.say("no figure, because no space has positions in a grid")
-        else:
-            figures.save(figure, path.with_name(f"{path.name}.png"))
-            written.append(f"{path.name}.png")
-    except ModuleNotFoundError as error:
-        report.say(f"no figure, because {error.name} is not installed")
-    report.say(f"\nwrote {', '.join(written)} to {path.parent}/")
+    written = report.save_figure(
+        lambda: figures.explanation(explanation, image),
+        path.with_name(f"{path.name}.png"),
+        "no space has positions in a grid",
+    )
+    report.say(f"\nwrote {', '.join([f'{path.name}.json', *written])} to {path.parent}/")
     return {"index": n, "flagged": flagged, "false_positive_rate": rate, "p_value": p_value, "spaces": spaces}
 
 

@@ -72,11 +72,7 @@ def report_scores(
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
     if filled:
-        try:
-            figures.save(figures.densities(scanned.scores()), out / "scores.png")
-            written.append("scores.png")
-        except ModuleNotFoundError as error:
-            report.say(f"no figure, because {error.name} is not installed")
+        written += report.save_figure(lambda: figures.densities(scanned.scores()), out / "scores.png")
 
     report.say(_table(scanned, quality, rate))
     report.say(f"\nwrote {', '.join(written)} to {out}/")
