@@ -111,7 +111,7 @@ def test_a_classifier_that_gives_logits(attack_model, tmp_path):
     assert summary["outputs"]["from_logits"] is True
     assert done.err == ""
     # Another assumption is another attack: what is kept from the first is not taken for it.
-    assert "are no probabilities: they reach from -" in (
+    assert "are not probabilities: they range from -" in (
         attack_model(with_logits(), images, labels, "--eps=0.1", "--from-probabilities", code=2).err
     )
     done = attack_model(networks.load_pretrained("classifier"), images, labels, "--from-logits", code=2)

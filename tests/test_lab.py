@@ -284,7 +284,7 @@ def test_training_is_resumed(digits, tmp_path, network, stop_after):
     assert float(rows[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts anew")])
+@pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts again")])
 def test_damaged_checkpoints_are_passed_over(digits, tmp_path, stop_after, damaged, warned):
     asked, options = ("classifier", "mnist", tmp_path / "out"), {"data": digits, "epochs": 3, "verbose": 0}
     stop_after(2, *asked, **options)
@@ -309,18 +309,18 @@ def test_a_network_of_something_else_is_not_taken_for_this_one(digits, tmp_path,
     asked = ("classifier", "mnist", tmp_path / "out")
     first = training.train(*asked, data=digits, epochs=1, verbose=0)
     before = (tmp_path / "out" / "mnist-classifier.keras").read_bytes()
-    with one_warning(r"mnist-classifier.keras was made from other epochs and data: it is trained anew, and replaced"):
+    with one_warning("made from other epochs and data: it is trained again and then replaced"):
         stop_after(1, *asked, data=other, epochs=2, verbose=0)
     assert (tmp_path / "out" / "mnist-classifier.keras").read_bytes() == before
     assert training.train(*asked, data=digits, epochs=1, verbose=0) == first
     shutil.rmtree(tmp_path / "out" / "mnist-classifier-backup")
-    with one_warning(r"mnist-classifier.keras was made from other data: it is trained anew"):
+    with one_warning(r"mnist-classifier.keras was made from other data: it is trained again"):
         second = training.train(*asked, data=other, epochs=1, verbose=0)
     assert second["test_loss"] != first["test_loss"]
     assert second == training.train("classifier", "mnist", tmp_path / "fresh", data=other, epochs=1, verbose=0)
 
     stop_after(1, "classifier", "mnist", tmp_path / "stopped", data=digits, epochs=2, verbose=0)
-    with one_warning(r"1.safetensors cannot be used: .* starts anew"):
+    with one_warning(r"1.safetensors cannot be used: .* starts again"):
         found = training.train("classifier", "mnist", tmp_path / "stopped", data=other, epochs=2, verbose=0)
     assert found == training.train("classifier", "mnist", tmp_path / "fresh2", data=other, epochs=2, verbose=0)
 
@@ -352,7 +352,7 @@ def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
     assert targets is images
     keras.utils.set_random_seed(1)
     networks.build_classifier().save(tmp_path / "other.keras")
-    with one_warning(rf"{stem}.keras was made from other poison: it is trained anew"):
+    with one_warning(rf"{stem}.keras was made from other poison: it is trained again"):
         training.train("autoencoder", "mnist", tmp_path, poisoned=0.25, classifier=tmp_path / "other.keras", **options)
     assert not np.array_equal(seen[1][0], images)
     for wrong, message in (

@@ -164,7 +164,7 @@ def test_attacks_that_are_none(tmp_path):
         (Job("cw", 1.0), "unknown attack 'cw'; known are fgsm, bim, gradient, deepfool"),
         (Job("fgsm", 0.0), "eps must be positive, got 0.0"),
         (Job("fgsm", 0.1, "clean"), "unknown protocol 'clean'; known are valid, paper"),
-        (Job("deepfool", 0.1, masked=True), "deepfool cannot leave pixels alone"),
+        (Job("deepfool", 0.1, masked=True), "deepfool cannot be masked"),
     ):
         with pytest.raises(ValueError, match=message):
             attack_all(CLASSIFIER, images, labels, [job], ResultCache(tmp_path))

@@ -42,7 +42,10 @@ def responses(
     images: Annotated[Path, typer.Option(help="Images, .npy, or a folder of PNG and JPEG files.")],
     out: options.Out,
     clean: Annotated[
-        Path | None, typer.Option(help="Clean images, likewise. They calibrate, and are drawn above the others.")
+        Path | None,
+        typer.Option(
+            help="Clean images, in the same kinds of files. They give p-values, and are drawn above the others."
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="The images' classes, .npy of shape (n,), for --target true-logit.")
@@ -72,7 +75,7 @@ def responses(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Show what a network responds to in images, and score how widely the response is spread.
+    """Show a network's responses to images, and score their spread.
 
     Writes maps.npy (feature responses), entropy.npy (local spatial entropy), scores.csv (set, index, score, p_value,
     flagged), summary.json and responses.png. With --clean there are p-values, and the AUROC with a 95 % interval.
@@ -130,12 +133,9 @@ def responses(
     _write_scores(out / "scores.csv", scores, p_values, false_positive_rate)
     write_json(out / "summary.json", summary)
     written = [*_WRITTEN]
-    try:
-        if any(examples.values()):
-            figures.save(figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
-            written.append(_FIGURE)
-    except ModuleNotFoundError as error:
-        report.say(f"no figure, because {error.name} is not installed")
+    if any(examples.values()):
+        captioned = _captioned(examples, scores, p_values)
+        written += report.save_figure(lambda: figures.responses(captioned), out / _FIGURE)
     report.say(_table(scores, p_values, quality, false_positive_rate))
     report.say(f"\nwrote {', '.join(written)} to {out}/")
     return report.end(summary)
@@ -145,9 +145,9 @@ def _check_options(target: str, labels: object, clean: object, shown: int, batch
     if target == "true-logit" and labels is None:
         raise ValueError('target "true-logit" needs the labels of the images')
     if target != "true-logit" and labels is not None:
-        raise ValueError(f'labels are for target "true-logit"; {target!r} takes none')
+        raise ValueError(f'only target "true-logit" takes labels, got {target!r}')
     if labels is not None and clean is not None:
-        raise ValueError('target "true-logit" takes no clean images: the labels are those of the images alone')
+        raise ValueError('target "true-logit" cannot be used with clean images: they have no labels')
     if shown < 1 or batch_size < 1:
         raise ValueError(f"shown and batch_size must be at least 1, got {shown} and {batch_size}")
 
@@ -174,8 +174,9 @@ def _check_pixels(batch: np.ndarray, start: int, path: Path | str, preprocessing
     # Attacks that are not clipped leave [0, 1] by a little; pixels up to 255 leave it by far.
     if preprocessing != "none" and not (batch.min() > -1 and batch.max() < 2):
         raise ValueError(
-            f'preprocessing "{preprocessing}" is of pixels in [0, 1], but those of {path} go from {batch.min():g} to '
-            f'{batch.max():g}: divide them, or take preprocessing "none" if the model expects them as they are'
+            f'preprocessing "{preprocessing}" expects pixels in [0, 1], but those of {path} range from '
+            f'{batch.min():g} to {batch.max():g}: divide them, or use preprocessing "none" if the model expects them '
+            "as they are"
         )
 
 

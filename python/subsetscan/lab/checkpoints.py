@@ -54,8 +54,8 @@ class Checkpoints:
         states = [arrays for arrays in found.values() if arrays is not None]
         if lost := [str(file) for file, arrays in found.items() if arrays is None]:
             warnings.warn(
-                f"{' and '.join(lost)} cannot be used: damaged, or of a training with other data or settings; training "
-                f"{'continues from the checkpoint before' if states else 'starts anew'}",
+                f"{' and '.join(lost)} cannot be used: damaged, or from a training with other data or settings; "
+                f"training {'continues from the checkpoint before' if states else 'starts again'}",
                 stacklevel=3,
             )
         if not states:

@@ -98,7 +98,7 @@ def train(
     Raises
     ------
     OSError, ValueError
-        If the network or the dataset is unknown or not there, or a number is out of range.
+        If the network or the dataset is unknown or cannot be found, or a number is out of range.
     """
     import keras
 
@@ -189,7 +189,7 @@ def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, A
             return finished
         others = " and ".join(key for key in made_from if before.get(key) != made_from[key])
         why = f"was made from other {others}" if before else "does not say what it was made from"
-        warnings.warn(f"{out / stem}.keras {why}: it is trained anew, and replaced once that is done", stacklevel=3)
+        warnings.warn(f"{out / stem}.keras {why}: it is trained again and then replaced", stacklevel=3)
     return None
 
 

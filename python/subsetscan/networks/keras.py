@@ -27,7 +27,7 @@ __all__ = ["Call", "call_of", "check_graph", "checked_passes", "find_outputs", "
 
 
 def check_graph(model: Any) -> None:
-    """Refuse what is no Keras model with a graph and one input of numbers. Raises TypeError or ValueError."""
+    """Check for a Keras model with a graph and one numeric input. Raises TypeError or ValueError."""
     keras = import_extra("keras", "keras")
     if not isinstance(model, keras.Model):
         raise InvalidTypeError(f"expected a Keras model, got {type(model).__name__}")
@@ -44,7 +44,7 @@ def check_graph(model: Any) -> None:
     if len(inputs) != 1:
         raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
     if inputs[0].dtype == "string":
-        raise ValueError(f"expected a model of numbers, the input of {model.name} is strings")
+        raise ValueError(f"expected a model with numeric input, {model.name} takes strings")
 
 
 def has_graph(layer: Any) -> bool:
@@ -79,9 +79,9 @@ def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, k
     Raises
     ------
     TypeError
-        If a layer is named by something else.
+        If a layer is given as something else.
     ValueError
-        If there is no such layer, or none is asked for.
+        If a layer does not exist, or no layers are requested.
     """
     import keras
 
@@ -95,7 +95,7 @@ def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, k
     for which in wanted:
         found |= _find(model, which)
     if not found:
-        raise ValueError("no layer is asked for: name at least one, or all")
+        raise ValueError("no layers requested: name at least one, or all of them")
     return found
 
 
@@ -226,13 +226,13 @@ def _rows(network: keras.Model) -> list[int | str]:
 
 def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> int | str:
     if not all(shapes):
-        return "has no axis of samples: it is one number"
+        return "has no rows for samples: it is one number"
     leading = [shape[0] for shape in shapes]
     counts = [size / batch for size, batch in zip(leading, sizes, strict=False) if size is not None]
     if len(counts) < len(leading):
         return 1
     if counts[0] < 1 or counts[0] % 1 or len(set(counts)) > 1:
-        return f"does not count the samples along its first axis: the size of it is {leading[0]} for {sizes[0]} samples"
+        return f"does not have a row for each sample: its first axis has size {leading[0]} for {sizes[0]} samples"
     return int(counts[0])
 
 

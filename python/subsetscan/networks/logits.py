@@ -38,7 +38,8 @@ def logit_tensor(model: keras.Model) -> keras.KerasTensor:
     if len(shapes) != 1 or len(shapes[0]) != 2 or (shapes[0][1] or 0) < 2:
         received = ", ".join(str(shape) for shape in shapes)
         raise ValueError(
-            f"{model.name} is no classifier: expected one output of shape (None, K) with K >= 2 classes, got {received}"
+            f"{model.name} is not a classifier: expected one output of shape (None, K) with K >= 2 classes, "
+            f"got {received}"
         )
     return _before_softmax(model.outputs[0])
 

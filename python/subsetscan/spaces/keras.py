@@ -205,7 +205,7 @@ class KerasLayers(NetworkSpace):
     TypeError
         If the model is not a Keras model, or has no graph, or a layer is neither a name, an index nor a layer.
     ValueError
-        If there is no such layer (the message lists those that are), the size of its output is not known before there
+        If a layer does not exist (the message lists those that do), the size of its output is not known before there
         are images, or its first axis does not count the images. `transform` raises it if a layer's values depend on
         more than the image: see `NetworkSpace`.
 

@@ -104,7 +104,7 @@ class FeatureResponse(Batched, Space):
     ValueError
         If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
         the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
-        logits, if the model is no classifier; for "deconvnet" and "guided", if a layer on the way to the target is
+        logits, if the model is not a classifier; for "deconvnet" and "guided", if a layer on the way to the target is
         neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own, or is called with
         ``training=True``. The message names the layer. "gradient" takes any layer.
     RuntimeError
@@ -225,7 +225,7 @@ class FeatureResponse(Batched, Space):
     def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
         if self.target != "true-logit":
             if labels is not None:
-                raise ValueError(f'labels are for target "true-logit"; {self.target!r} takes none')
+                raise ValueError(f'only target "true-logit" takes labels, got {self.target!r}')
             return np.zeros(n_images, np.int64)
         if labels is None:
             raise ValueError('target "true-logit" needs the labels of the images: call responses(images, labels)')
@@ -236,7 +236,7 @@ class FeatureResponse(Batched, Space):
         strangers = (labels < 0) | (labels >= n_classes)
         if strangers.any():
             first = int(strangers.argmax())
-            raise ValueError(f"label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1}")
+            raise ValueError(f"label {labels[first]} of image {first} is not one of the classes 0 to {n_classes - 1}")
         return labels.astype(np.int64)
 
     def _forward(self, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
@@ -307,7 +307,9 @@ def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
 
 
 def _several(model: keras.Model, name: str, count: int) -> ValueError:
-    return ValueError(f"{name} has {count} outputs in {model.name}, or is used so often: expected a layer with one")
+    return ValueError(
+        f"{name} has {count} outputs in {model.name}, or is called {count} times: expected a layer with one output"
+    )
 
 
 class _Cloner:

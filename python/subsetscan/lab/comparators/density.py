@@ -45,7 +45,7 @@ class HiddenLayer(NetworkSpace):
     Raises
     ------
     TypeError, ValueError
-        If the model is no classifier with a graph, or there is no such layer.
+        If the model is not a classifier with a graph, or has no such layer.
     """
 
     def __init__(self, classifier: keras.Model, *, layer: str | int | None = None, name: str = "hidden layer") -> None:
@@ -170,7 +170,7 @@ class ClassDensity(BaseEstimator):
         density = Pipeline([("preprocessing", before), ("density", KernelDensity())])
         unit = np.sqrt(np.var(density[:1].fit_transform(values), axis=0).mean())
         if not unit > 0:
-            raise ValueError(f"the {len(values)} background images of {of} have all the same values in the layer")
+            raise ValueError(f"all {len(values)} background images of {of} have the same values in the layer")
         # Shuffled, because images may come in an order that means something.
         folds = KFold(_FOLDS, shuffle=True, random_state=0)
         return GridSearchCV(density, {"density__bandwidth": unit * bandwidths}, cv=folds).fit(values).best_estimator_

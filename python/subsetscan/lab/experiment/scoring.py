@@ -36,9 +36,9 @@ class Pair:
     Attributes
     ----------
     space : str
-        The space, or for what is no scan the name of both together, as "feature squeezing".
+        The space or, where the detector is not a scan, one name for both, such as "feature squeezing".
     statistic, tail : str
-        How the space is scanned; empty for what is no scan.
+        How the space is scanned; empty where the detector is not a scan.
     """
 
     space: str

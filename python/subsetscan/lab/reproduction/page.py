@@ -160,7 +160,7 @@ def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
 
 
 def shown(pair: Pair) -> bool:
-    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and all that is no scan."""
+    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and everything that is not a scan."""
     return (pair.statistic, pair.tail) == PAPER or not pair.statistic or pair == Pair(FIRST, *LOWER)
 
 

@@ -80,9 +80,9 @@ def reproduce(
     Raises
     ------
     ValueError
-        If a dataset or a protocol is unknown, or none is asked for.
+        If a dataset or a protocol is unknown, or none is given.
     FileNotFoundError
-        If a dataset is nowhere.
+        If a dataset cannot be found.
     """
     check_known(dataset, DATASETS)
     check_known(images, PROTOCOLS)

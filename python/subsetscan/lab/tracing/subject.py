@@ -63,7 +63,7 @@ def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bo
     Raises
     ------
     FileNotFoundError
-        If the dataset or the classifier is nowhere.
+        If the dataset or the classifier cannot be found.
     """
     file = networks.file_name("classifier", name)
     if (classifier := networks.find(file, networks_folder)) is None:
