@@ -156,7 +156,7 @@ def attack_all(
             else:
                 tasks.append((job, n, name, made_from))
     # The slowest first, so that no process is left alone with them at the end.
-    tasks.sort(key=lambda task: list(ATTACKS).index(task[0].attack), reverse=True)
+    tasks.sort(key=lambda task: ATTACKS[task[0].attack].seconds, reverse=True)
     with _executor(min(n_processes, len(tasks)), str(classifier), safe_mode, outputs.from_logits) as submit:
         running = {}
         for job, n, name, made_from in tasks:

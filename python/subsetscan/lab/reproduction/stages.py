@@ -14,6 +14,7 @@ from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError, join
 from .. import datasets, networks
 from ..adversaries import Adversaries, Job, attack_all
+from ..attacks import ATTACKS
 from ..experiment.images import CLEAN, TARGETS, Images
 from ..experiment.plan import Network
 from ..experiment.proportions import Proportion, scan_proportions
@@ -32,10 +33,8 @@ __all__ = ["GROUP_SIZE", "Experiment", "Stages"]
 
 GROUP_SIZE = 100
 
-# What an image takes, on two cores, roughly, and what all groups take: for the estimate of the time that is left.
-SECONDS = {
-    "fgsm": 0.001, "bim": 0.035, "deepfool": 0.06, "scores": 0.002, "preset": 0.001, "baselines": 0.002, "groups": 60.0,
-}  # fmt: skip
+# What an image takes, and what all groups take: as `seconds` in `subsetscan.lab.attacks`.
+SECONDS = {"scores": 0.002, "preset": 0.001, "baselines": 0.002, "groups": 60.0}
 
 
 @dataclass(kw_only=True)
@@ -92,7 +91,9 @@ class Experiment:
             datasets.load_from(stages.data, name, "train")
         n_background, n = size.split.n_background, len(self._clean_images.targets)
         for protocol in stages.protocols:
-            stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs_of(protocol, size)))
+            stages.expect(
+                self._attacks(protocol), sum(n * ATTACKS[job.attack].seconds for job in jobs_of(protocol, size))
+            )
         for variant in self.variants:
             stages.expect(self._stem("scores", variant), SECONDS["scores"] * (n_background + 10 * n))
             if not variant.poisoned:

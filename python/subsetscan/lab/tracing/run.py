@@ -41,9 +41,7 @@ __all__ = ["trace"]
 
 _N_SHOWN = 6
 _N_TESTS = 100  # of two sets each
-# What an image takes, on two cores, roughly: for the estimate of the time that is left.
-_SECONDS = {"fgsm": 0.001, "bim": 0.035, "gradient": 0.01, "one-pixel": 1.5, "deepfool": 0.06, "boundary": 2.5}
-_SECONDS_SCORED = 0.004
+_SECONDS_SCORED = 0.004  # as `seconds` in `subsetscan.lab.attacks`
 
 
 def trace(
@@ -113,7 +111,7 @@ def trace(
     Raises
     ------
     ValueError
-        If a dataset, a protocol or an attack is unknown or none is asked for, a model comes without images or images
+        If a dataset, a protocol or an attack is unknown or none is given, a model comes without images or images
         without a model, or what they hold does not fit.
     OSError
         If a file is not there, or cannot be read or written.
@@ -121,9 +119,7 @@ def trace(
     check_known(dataset, DATASETS)
     check_known(protocol, PROTOCOLS)
     if (model is None) != (images is None):
-        raise ValueError(
-            f"a model needs images, and images a model: got {'no model' if model is None else 'no images'}"
-        )
+        raise ValueError(f"a model and its images go together: got {'no model' if model is None else 'no images'}")
     counts = {"n_images": n_images, "n_slow": n_slow, "n_processes": n_processes}
     for what, count in counts.items():
         if count is not None and count < 1:
@@ -198,7 +194,7 @@ class _Tracer:
         self._attacks, self._scores = (f"{subject.name}: {what}, {protocol}" for what in ("attacks", "scores"))
         n_targets = len(subject.images.targets)
         counts = {job.attack: min(n_targets, job.n_images or n_targets) for job in asked}
-        stages.expect(self._attacks, sum(n * _SECONDS[attack] for attack, n in counts.items()))
+        stages.expect(self._attacks, sum(n * ATTACKS[attack].seconds for attack, n in counts.items()))
         n_scored = len(subject.images.background) + 2 * sum(counts.values())
         stages.expect(self._scores, n_scored * _SECONDS_SCORED)
 
