@@ -69,7 +69,7 @@ def test_arrays(values):
     ("given", "error", "message"),
     [
         ({"a": np.zeros((2, 3))}, ValueError, "expected the arrays a, b, got a"),
-        ({"a": np.zeros((2, 3)), "b": np.zeros((3, 4))}, ValueError, "rows differ in number: a 2, b 3"),
+        ({"a": np.zeros((2, 3)), "b": np.zeros((3, 4))}, ValueError, "numbers of rows differ: a 2, b 3"),
         ({"a": np.zeros((2, 2)), "b": np.zeros((2, 4))}, ValueError, r"a must have the shape \(3,\) .*got \(2, 2\)"),
         ({"a": np.array([["x"] * 3]), "b": np.zeros((1, 4))}, InvalidTypeError, "a must hold real numbers, got dtype"),
         (np.zeros((2, 6)), ValueError, r"expected 7 nodes an image, shape \(n, 7\), got \(2, 6\)"),
@@ -196,8 +196,8 @@ def write_bad_files(folder, values):
             "labelled.npz",
             r"labels in .*labelled\.npz must hold numbers of shape \(n, nodes\), got int64",
         ),
-        ("npz", "uneven.npz", r"uneven\.npz must have one row for each image, .* in rows: conv 3, dense 20"),
-        ("npz", "none.npz", r"none\.npz holds no array"),
+        ("npz", "uneven.npz", r"uneven\.npz must have one row per image, .* rows differ: conv 3, dense 20"),
+        ("npz", "none.npz", r"none\.npz contains no arrays"),
         ("npz", "cut.npz", r"cut\.npz is not a complete \.npz file"),
         ("npz", "objects.npz", r"objects\.npz is not a complete \.npz file of numbers"),
         ("npz", "cut.safetensors", r"cut\.safetensors is damaged"),
@@ -216,7 +216,7 @@ def test_files_that_do_not_fit(folder, tmp_path, values, background, given, mess
 
 
 def test_a_model_is_named_where_it_is_needed(folder, tmp_path):
-    with pytest.raises(ValueError, match="are those of a model: name it with --model"):
+    with pytest.raises(ValueError, match="need a model: name it with --model"):
         scan(folder / "background.npy", folder / "input.npy", tmp_path, layers="all")
     fit(folder / "background.npy", tmp_path / "fitted", quiet=True)
     with pytest.raises(ValueError, match=r"fitted on activations, without a model: leave out --model m\.keras"):

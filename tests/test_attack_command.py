@@ -14,7 +14,7 @@ import pytest
 from subsetscan.lab import networks
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.datasets import DATA, load_sample
-from subsetscan.lab.kept import Kept
+from subsetscan.lab.result_cache import ResultCache
 
 pytest.importorskip("typer")
 pytest.importorskip("art")
@@ -111,7 +111,7 @@ def test_a_classifier_that_gives_logits(attack_model, tmp_path):
     assert summary["outputs"]["from_logits"] is True
     assert done.err == ""
     # Another assumption is another attack: what is kept from the first is not taken for it.
-    assert "are no probabilities: they reach from -" in (
+    assert "are not probabilities: they range from -" in (
         attack_model(with_logits(), images, labels, "--eps=0.1", "--from-probabilities", code=2).err
     )
     done = attack_model(networks.load_pretrained("classifier"), images, labels, "--from-logits", code=2)
@@ -125,8 +125,8 @@ def test_a_model_that_holds_code(attack_model, tmp_path):
     model = keras.Model(logits.inputs, keras.layers.Lambda(lambda z: z / 2)(logits.outputs[0]))
     assert "open it with safe_mode=False (--unsafe-model)" in attack_model(model, images, labels, code=2).err
     (job,) = jobs = [Job("deepfool", 0.02)]
-    kept = Kept(tmp_path / "kept")
-    found = attack_all(tmp_path / "model.keras", images, labels, jobs, kept, n_processes=1, safe_mode=False)[job]
+    cache = ResultCache(tmp_path / "kept")
+    found = attack_all(tmp_path / "model.keras", images, labels, jobs, cache, n_processes=1, safe_mode=False)[job]
     assert len(found.sources) > 5
     assert found.successful.all()
     assert found.outputs.from_logits

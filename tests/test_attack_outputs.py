@@ -151,7 +151,7 @@ def test_what_outputs_are_taken_for(classifier):
         (HEADS["lambda"], False, "the network ends in a softmax"),
         (HEADS["lambda by hand"], False, "they lie in [0, 1] and sum to 1 for all 20 images"),
         (HEADS["logits"], True, "the network ends in a linear layer"),
-        (layers.Lambda(lambda z: z - 1), True, "they reach from "),
+        (layers.Lambda(lambda z: z - 1), True, "they range from "),
         (layers.Lambda(lambda z: ops.cast(ops.cast(z, "float16"), "float32")), True, "the network ends in a linear"),
     ):
         found = find_outputs(of_head(classifier, head, kernel, bias), images)
@@ -191,12 +191,12 @@ def test_outputs_that_cannot_be_attacked(classifier):
         (of_head(classifier, several), {}, "has 10 outputs that lie in .* and do not sum to 1 for all 20 images"),
         (of_head(classifier, "softmax", kernel[:, :1], bias[:1]), {}, "softmax over 1 neuron, which always gives 1"),
         (classifier, {"from_logits": True}, "ends in a softmax: its outputs are probabilities"),
-        (of_head(classifier, "linear"), {"from_logits": False}, "are no probabilities: they reach from -"),
+        (of_head(classifier, "linear"), {"from_logits": False}, "are not probabilities: they range from -"),
         (of_head(classifier, layers.Lambda(lambda z: z / 0.0)), {}, "gives NaN or infinite outputs, first for image 0"),
         (
             keras.Model(classifier.inputs, classifier.layers[1].output),
             {},
-            r"is no classifier: .*got \(None, 26, 26, 32",
+            r"is not a classifier: .*got \(None, 26, 26, 32",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -98,7 +98,7 @@ def test_a_compact_background_refuses_what_it_did_not_keep():
             ValueError, match="this background is compact: it serves upper scans with alpha_max up to 0.3"
         ):
             ask()
-    with pytest.raises(ValueError, match="needs a tail beside it"):
+    with pytest.raises(ValueError, match="needs a tail as well"):
         Background(VALUES, alpha_max=0.3)
 
 

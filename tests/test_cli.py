@@ -349,7 +349,7 @@ def test_combined_p_values(scan, folder, tmp_path, autoencoder):
     expected = scanner.p_values(np.load(folder / "input.npy"), combine="fisher")
     assert [float(row["p_value"]) for row in rows] == expected.tolist()
     output = scan(f"--out={tmp_path}", "--combine=min", "--calibration=none", "--quiet", code=2)
-    assert output.err == "subsetscan: p-values are what is combined: choose a calibration\n"
+    assert output.err == "subsetscan: combining needs p-values: choose a calibration\n"
 
 
 def test_explain(run, folder, tmp_path):

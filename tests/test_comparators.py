@@ -111,7 +111,7 @@ def test_feature_squeezing_that_is_none(classifier, images):
         ({"bit_depths": [0]}, r"bit_depths must be at least 1, at most 64, got \[0\]"),
         ({"bit_depths": [65]}, r"bit_depths must be at least 1, at most 64, got \[65\]"),
         ({"windows": (2, -1)}, r"windows must be at least 1, got \(2, -1\)"),
-        ({"bit_depths": [], "windows": []}, "no squeezer: give at least one of bit_depths, windows and others"),
+        ({"bit_depths": [], "windows": []}, "no squeezers: give at least one of bit_depths, windows and others"),
     ):
         with pytest.raises(ValueError, match=message):
             FeatureSqueezing(classifier, **options)
@@ -121,7 +121,7 @@ def test_feature_squeezing_that_is_none(classifier, images):
     with pytest.raises(ValueError, match=r"expected a classifier of images \(H, W, C\), .* takes \(5,\)"):
         FeatureSqueezing(flat)
     space = FeatureSqueezing(classifier)
-    with pytest.raises(ValueError, match=r"images must be in \[0, 1\], .* a pixel is 255 from 0"):
+    with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\], .* got one of size 255"):
         space.transform(np.full((1, 8, 8, 1), 255))
     with pytest.raises(ValueError, match=r"each image must have shape \(8, 8, 1\), got \(8, 8, 3\)"):
         space.transform(np.zeros((1, 8, 8, 3)))
@@ -251,7 +251,7 @@ def test_densities_that_are_none(seeing):
         detector.score(images)
     with pytest.raises(ValueError, match=r"expected at least 20 clean images \(min_class_size\), got 19"):
         detector.fit(images[:19])
-    with pytest.raises(ValueError, match="the 30 background images of .* have all the same values in the layer"):
+    with pytest.raises(ValueError, match="all 30 background images of .* have the same values in the layer"):
         detector.fit(np.zeros((30, 8, 8, 1)))
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import rel_entr
 from strategies import DTYPES, SCOPES, STATISTICS, TAILS, TIES, cases, layouts, scan_options
 
 from subsetscan import Background, _core, reference, scan
@@ -164,21 +165,13 @@ def test_scan_of_p_values(p_values, options):
 
 @pytest.mark.parametrize("p", [5e-324, 1e-310, 2.0**-1024, 2.0**-1022])
 def test_no_p_value_is_too_small_to_score(p):
-    two = {
-        "berk-jones": -2 * math.log(p),
-        "higher-criticism": math.sqrt(2) / math.sqrt(p),
-        "kolmogorov-smirnov": 2**0.5,
-    }
-    # two of four: 4 KL(1/2, p), the other half of the nodes being as expected
-    half = {
-        "berk-jones": 4 * (-0.5 * math.log(p) - math.log(2)),
-        "higher-criticism": 1 / math.sqrt(p),
-        "kolmogorov-smirnov": 1,
-    }
     row = [p, 1.0, p, 0.9]
     for statistic in STATISTICS:
-        assert scan([row], statistic).scores == pytest.approx(two[statistic], rel=1e-14)
-        assert scan([row], statistic, scope="all").scores == pytest.approx(half[statistic], rel=1e-14)
+        for scope, n in (("subset", 2), ("all", 4)):
+            score = scan([row], statistic, scope=scope).scores
+            assert np.isfinite(score)
+            assert score == pytest.approx(reference.phi(statistic, p, 2, n), rel=1e-14)
+    assert scan([row]).scores == pytest.approx(-2 * math.log(p), rel=1e-14)
     assert scan([[1e-310, 0.9]]).scores == -math.log(1e-310)
     assert reference.summary("minimum-p", row) == -math.log(p)
     assert reference.summary("fisher", row) == pytest.approx(-4 * math.log(p) - 2 * math.log(0.9), rel=1e-14)
@@ -342,21 +335,18 @@ def test_core_and_reference_know_the_same_names(names, what):
     assert names == reference.images._NAMES[what]
 
 
-@given(st.floats(1e-12, 1, exclude_max=True), st.integers(0, 50), st.integers(1, 50), st.sampled_from(STATISTICS))
+# The paper, table 3, where k of n p-values, more than n alpha, are at most alpha.
+PHI = {
+    "berk-jones": lambda alpha, k, n: n * (rel_entr(k / n, alpha) + rel_entr(1 - k / n, 1 - alpha)),
+    "higher-criticism": lambda alpha, k, n: (k - n * alpha) / math.sqrt(n * alpha * (1 - alpha)),
+    "kolmogorov-smirnov": lambda alpha, k, n: (k - n * alpha) / math.sqrt(n),
+}
+
+
+@given(st.floats(1e-12, 1, exclude_max=True), st.integers(0, 50), st.integers(1, 50), st.sampled_from(list(PHI)))
 def test_phi_is_what_the_paper_says(alpha, n_alpha, n, statistic):
     n_alpha = min(n_alpha, n)
-    x = n_alpha / n
-    if x <= alpha:
-        expected = 0.0
-    elif statistic == "berk-jones":
-        divergence = x * math.log(x) - x * math.log(alpha)
-        if x < 1:
-            divergence += (1 - x) * (math.log1p(-x) - math.log1p(-alpha))
-        expected = n * divergence
-    elif statistic == "higher-criticism":
-        expected = abs(n_alpha - n * alpha) / math.sqrt(n * alpha * (1 - alpha))
-    else:
-        expected = abs(n_alpha - n * alpha) / math.sqrt(n)
+    expected = PHI[statistic](alpha, n_alpha, n) if n_alpha > n * alpha else 0
     assert reference.phi(statistic, alpha, n_alpha, n) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 

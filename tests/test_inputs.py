@@ -96,5 +96,5 @@ def test_other_inputs(dtype):
             space.transform([[0] * 4, [2**53 + 1] * 4])
     strings = keras.Input((1,), dtype="string", name="words")
     words = keras.Model(strings, keras.layers.Hashing(9)(strings), name="words")
-    with pytest.raises(ValueError, match="expected a model of numbers, the input of words is strings"):
+    with pytest.raises(ValueError, match="expected a model with numeric input, words takes strings"):
         KerasLayers(words)

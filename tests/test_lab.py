@@ -1,4 +1,4 @@
-"""The science: datasets, networks, training, attacks, evaluation."""
+"""The science: datasets, networks, training, attacks, measures."""
 
 import csv
 import gzip
@@ -15,13 +15,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
-from subsetscan.lab.evaluation import evaluate
 from subsetscan.lab.experiment.measures import auroc
-from subsetscan.spaces import KerasLayers, Pixels, ReconstructionError
+from subsetscan.spaces import KerasLayers, ReconstructionError
 
 
 @pytest.fixture
@@ -286,7 +284,7 @@ def test_training_is_resumed(digits, tmp_path, network, stop_after):
     assert float(rows[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts anew")])
+@pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts again")])
 def test_damaged_checkpoints_are_passed_over(digits, tmp_path, stop_after, damaged, warned):
     asked, options = ("classifier", "mnist", tmp_path / "out"), {"data": digits, "epochs": 3, "verbose": 0}
     stop_after(2, *asked, **options)
@@ -311,18 +309,18 @@ def test_a_network_of_something_else_is_not_taken_for_this_one(digits, tmp_path,
     asked = ("classifier", "mnist", tmp_path / "out")
     first = training.train(*asked, data=digits, epochs=1, verbose=0)
     before = (tmp_path / "out" / "mnist-classifier.keras").read_bytes()
-    with one_warning(r"mnist-classifier.keras was made from other epochs and data: it is trained anew, and replaced"):
+    with one_warning("made from other epochs and data: it is trained again and then replaced"):
         stop_after(1, *asked, data=other, epochs=2, verbose=0)
     assert (tmp_path / "out" / "mnist-classifier.keras").read_bytes() == before
     assert training.train(*asked, data=digits, epochs=1, verbose=0) == first
     shutil.rmtree(tmp_path / "out" / "mnist-classifier-backup")
-    with one_warning(r"mnist-classifier.keras was made from other data: it is trained anew"):
+    with one_warning(r"mnist-classifier.keras was made from other data: it is trained again"):
         second = training.train(*asked, data=other, epochs=1, verbose=0)
     assert second["test_loss"] != first["test_loss"]
     assert second == training.train("classifier", "mnist", tmp_path / "fresh", data=other, epochs=1, verbose=0)
 
     stop_after(1, "classifier", "mnist", tmp_path / "stopped", data=digits, epochs=2, verbose=0)
-    with one_warning(r"1.safetensors cannot be used: .* starts anew"):
+    with one_warning(r"1.safetensors cannot be used: .* starts again"):
         found = training.train("classifier", "mnist", tmp_path / "stopped", data=other, epochs=2, verbose=0)
     assert found == training.train("classifier", "mnist", tmp_path / "fresh2", data=other, epochs=2, verbose=0)
 
@@ -354,7 +352,7 @@ def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
     assert targets is images
     keras.utils.set_random_seed(1)
     networks.build_classifier().save(tmp_path / "other.keras")
-    with one_warning(rf"{stem}.keras was made from other poison: it is trained anew"):
+    with one_warning(rf"{stem}.keras was made from other poison: it is trained again"):
         training.train("autoencoder", "mnist", tmp_path, poisoned=0.25, classifier=tmp_path / "other.keras", **options)
     assert not np.array_equal(seen[1][0], images)
     for wrong, message in (
@@ -474,18 +472,3 @@ def test_auroc_is_scikit_learns(rng):
     assert auroc(np.zeros(5), np.ones(5)).as_dict() == {"auroc": 1.0, "auroc_low": 1.0, "auroc_high": 1.0}
     with pytest.raises(ValueError, match="an AUROC needs scores of both kinds, got 0 clean and 5 anomalous"):
         auroc(np.empty(0), np.ones(5))
-
-
-def test_an_evaluation_and_its_table(images, tmp_path):
-    detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
-    scanner = ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:60])
-    evaluation = evaluate(scanner, {"clean": images[60:], "input": images[60:] + 0.3})
-    assert evaluation.n_nodes == {"pixels": 64}
-    assert evaluation.auroc("pixels", "input").value > 0.9
-    evaluation.write_scores(tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
-    assert [row["set"] for row in rows] == ["clean"] * 30 + ["input"] * 30
-    assert [float(row["score"]) for row in rows[30:]] == evaluation.scans["input"]["pixels"].scores.tolist()
-    assert [float(row["p_value"]) for row in rows[30:]] == evaluation.p_values["input"]["pixels"].tolist()

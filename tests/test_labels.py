@@ -124,7 +124,7 @@ def test_keras_models_and_functions(data, rng):
         (KMeans(), "got KMeans: a scikit-learn estimator that predicts no classes"),
         (IsolationForest(), "got IsolationForest: a scikit-learn estimator that predicts no classes"),
         (make_pipeline(PCA(2), LinearRegression()), "got Pipeline: a scikit-learn estimator that predicts no classes"),
-        (LogisticRegression, "got the class LogisticRegression: make an object of it"),
+        (LogisticRegression, "got the class LogisticRegression: create an instance"),
         ("model.keras", "got str, which can neither be called nor predict"),
         (np.zeros(3), "got ndarray, which can neither be called nor predict"),
     ],

@@ -205,13 +205,13 @@ def test_names_that_keras_would_choose(images):
 
 
 def test_models_that_are_no_classifiers(autoencoder):
-    with pytest.raises(ValueError, match=r"is no classifier: .* of shape \(None, K\) .* got \(None, 8, 8, 1\)"):
+    with pytest.raises(ValueError, match=r"is not a classifier: .* of shape \(None, K\) .* got \(None, 8, 8, 1\)"):
         ClassifierMargin(autoencoder)
     inputs = keras.Input((4,))
-    with pytest.raises(ValueError, match=r"is no classifier: .* K >= 2 classes, got \(None, 1\)"):
+    with pytest.raises(ValueError, match=r"is not a classifier: .* K >= 2 classes, got \(None, 1\)"):
         ClassifierMargin(keras.Model(inputs, layers.Dense(1, activation="sigmoid")(inputs)))
     two = keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(3)(inputs)])
-    with pytest.raises(ValueError, match=r"is no classifier: .* got \(None, 2\), \(None, 3\)"):
+    with pytest.raises(ValueError, match=r"is not a classifier: .* got \(None, 2\), \(None, 3\)"):
         ClassifierMargin(two)
     with pytest.raises(TypeError, match="expected a Keras model, got str"):
         ClassifierMargin("classifier.keras")

@@ -140,13 +140,13 @@ def test_a_first_axis_that_does_not_count_images(rows):
     model = over(TimeFirst(name="time_first"), layers.Dense(2, name="dense"), shape=(64, 6))  # as many as in a pass
     for wanted in (["time_first"], ["dense"], "all"):
         with pytest.raises(
-            ValueError, match="the output of (time_first|dense) does not count the samples along its fi"
+            ValueError, match="the output of (time_first|dense) does not have a row for each sample: its fi"
         ):
             KerasLayers(model, wanted)
     fixed = over(TimeFirst(name="time_first"), batch_shape=(4, 4, 6), shape=None)
     with pytest.raises(ValueError, match="beside others, after time_first of net"):
         KerasLayers(fixed).transform(rows.reshape(10, 4, 6))
-    with pytest.raises(ValueError, match="the output of mean.* has no axis of samples: it is one number"):
+    with pytest.raises(ValueError, match="the output of mean.* has no rows for samples: it is one number"):
         KerasLayers(over(layers.Lambda(keras.ops.mean, name="mean")))
     with pytest.raises(
         ValueError, match=r"the output of untold has shape \(256, 6\) for 64 images, expected \(64, 6\)"

@@ -154,7 +154,7 @@ def test_what_is_missing_is_missed_before_the_work(data, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "_load_by_keras", fail)
     monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.Dataset("mnist", (tmp_path / "nowhere",)))
     options = {"data": data, "quick": True, "progress": False, "say": said.append}
-    expected = "found no mnist .test.*--data names a folder that has them in a folder mnist, --dataset leaves mnist out"
+    expected = "found no mnist .test.*give --data a folder that has them in a folder mnist, or leave mnist out"
     with pytest.raises(FileNotFoundError, match=expected):
         run.reproduce(tmp_path / "out", **options)
     (data / "mnist").mkdir()

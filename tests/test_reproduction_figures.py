@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from subsetscan.commands.scanned_sets import ScannedSets
 from subsetscan.lab import figures
-from subsetscan.lab.evaluation import Evaluation
 from subsetscan.lab.experiment.measures import auroc
 from subsetscan.scanning import ScanResult
 
@@ -110,13 +110,13 @@ def test_bins_of_whole_numbers_are_equally_full():
     assert np.array_equal(np.rint(heights * 7 * 150), [7] * 21 + [3])
 
 
-def test_distributions_are_densities(rng, drawn):
+def test_scanned_sets_are_drawn(rng, drawn):
     def scan(shift):
         n = 30
         return ScanResult(rng.normal(shift, 1, n), rng.random(n), np.ones(n, dtype=np.int64))
 
     scans = {"clean": {"a": scan(0), "b": scan(0)}, "bim": {"a": scan(1), "b": scan(2)}}
-    figure = drawn(figures.distributions(Evaluation({"a": 5, "b": 6}, scans, None)))
+    figure = drawn(figures.densities(ScannedSets({"a": 5, "b": 6}, scans, None).scores()))
     for panel, space in zip(figure.axes, "ab", strict=True):
         value = scikit_learns(scans["clean"][space].scores, scans["bim"][space].scores)
         assert panel.get_title() == f"{space}\nAUROC BIM {value:.2f}"

@@ -184,19 +184,19 @@ def test_pictures_that_are_none(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder of pictures at .*nowhere"):
         load_pictures(tmp_path / "nowhere", SHAPE)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty holds no picture \(\.png, \.jpg, \.jpeg\), but no files"):
+    with pytest.raises(ValueError, match=r"empty has no pictures \(\.png, \.jpg, \.jpeg\), but no files"):
         load_pictures(tmp_path / "empty", SHAPE)
     (tmp_path / "gifs" / "in").mkdir(parents=True)
     for name in ("a.gif", "b.webp"):
         (tmp_path / "gifs" / "in" / name).write_text("")
-    with pytest.raises(ValueError, match=r"gifs holds no picture .*, but 2 other files, the first is in.a\.gif"):
+    with pytest.raises(ValueError, match=r"gifs has no pictures .*, but 2 other files, the first is in.a\.gif"):
         load_pictures(tmp_path / "gifs", SHAPE)
     with pytest.raises(ValueError, match=r"or \(H, W, 3\), but it takes \(8, 8, 2\); give it an \.npy file"):
         load_pictures(folder / "pictures", (8, 8, 2))
     with pytest.raises(ValueError, match=r"no fixed size: it takes \(None, None, 3\); give it an \.npy file"):
         load_pictures(folder / "pictures", (None, None, 3))
     (tmp_path / "text.png").write_text("something else")
-    with pytest.raises(ValueError, match=r"text\.png is no PNG or JPEG picture that can be read"):
+    with pytest.raises(ValueError, match=r"text\.png is not a readable PNG or JPEG picture"):
         load_pictures(tmp_path, SHAPE)
     PIL.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"text\.png has more than 8 bits for each channel: save it with 8"):
@@ -282,7 +282,7 @@ def test_vgg19(go, tmp_path):
         ({"images": "narrow.npy"}, r"each image of .*narrow\.npy must have shape \(12, 10, 3\), got \(12, 5, 3\)"),
         ({"images": "holed.npy"}, "1 images have NaN or infinite pixels, the first is image 66"),
         ({"clean": "one.npy"}, "needs at least 2 clean images, got 1 sample"),
-        ({"images": "bytes.npy", "preprocessing": "tf"}, r'"tf" is of pixels in \[0, 1\], .* go from 0 to 255'),
+        ({"images": "bytes.npy", "preprocessing": "tf"}, r'"tf" expects pixels in \[0, 1\], .* range from 0 to 255'),
         ({"preprocessing": "imagenet"}, "unknown preprocessing 'imagenet'; known are none, 0-255, tf, torch, caffe"),
         ({"preprocessing": "tf", "layer": "conv3"}, "small has no layer 'conv3'; it has 4 layers: conv1, conv2"),
         ({"method": "lrp"}, "unknown method 'lrp'"),
@@ -291,11 +291,14 @@ def test_vgg19(go, tmp_path):
         ({"patch": 4}, "patch must be an odd number"),
         ({"shown": 0}, "shown and batch_size must be at least 1, got 0 and 64"),
         ({"target": "true-logit"}, 'target "true-logit" needs the labels of the images'),
-        ({"labels": "labels.npy"}, "labels are for target \"true-logit\"; 'activations' takes none"),
-        ({"labels": "labels.npy", "clean": "clean.npy", "target": "true-logit"}, "takes no clean images"),
+        ({"labels": "labels.npy"}, "only target \"true-logit\" takes labels, got 'activations'"),
+        ({"labels": "labels.npy", "clean": "clean.npy", "target": "true-logit"}, "cannot be used with clean images"),
         ({"labels": "images.npy", "target": "true-logit"}, r"images\.npy must hold 70 integers, got float32 of shape"),
         ({"labels": "nowhere.npy", "target": "true-logit"}, "no file of labels at .*nowhere"),
-        ({"labels": "far.npy", "target": "true-logit"}, r"far\.npy: label 4 of image 68 is none of the classes 0 to 3"),
+        (
+            {"labels": "far.npy", "target": "true-logit"},
+            "label 4 of image 68 is not one of the classes 0 to 3",
+        ),
         ({"model": "free.keras"}, r"the output of images has no fixed size: \(None, None, 3\)"),
         ({"model": "free.keras", "preprocessing": "tf"}, r"the output of images has no fixed size"),
         ({"model": "grey.keras", "preprocessing": "caffe"}, r'"caffe" is for images .*; small takes \(12, 10, 1\)'),
@@ -361,7 +364,7 @@ def test_figure(rng):
     assert (light == 1).all()
     still = np.zeros((6, 8, 1))
     draw({"clean": [(255 + still, still, still[..., 0], "")]}).canvas.draw()
-    with pytest.raises(ValueError, match="there is no image to be drawn"):
+    with pytest.raises(ValueError, match="there are no images to draw"):
         draw({"clean": []})
 
 

@@ -456,12 +456,12 @@ def test_labels():
     for bad, message in (
         (LABELS[1:], r"expected 7 labels, whole numbers, got int64 of shape \(6,\)"),
         (LABELS / 2, "expected 7 labels, whole numbers, got float64"),
-        (LABELS + 1, "label 5 of image 0 is none of the classes 0 to 4"),
-        (LABELS - 1, "label -1 of image 1 is none of the classes"),
+        (LABELS + 1, "label 5 of image 0 is not one of the classes 0 to 4"),
+        (LABELS - 1, "label -1 of image 1 is not one of the classes"),
     ):
         with pytest.raises(ValueError, match=message):
             space.responses(IMAGES, bad)
-    with pytest.raises(ValueError, match="labels are for target \"true-logit\"; 'top-logit' takes none"):
+    with pytest.raises(ValueError, match="only target \"true-logit\" takes labels, got 'top-logit'"):
         FeatureResponse(model, "guided", "top-logit").responses(IMAGES, LABELS)
     top = np.asarray(model(IMAGES)).argmax(axis=1)
     assert np.array_equal(space.responses(IMAGES, top), found(model, "guided", "top-logit"))
@@ -518,14 +518,14 @@ def test_what_is_none():
     for which in ("nowhere", 12):
         with pytest.raises(ValueError, match=f"has no layer {which!r}; it has 6 layers: first, pool, second"):
             FeatureResponse(model, layer=which)
-    with pytest.raises(ValueError, match=r"shared has 3 outputs in .*, or is used so often: expected a layer with one"):
+    with pytest.raises(ValueError, match=r"shared has 3 outputs in .*, or is called 3 times: expected a layer"):
         FeatureResponse(network("shared"), layer="shared")
     inputs = keras.Input((4,))
     dense = keras.Model(inputs, layers.Dense(2, name="d")(inputs), name="dense")
     with pytest.raises(ValueError, match="dense has no convolutional layer: name a layer to propagate back from"):
         FeatureResponse(dense)
     assert FeatureResponse(dense, layer="d").node_shapes == {"response": (4,)}
-    with pytest.raises(ValueError, match="is no classifier"):
+    with pytest.raises(ValueError, match="is not a classifier"):
         FeatureResponse(keras.Model(inputs, layers.Dense(1)(inputs)), "gradient", "top-logit")
     with pytest.raises(TypeError, match="expected a Keras model, got str"):
         FeatureResponse("model.keras")

@@ -185,7 +185,7 @@ def test_what_is_not_scanned_as_one(autoencoder):
     space = KerasLayers(autoencoder, ["encode", "decode"])
     for detectors, message in [
         ({"encode": SubsetScanDetector(), "decode": SummaryDetector()}, "decode has SummaryDetector"),
-        ({"encode": SubsetScanDetector(), "decode": SubsetScanDetector(scope="all")}, "with the same statistic"),
+        ({"encode": SubsetScanDetector(), "decode": SubsetScanDetector(scope="all")}, "needs the same statistic"),
         (SubsetScanDetector(ties="range"), 'which ties="range" does not have'),
         ({"encode": SubsetScanDetector()}, "detectors are given for encode; the spaces are encode, decode"),
         (
@@ -439,7 +439,7 @@ def test_images_of_another_scale_are_warned_of(images, tmp_path, background, oth
     scanner.save(tmp_path)
     for one in (scanner, ModelScanner.load(tmp_path, space, batch_size=16)):
         for ask in (one.scan, one.p_values, one.calibrate):
-            with pytest.warns(UserWarning, match=f"cannot be of the background's kind: they .*{why}") as warned:
+            with pytest.warns(UserWarning, match=f"do not match the background: they .*{why}") as warned:
                 ask(other(images))
             assert len(warned) == 1
     scanner.p_values(

@@ -10,7 +10,7 @@ from subsetscan.combination import combined_scores
 from subsetscan.detectors import CombinedDetector, OutlierDetector, SummaryDetector
 from subsetscan.lab.comparators import MeanValue
 from subsetscan.lab.experiment.scoring import NULL, Key, Pair, Scores, combined, score, score_once
-from subsetscan.lab.kept import Kept
+from subsetscan.lab.result_cache import ResultCache
 from subsetscan.spaces import Laplacian, Pixels
 from subsetscan.spaces.base import Space
 
@@ -133,7 +133,7 @@ def test_a_combination_is_that_of_p_values(clean, sets):
 
 
 def test_scores_are_kept_once_in_their_order(clean, sets, tmp_path):
-    cache = Kept(tmp_path, made_by="this test")
+    cache = ResultCache(tmp_path, made_by="this test")
     names = ["ten", "two", "a|b", 'quoted "c"', "last"] * 3
     pairs = {Pair(f"{name} {n}"): (Laplacian(SHAPE, f"{name} {n}"), MeanValue()) for n, name in enumerate(names)}
     first = score_once(cache, "kept", lambda: pairs, clean, sets, models=[])

@@ -14,7 +14,7 @@ from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.experiment import scoring
 from subsetscan.lab.experiment.measures import area, auroc, mean_auroc
 from subsetscan.lab.experiment.scoring import NULL, Pair
-from subsetscan.lab.kept import Kept
+from subsetscan.lab.result_cache import ResultCache
 from subsetscan.lab.tracing import run as tracing
 from subsetscan.lab.tracing.attacks import STRENGTHS, jobs_of, strengths_of
 from subsetscan.lab.tracing.overall import FEWEST
@@ -53,8 +53,8 @@ def test_attacks_with_their_strengths():
         ("fgsm=", "the strength of fgsm must be a number, got ''"),
         ("fgsm=inf", "eps must be positive and finite, got inf"),
         ("fgsm=nan", "eps must be positive, got nan"),
-        ("fgsm=0.03,bim,fgsm=.1", "fgsm is named twice, with strengths 0.03 and 0.1: run once for each strength"),
-        ("fgsm,fgsm=0.1", "fgsm is named twice, with strengths 0.1 and 0.1"),
+        ("fgsm=0.03,bim,fgsm=.1", "fgsm is given twice, with strengths 0.03 and 0.1: run once for each strength"),
+        ("fgsm,fgsm=0.1", "fgsm is given twice, with strengths 0.1 and 0.1"),
         ("", "expected names of attacks, comma-separated, of fgsm, .*; got ''"),
         ("fgsm,,bim", "got 'fgsm,,bim'"),
         ("=0.1", "got '=0.1'"),
@@ -218,12 +218,14 @@ def test_a_users_model_is_no_dataset_and_no_other_model(tmp_path):
         (tmp_path / folder).mkdir(exist_ok=True)
         networks.build_classifier().save(tmp_path / folder / "mnist.keras")
         subjects.append(
-            of_model(tmp_path / folder / "mnist.keras", tmp_path / "images.npy", None, preprocessing, Kept(tmp_path))
+            of_model(
+                tmp_path / folder / "mnist.keras", tmp_path / "images.npy", None, preprocessing, ResultCache(tmp_path)
+            )
         )
     assert {one.name for one in subjects} == {"mnist.keras"}
     assert {one.autoencoder for one in subjects} == {None}
-    assert len({one.kept_in for one in subjects}) == len(asked)
-    assert not any(one.kept_in.startswith("mnist") for one in subjects)
+    assert len({one.cache_folder for one in subjects}) == len(asked)
+    assert not any(one.cache_folder.startswith("mnist") for one in subjects)
 
 
 def test_wrong_calls(run, tmp_path):
@@ -238,8 +240,8 @@ def test_wrong_calls(run, tmp_path):
         (["--dataset=cifar"], "expected some of fashion-mnist, mnist, got cifar"),
         (["--attacks=magic"], "unknown attack 'magic'"),
         (["--protocol=clipped"], "expected some of valid, paper, got clipped"),
-        ([model], "a model needs images, and images a model: got no images"),
-        ([of], "a model needs images, and images a model: got no model"),
+        ([model], "a model and its images go together: got no images"),
+        ([of], "a model and its images go together: got no model"),
         ([model, f"--images={tmp_path / 'few.npy'}"], "at least 160 images are needed"),
         ([model, f"--images={tmp_path / 'bytes.npy'}"], "pixels must be in [0, 1]"),
         ([model, of, f"--labels={tmp_path / 'labels.npy'}"], "must hold 160 integers, got int64 of shape (159,)"),

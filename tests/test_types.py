@@ -156,7 +156,7 @@ def test_columns_have_names_at_the_array_level_too(pixels):
 
 def test_masked_values_are_refused(pixels):
     masked = np.ma.masked_less(pixels, 0.01)
-    with pytest.raises(ValueError, match="must be complete, got .* masked: fill them first"):
+    with pytest.raises(ValueError, match="must not have masked values, got .*: fill them first"):
         Background(masked)
     with pytest.raises(ValueError, match="masked"):
         Background(pixels).scan(masked)

@@ -19,9 +19,9 @@ from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import attack_all
 from subsetscan.lab.experiment.measures import area
 from subsetscan.lab.experiment.scoring import NULL, score_once
-from subsetscan.lab.kept import Kept
 from subsetscan.lab.reproduction.attacks import FULL, jobs_of
 from subsetscan.lab.reproduction.pairs import scan_pairs, spaces_of
+from subsetscan.lab.result_cache import ResultCache
 from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels
 
 SIZES = {"background": 5250, NULL: 1750, "clean": 2000, "targets": 1000}
@@ -47,7 +47,7 @@ def scored(kept):
     classifier = file_of("classifier")
     with tqdm(total=len(asked) * SIZES["targets"], desc="attacks") as bar:
         made = attack_all(
-            classifier, images[rows["targets"]], labels[rows["targets"]], asked, Kept(kept.folder / DATASET),
+            classifier, images[rows["targets"]], labels[rows["targets"]], asked, ResultCache(kept.folder / DATASET),
             on_images=bar.update,
         )  # fmt: skip
     sets = {kind: images[rows[kind]] for kind in (NULL, "clean")}
@@ -110,7 +110,7 @@ def quality(parts_of_seeds, combine, kinds):
 
 def main(folder):
     """Print the tables."""
-    scores, counts = scored(Kept(folder))
+    scores, counts = scored(ResultCache(folder))
     kinds = list(counts)
     print(f"{DATASET}: " + ", ".join(f"{kind} {n}" for kind, n in counts.items()))
     known = {one: [p_values(scores, seed, one, kinds) for seed in SEEDS] for one in candidates(scores)}

@@ -23,7 +23,7 @@ from subsetscan.lab.attacks import predicted
 from subsetscan.lab.experiment.images import PAPER_SPLIT, Images, noisy
 from subsetscan.lab.experiment.measures import Auroc, area, auroc
 from subsetscan.lab.experiment.plan import DATASETS
-from subsetscan.lab.kept import Kept, fingerprint
+from subsetscan.lab.result_cache import ResultCache, fingerprint
 from subsetscan.spaces import ClassifierMargin, FeatureResponse
 from subsetscan.spaces.responses import METHODS, TARGETS
 
@@ -206,7 +206,7 @@ def attacked_sets(kept, dataset, test):
     """Attack images of the test set; what is kept already is not attacked again."""
     split = Images.shared_out(*test, PAPER_SPLIT)
     path = networks.find(networks.file_name("classifier", dataset), NETWORKS)
-    attacks = Kept(kept.folder / dataset / "attacks")
+    attacks = ResultCache(kept.folder / dataset / "attacks")
     with tqdm(total=len(JOBS) * len(split.targets), desc=f"{dataset}, attacks", leave=False) as bar:
         split.attacked.update(attack_all(path, split.targets, split.labels, JOBS, attacks, on_images=bar.update))
     _, labels = test
@@ -350,7 +350,7 @@ def where_noise_counts(kept, models, sets):
 
 def main(folder, mnist):
     """Print the tables."""
-    kept = Kept(folder)
+    kept = ResultCache(folder)
     networks.start_keras()
     models = {
         dataset: networks.load_model(networks.find(networks.file_name("classifier", dataset), NETWORKS))

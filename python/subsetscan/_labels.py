@@ -119,7 +119,7 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
     kind = type(classifier).__name__
     if isinstance(classifier, type):
         raise InvalidTypeError(
-            f"expected a classifier, got the class {classifier.__name__}: make an object of it, and train it"
+            f"expected a classifier, got the class {classifier.__name__}: create an instance and train it"
         )
     if isinstance(classifier, BaseEstimator) or hasattr(classifier, "__sklearn_tags__"):
         if not is_classifier(classifier):

@@ -33,7 +33,7 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
         If there are not two dimensions.
     """
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(f"{what} must be complete, got {int(values.mask.sum())} masked: fill them first")
+        raise ValueError(f"{what} must not have masked values, got {int(values.mask.sum())}: fill them first")
     array = np.asarray(values)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)

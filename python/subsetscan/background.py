@@ -52,8 +52,8 @@ class Background(Persistent):
     Raises
     ------
     ValueError
-        If there is no image or no node, a value is NaN, there are not two dimensions, or `tail` or `alpha_max` is
-        none of the above.
+        If there are no images or no nodes, a value is NaN, the array is not two-dimensional, or `tail` or `alpha_max`
+        is invalid.
     TypeError
         If the values are not real numbers.
     MemoryError
@@ -466,5 +466,5 @@ class BackgroundBuilder:
 
 def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float | None]:
     if tail is None and alpha_max is not None:
-        raise ValueError(f"alpha_max={alpha_max} says what a compact background is for and needs a tail beside it")
+        raise ValueError(f"alpha_max={alpha_max} is for a compact background and needs a tail as well")
     return tail, alpha_max

@@ -105,7 +105,7 @@ def scan_group(
         If a p-value is NaN or outside (0, 1], there are not two dimensions, fewer than 2 images or no node; a name,
         `alpha_max`, `restarts` or a limit is invalid; the labels are not one for each image or all the same.
     TypeError
-        If the array does not hold numbers, or `restarts` or a limit is no integer.
+        If the array does not hold numbers, or `restarts` or a limit is not an integer.
 
     References
     ----------

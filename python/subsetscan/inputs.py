@@ -106,7 +106,7 @@ class InputSummary:
         is_unit = min(own, others) <= _UNIT_SCALE
         other_type = self._is_integer != other._is_integer
         larger = others > _OTHER_SCALE * own > 0
-        # A dark image of 0 to 255 is no other scale, unless its type is another as well.
+        # A dark image of 0 to 255 does not mean another scale, unless its type is another as well.
         smaller = own > _OTHER_SCALE * others > 0 and (other_type or (is_unit and not self._is_integer))
         below_zero = self.low >= 0 and other.low < _BELOW_ZERO * own < 0
         if not (larger or smaller or below_zero or (other_type and is_unit and self._is_pixel and other._is_pixel)):
@@ -167,5 +167,5 @@ class ScaleWatch:
     def __call__(self, summary: InputSummary) -> None:
         """Look at some inputs."""
         if self._expected and (why := self._expected.contradiction(summary)):
-            warnings.warn(f"the images cannot be of the background's kind: {why}; scale them alike", stacklevel=6)
+            warnings.warn(f"the images do not match the background: {why}; scale both the same way", stacklevel=6)
             self._expected = None

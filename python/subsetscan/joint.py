@@ -76,13 +76,13 @@ class JointScan:
         for name, detector in detectors.items():
             if not isinstance(detector, SubsetScanDetector):
                 raise ValueError(
-                    f"spaces are scanned as one by SubsetScanDetector only, {name} has {type(detector).__name__}"
+                    f"a joint scan needs a SubsetScanDetector for each space, {name} has {type(detector).__name__}"
                 )
             if detector.ties == "range":
-                raise ValueError('spaces are scanned as one by rank histograms, which ties="range" does not have')
+                raise ValueError('a joint scan uses rank histograms, which ties="range" does not have')
         kinds = {tuple(getattr(detector, name) for name in _SHARED) for detector in detectors.values()}
         if len(kinds) > 1:
-            raise ValueError(f"spaces are scanned as one with the same {', '.join(_SHARED)}, got {sorted(kinds)}")
+            raise ValueError(f"a joint scan needs the same {', '.join(_SHARED)} in all spaces, got {sorted(kinds)}")
 
     def scan(self, values: Mapping[str, np.ndarray], inside: bool = False) -> JointScanResult:
         """Scan images by their node values in each space, or images of the backgrounds for null scores."""

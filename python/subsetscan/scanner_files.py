@@ -87,7 +87,7 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
     OSError
         If a file cannot be read.
     ValueError
-        If the folder is not complete, or the spaces are others.
+        If the folder is not complete, or was saved for other spaces.
     """
     manifest = Path(folder) / _MANIFEST
     if not manifest.is_file():

@@ -65,7 +65,7 @@ class ScanResult:
         ValueError
             If the scan was not asked to return nodes, or their number is not that of the shape.
         IndexError
-            If there is no such image.
+            If `index` is out of range.
 
         Examples
         --------

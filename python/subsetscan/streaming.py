@@ -37,7 +37,7 @@ def stream(
     see : callable
         Takes the summary of each batch.
     progress : str, optional
-        What a progress bar says; without it there is none.
+        The label of the progress bar; none is shown without it.
 
     Raises
     ------

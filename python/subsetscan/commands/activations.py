@@ -85,7 +85,7 @@ def read_activations(path: Path) -> Activations:
     found = read(path)
     arrays = found.arrays
     if not arrays:
-        raise ValueError(f"{path} holds no array")
+        raise ValueError(f"{path} contains no arrays")
     for name, array in arrays.items():
         if array.ndim < 2 or array.dtype.kind not in "biuf":
             raise ValueError(
@@ -94,7 +94,7 @@ def read_activations(path: Path) -> Activations:
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"the arrays of {path} must have one row for each image, but they differ in rows: {told}")
+        raise ValueError(f"the arrays of {path} must have one row per image, but their numbers of rows differ: {told}")
     return found
 
 

@@ -24,6 +24,7 @@ _DEBUG = "--debug"
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes cut the names of options at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find the jointly anomalous subset of a network's activations.",
 )

@@ -18,10 +18,10 @@ from ..lab.array_files import load_array, load_images
 from ..lab.attack_inputs import unit_images
 from ..lab.attacks import ATTACKS, PROTOCOLS, check
 from ..lab.experiment.files import write_json
-from ..lab.kept import Kept
 from ..lab.networks import load_model
 from ..lab.options import start_writing
 from ..lab.pictures import is_pictures, load_pictures
+from ..lab.result_cache import ResultCache
 from . import options
 from .report import Report
 
@@ -90,7 +90,7 @@ def attack(
             images,
             truth,
             [job],
-            Kept(out / "kept"),
+            ResultCache(out / "kept"),
             n_processes=processes,
             from_logits=from_logits,
             safe_mode=not unsafe_model,

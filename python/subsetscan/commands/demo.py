@@ -20,7 +20,6 @@ from ..lab import figures
 from ..lab import preset as presets
 from ..lab.attacks import Attacked, attack
 from ..lab.datasets import load_sample
-from ..lab.evaluation import Evaluation, evaluate
 from ..lab.experiment.files import write_json
 from ..lab.experiment.measures import Auroc, auroc
 from ..lab.experiment.scoring import NULL, score
@@ -30,6 +29,7 @@ from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
 from .report import Report
+from .scanned_sets import ScannedSets, scan_sets
 
 if TYPE_CHECKING:
     import keras
@@ -65,11 +65,11 @@ def demo(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Try it out: detect attacked Fashion-MNIST images, with networks and images that the package includes.
+    """Try it out on images and networks that the package includes.
 
-    Attacks a classifier by FGSM and BIM, scans every layer and the reconstruction error of an autoencoder, prints
-    how well attacked images are told from clean ones, and draws where they differ. Writes scores.csv, summary.json,
-    scores.png, roc.png and anomalous_nodes.png.
+    Attacks a classifier of Fashion-MNIST images by FGSM and BIM, scans every layer and the reconstruction error of an
+    autoencoder, prints how well attacked images are told from clean ones, and draws where they differ. Writes
+    scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
     """
     report = Report(json, quiet)
     options.start_keras()
@@ -94,14 +94,14 @@ def demo(
         ]
         for configuration, detectors in CONFIGURATIONS.items()
     }
-    evaluations = {
-        configuration: Evaluation.join([evaluate(scanner.fit(images[background]), sets) for scanner in pair])
+    scanned = {
+        configuration: ScannedSets.join([scan_sets(scanner.fit(images[background]), sets) for scanner in pair])
         for configuration, pair in scanners.items()
     }
     mean_errors = {kind: error.transform(pictures)[ERROR].mean(axis=1) for kind, pictures in sets.items()}
     aurocs = {
-        configuration: {space: {name: evaluation.auroc(space, name) for name in names} for space in evaluation.n_nodes}
-        for configuration, evaluation in evaluations.items()
+        configuration: {space: {name: found.auroc(space, name) for name in names} for space in found.n_nodes}
+        for configuration, found in scanned.items()
     }
     preset = _score_by_preset(autoencoder, images[background], sets, seed)
     others = {
@@ -109,15 +109,15 @@ def demo(
         for title, scores in ((BASELINE, mean_errors), (PRESET, preset["scores"]))
     }
 
-    chosen = evaluations["chosen"]
-    drawn = {"scores.png": figures.distributions(chosen)}
+    chosen = scanned["chosen"]
+    drawn = {"scores.png": figures.densities(chosen.scores())}
     shown = (next(iter(chosen.n_nodes)), ERROR)
     if names:
         _, error_scanner = scanners["chosen"]
         sources = images[targets][attacked[names[-1]].sources]
         pictures = {"clean": sources[:N_SHOWN], names[-1]: sets[names[-1]][:N_SHOWN]}
         drawn["roc.png"] = figures.roc(
-            _curves(evaluations, {BASELINE: mean_errors, PRESET: preset["scores"]}, shown, names)
+            _curves(scanned, {BASELINE: mean_errors, PRESET: preset["scores"]}, shown, names)
         )
         drawn["anomalous_nodes.png"] = figures.anomalous_nodes(
             {kind: _examples(error_scanner, error, examples) for kind, examples in pictures.items()}
@@ -185,9 +185,9 @@ def _score_by_preset(
     return {"scores": scores, "p_values": {kind: conformal_p_values(own, null) for kind, own in scores.items()}}
 
 
-def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], evaluation: Evaluation) -> dict[str, Any]:
+def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], scanned: ScannedSets) -> dict[str, Any]:
     return {
-        space: {"n_nodes": evaluation.n_nodes[space], **{name: value.as_dict() for name, value in row.items()}}
+        space: {"n_nodes": scanned.n_nodes[space], **{name: value.as_dict() for name, value in row.items()}}
         for space, row in aurocs.items()
     }
 
@@ -195,20 +195,20 @@ def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], evaluation: Evaluation) 
 def _table(
     aurocs: Mapping[str, Mapping[str, Mapping[str, Auroc]]],
     others: Mapping[str, Mapping[str, Auroc]],
-    evaluation: Evaluation,
+    scanned: ScannedSets,
     names: Sequence[str],
 ) -> str:
     header = ["space", "nodes", *(f"{name} {configuration}" for name in names for configuration in aurocs)]
     rows = [
         [space, str(n_nodes), *(str(aurocs[configuration][space][name]) for name in names for configuration in aurocs)]
-        for space, n_nodes in evaluation.n_nodes.items()
+        for space, n_nodes in scanned.n_nodes.items()
     ]
     rows += [[title, "", *(str(row[name]) for name in names for _ in aurocs)] for title, row in others.items()]
     return text_table(header, rows)
 
 
 def _curves(
-    evaluations: Mapping[str, Evaluation],
+    scanned: Mapping[str, ScannedSets],
     others: Mapping[str, Mapping[str, np.ndarray]],
     spaces: Sequence[str],
     names: Sequence[str],
@@ -217,9 +217,9 @@ def _curves(
     curves = {}
     for name in names:
         curves[name] = {
-            f"{space}, {configuration}": (evaluation.scans["clean"][space].scores, evaluation.scans[name][space].scores)
+            f"{space}, {configuration}": (found.scans["clean"][space].scores, found.scans[name][space].scores)
             for space in spaces
-            for configuration, evaluation in evaluations.items()
+            for configuration, found in scanned.items()
         }
         curves[name] |= {title: (scores["clean"], scores[name]) for title, scores in others.items()}
     return curves

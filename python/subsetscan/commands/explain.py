@@ -26,7 +26,7 @@ def explain(
     fitted: options.Fitted,
     input: options.Input,  # noqa: A002 (the option's name)
     out: options.Out,
-    model: options.Model = None,
+    model: options.FittedModel = None,
     index: Annotated[
         str | None, typer.Option(help="Which images, counted from 0, comma-separated. The default is the first, 0.")
     ] = None,
@@ -40,9 +40,10 @@ def explain(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Show which layers, channels and positions make images anomalous, with detectors that `fit` kept.
+    """Show what makes images anomalous: layers, channels, positions.
 
-    Prints a table for each image, the most anomalous space first, and whether the image is flagged.
+    Uses detectors that `fit` kept, and the model that they were fitted on. Prints a table for each image, the most
+    anomalous space first, and whether the image is flagged.
     Writes explanation.json and explanation.png, or for several images explanation-3.json and so on.
     """
     report = Report(json, quiet)
@@ -123,16 +124,12 @@ def _explain_one(
         verdict = "flagged" if flagged else "not flagged"
         report.say(f"\nimage {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
     write_json(path.with_name(f"{path.name}.json"), spaces)
-    written = [f"{path.name}.json"]
-    try:
-        if (figure := figures.explanation(explanation, image)) is None:
-            report.say("no figure, because no space has positions in a grid")
-        else:
-            figures.save(figure, path.with_name(f"{path.name}.png"))
-            written.append(f"{path.name}.png")
-    except ModuleNotFoundError as error:
-        report.say(f"no figure, because {error.name} is not installed")
-    report.say(f"\nwrote {', '.join(written)} to {path.parent}/")
+    written = report.save_figure(
+        lambda: figures.explanation(explanation, image),
+        path.with_name(f"{path.name}.png"),
+        "no space has positions in a grid",
+    )
+    report.say(f"\nwrote {', '.join([f'{path.name}.json', *written])} to {path.parent}/")
     return {"index": n, "flagged": flagged, "false_positive_rate": rate, "p_value": p_value, "spaces": spaces}
 
 

@@ -17,7 +17,7 @@ from ..scanning import SCOPES, STATISTICS, TAILS, TIES
 from ..spaces.reconstruction import METRICS
 
 __all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
-           "FalsePositiveRate", "Fitted", "FittedRate", "Input", "Json", "KeptFolder",
+           "FalsePositiveRate", "Fitted", "FittedModel", "FittedRate", "Input", "Json", "KeptFolder",
            "Layers", "Model", "NamedModel", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
            "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "in_unit_interval", "one_of",
            "start_keras"]  # fmt: skip
@@ -64,6 +64,13 @@ Model = Annotated[
     Path | None,
     typer.Option(help="Keras model file, .keras or .h5. Without a model, the files must hold activations."),
 ]
+FittedModel = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keras model file, .keras or .h5: the model that `fit` was given. Leave it out where `fit` was given "
+        "activations."
+    ),
+]
 UnsafeModel = Annotated[
     bool,
     typer.Option(
@@ -78,18 +85,26 @@ Background = Annotated[
         ".safetensors."
     ),
 ]
-Input = Annotated[Path, typer.Option(help="Images to scan. A file or folder of the same kinds as the background.")]
+Input = Annotated[
+    Path,
+    typer.Option(
+        help="Images to scan: an .npy file or a folder of PNG and JPEG files. Without a model: activations, .npy, "
+        ".npz, .parquet or .safetensors."
+    ),
+]
 Clean = Annotated[
     Path | None,
-    typer.Option(help="Further clean images. They are compared with the input, and give an AUROC."),
+    typer.Option(help="Further clean images, in the same kinds of files. Adds the AUROC of the input against them."),
 ]
 Layers = Annotated[
     str | None,
-    typer.Option(help='"all", or names of layers, comma-separated. The default is all, unless an error is chosen.'),
+    typer.Option(
+        help='"all", or names of layers, comma-separated. The default is all, or none with --reconstruction-error.'
+    ),
 ]
 Error = Annotated[
     str | None,
-    one_of(METRICS, "Scan the reconstruction error of an autoencoder, pixel by pixel (signed: image minus output)."),
+    one_of(METRICS, "Scan an autoencoder's reconstruction error, pixel by pixel (signed: image minus output)."),
 ]
 Statistic = Annotated[str, one_of(STATISTICS, "How a subset is scored.")]
 Tail = Annotated[str, one_of(TAILS, "Which node values count as extreme.")]
@@ -126,7 +141,7 @@ Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]
 
 Preprocessing = Annotated[
     str,
-    one_of(PREPROCESSINGS, "What the model expects of its pixels, made from pixels in [0, 1]: see keras.applications."),
+    one_of(PREPROCESSINGS, "How to turn pixels in [0, 1] into what the model expects: see keras.applications."),
 ]
 Processes = Annotated[int, typer.Option(min=1, help="How many processes attack images at the same time.")]
 KeptFolder = Annotated[

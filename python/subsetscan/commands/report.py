@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..lab import figures
 from ..lab.experiment.files import json_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Report"]
 
@@ -37,6 +42,26 @@ class Report:
         """Print text for people."""
         if not self.as_json:
             typer.echo(text)
+
+    def save_figure(self, draw: Callable[[], Figure | None], path: Path, why_none: str = "") -> list[str]:
+        """Save a figure, and return the name of its file; say why there is none.
+
+        Parameters
+        ----------
+        draw : callable
+            Draws the figure, or returns None where there is nothing to draw.
+        path : Path
+        why_none : str
+            What to say in that case.
+        """
+        try:
+            if (figure := draw()) is not None:
+                figures.save(figure, path)
+                return [path.name]
+        except ModuleNotFoundError as error:
+            why_none = f"{error.name} is not installed"
+        self.say(f"no figure, because {why_none}")
+        return []
 
     def end(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Print the summary if JSON is asked for, and return it."""

@@ -35,7 +35,7 @@ def reproduce(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Make every table and figure of the paper, and answer further questions.
+    """Make the tables and figures of the paper, and some more.
 
     Writes results.md, and in results/ the figures and every number as CSV and JSON. Each stage is kept as it finishes:
     the same command continues where it was stopped.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,15 +12,13 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from .._files import atomic_write
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
 from ..lab import figures
 from ..lab.array_files import load_labels, npy_of_rows
-from ..lab.evaluation import decision_columns
-from ..lab.experiment.files import write_json
+from ..lab.experiment.files import write_json, write_rows
 from ..lab.experiment.measures import Auroc, auroc
 from ..lab.figures import Response
 from ..lab.networks import load_model
@@ -33,6 +30,7 @@ from ..spaces.base import check_finite
 from ..spaces.responses import METHODS, TARGETS
 from . import options
 from .report import Report
+from .scanned_sets import decision_columns, image_rows
 
 __all__ = ["responses"]
 
@@ -44,7 +42,10 @@ def responses(
     images: Annotated[Path, typer.Option(help="Images, .npy, or a folder of PNG and JPEG files.")],
     out: options.Out,
     clean: Annotated[
-        Path | None, typer.Option(help="Clean images, likewise. They calibrate, and are drawn above the others.")
+        Path | None,
+        typer.Option(
+            help="Clean images, in the same kinds of files. They give p-values, and are drawn above the others."
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="The images' classes, .npy of shape (n,), for --target true-logit.")
@@ -74,7 +75,7 @@ def responses(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Show what a network responds to in images, and score how widely the response is spread.
+    """Show a network's responses to images, and score their spread.
 
     Writes maps.npy (feature responses), entropy.npy (local spatial entropy), scores.csv (set, index, score, p_value,
     flagged), summary.json and responses.png. With --clean there are p-values, and the AUROC with a 95 % interval.
@@ -132,12 +133,9 @@ def responses(
     _write_scores(out / "scores.csv", scores, p_values, false_positive_rate)
     write_json(out / "summary.json", summary)
     written = [*_WRITTEN]
-    try:
-        if any(examples.values()):
-            figures.save(figures.responses(_captioned(examples, scores, p_values)), out / _FIGURE)
-            written.append(_FIGURE)
-    except ModuleNotFoundError as error:
-        report.say(f"no figure, because {error.name} is not installed")
+    if any(examples.values()):
+        captioned = _captioned(examples, scores, p_values)
+        written += report.save_figure(lambda: figures.responses(captioned), out / _FIGURE)
     report.say(_table(scores, p_values, quality, false_positive_rate))
     report.say(f"\nwrote {', '.join(written)} to {out}/")
     return report.end(summary)
@@ -147,9 +145,9 @@ def _check_options(target: str, labels: object, clean: object, shown: int, batch
     if target == "true-logit" and labels is None:
         raise ValueError('target "true-logit" needs the labels of the images')
     if target != "true-logit" and labels is not None:
-        raise ValueError(f'labels are for target "true-logit"; {target!r} takes none')
+        raise ValueError(f'only target "true-logit" takes labels, got {target!r}')
     if labels is not None and clean is not None:
-        raise ValueError('target "true-logit" takes no clean images: the labels are those of the images alone')
+        raise ValueError('target "true-logit" cannot be used with clean images: they have no labels')
     if shown < 1 or batch_size < 1:
         raise ValueError(f"shown and batch_size must be at least 1, got {shown} and {batch_size}")
 
@@ -176,8 +174,9 @@ def _check_pixels(batch: np.ndarray, start: int, path: Path | str, preprocessing
     # Attacks that are not clipped leave [0, 1] by a little; pixels up to 255 leave it by far.
     if preprocessing != "none" and not (batch.min() > -1 and batch.max() < 2):
         raise ValueError(
-            f'preprocessing "{preprocessing}" is of pixels in [0, 1], but those of {path} go from {batch.min():g} to '
-            f'{batch.max():g}: divide them, or take preprocessing "none" if the model expects them as they are'
+            f'preprocessing "{preprocessing}" expects pixels in [0, 1], but those of {path} range from '
+            f'{batch.min():g} to {batch.max():g}: divide them, or use preprocessing "none" if the model expects them '
+            "as they are"
         )
 
 
@@ -193,13 +192,13 @@ def _p_values(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _write_scores(
     path: Path, scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray], rate: float
 ) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "index", "score", "p_value", "flagged"])
-        for kind, own in scores.items():
-            decisions = decision_columns(p_values[kind], rate) if kind in p_values else [[""] * len(own)] * 2
-            for index, row in enumerate(zip(own.tolist(), *decisions, strict=True)):
-                writer.writerow([kind, index, *row])
+    decisions = {kind: decision_columns(own, rate) for kind, own in p_values.items()}
+    rows = (
+        row
+        for kind, own in scores.items()
+        for row in image_rows({"score": own.tolist()} | decisions.get(kind, {}), set=kind)
+    )
+    write_rows(path, ["set", "index", "score", "p_value", "flagged"], rows)
 
 
 def _captioned(

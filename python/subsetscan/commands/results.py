@@ -10,13 +10,13 @@ import numpy as np
 
 from .._tables import text_table
 from ..lab import figures
-from ..lab.evaluation import Evaluation, evaluate
 from ..lab.experiment.files import write_json
 from ..lab.experiment.measures import Auroc
 from ..lab.options import RESULTS, start_writing
 from ..scanner import ModelScanner
 from .fitted import false_positive_rate_of
 from .report import Report
+from .scanned_sets import ScannedSets, scan_sets
 
 __all__ = ["report_scores"]
 
@@ -54,45 +54,37 @@ def report_scores(
         If the images do not fit, there is nothing to combine, or a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluate(scanner, sets, combine)
+    scanned = scan_sets(scanner, sets, combine)
     rate = false_positive_rate_of(scanner)
     filled = all(len(images) for images in sets.values())
-    quality = {
-        space: evaluation.auroc(space, "input")
-        for space in evaluation.n_nodes
-        if filled and "clean" in evaluation.scans
-    }
+    quality = {space: scanned.auroc(space, "input") for space in scanned.n_nodes if filled and "clean" in scanned.scans}
     summary: dict[str, Any] = {
         **about,
         **{f"n_{kind}": len(images) for kind, images in sets.items()},
         "detector": next(iter(scanner.detectors.values())).get_params(),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
-            for space, n_nodes in evaluation.n_nodes.items()
+            for space, n_nodes in scanned.n_nodes.items()
         },
     }
     start_writing(out, *RESULTS)
-    evaluation.write_scores(out / "scores.csv", rate)
+    scanned.write_scores(out / "scores.csv", rate)
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
     if filled:
-        try:
-            figures.save(figures.distributions(evaluation), out / "scores.png")
-            written.append("scores.png")
-        except ModuleNotFoundError as error:
-            report.say(f"no figure, because {error.name} is not installed")
+        written += report.save_figure(lambda: figures.densities(scanned.scores()), out / "scores.png")
 
-    report.say(_table(evaluation, quality, rate))
+    report.say(_table(scanned, quality, rate))
     report.say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
 
 
-def _table(evaluation: Evaluation, quality: Mapping[str, Auroc], rate: float) -> str:
+def _table(scanned: ScannedSets, quality: Mapping[str, Auroc], rate: float) -> str:
     """Lay out what was found; what was not asked for has no column."""
-    scans, p_values = evaluation.scans["input"], None if evaluation.p_values is None else evaluation.p_values["input"]
+    scans, p_values = scanned.scans["input"], None if scanned.p_values is None else scanned.p_values["input"]
     columns: dict[str, Callable[[str], str]] = {
         "space": str,
-        "nodes": lambda space: str(evaluation.n_nodes.get(space, "")),
+        "nodes": lambda space: str(scanned.n_nodes.get(space, "")),
         "median score": lambda space: f"{np.median(scans[space].scores):.1f}" if len(scans.get(space, ())) else "",
     }
     if p_values is not None:
@@ -101,5 +93,5 @@ def _table(evaluation: Evaluation, quality: Mapping[str, Auroc], rate: float) ->
         )
     if quality:
         columns["AUROC [95 %]"] = lambda space: str(quality.get(space, ""))
-    names = [*evaluation.n_nodes, *(name for name in p_values or () if name not in evaluation.n_nodes)]
+    names = [*scanned.n_nodes, *(name for name in p_values or () if name not in scanned.n_nodes)]
     return text_table(list(columns), [[write(name) for write in columns.values()] for name in names])

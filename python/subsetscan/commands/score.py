@@ -17,7 +17,7 @@ def score(
     fitted: options.Fitted,
     input: options.Input,  # noqa: A002 (the option's name)
     out: options.Out,
-    model: options.Model = None,
+    model: options.FittedModel = None,
     clean: options.Clean = None,
     false_positive_rate: options.FittedRate = None,
     combine: options.Combine = None,

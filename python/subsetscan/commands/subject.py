@@ -65,7 +65,7 @@ class Subject:
             space = Arrays(options["arrays"])
             return cls([space], dict(options), partial(_stacked, space, options["columns"]))
         if model is None:
-            raise ValueError("layers and reconstruction errors are those of a model: name it with --model")
+            raise ValueError("layers and reconstruction errors need a model: name it with --model")
         start_keras(unsafe_model)
         network = load_model(model, not unsafe_model)
         layers, error = options["layers"], options["reconstruction_error"]

@@ -58,10 +58,11 @@ def trace(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Attack a classifier in five ways, and detect the attacks by feature responses and other detectors.
+    """Attack a classifier, and compare detectors of the attacks.
 
-    Writes tracing.md, which compares the slides' numbers with ours, and in tracing/ the figures and every number as CSV
-    and JSON. What takes long is kept as it finishes: the same command continues where it was stopped.
+    The attacks are the slides' five, and the slides' detector by feature responses is among the detectors. Writes
+    tracing.md, which compares the slides' numbers with ours, and in tracing/ the figures and every number as CSV and
+    JSON. What takes long is kept as it finishes: the same command continues where it was stopped.
     """
     report = Report(json, quiet)
     datasets, protocols, strengths = names_in(dataset, DATASETS), names_in(protocol, PROTOCOLS), strengths_of(attacks)

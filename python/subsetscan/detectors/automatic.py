@@ -80,8 +80,8 @@ class AutomaticDetector(CalibratedDetector):
         for part in self.parts_:
             part._take_null_scores(part.take_background(X))
         # The smallest p-value of a two-sided scan is 2 / (n + 1).
-        self.pointing_ = {"tail": "two-sided", "alpha_max": min(max(_POINTING, 4 / (len(X) + 1)), 1.0)}
-        self.where_ = Background(within_sample_ranks(X).astype(np.float32), **self.pointing_)
+        largest = min(max(_POINTING, 4 / (len(X) + 1)), 1.0)
+        self.where_ = Background(within_sample_ranks(X).astype(np.float32), "two-sided", largest)
         return combined_scores(
             np.column_stack([part.null_p_values(extrapolate=True) for part in self.parts_]), "fisher"
         )
@@ -118,7 +118,8 @@ class AutomaticDetector(CalibratedDetector):
         del y
         X = self.check_values(X)
         ranks = within_sample_ranks(X).astype(np.float32)
-        found = self.where_.scan(ranks, **self.pointing_, scope="all", return_nodes=return_nodes)
+        largest = self.where_.alpha_max
+        found = self.where_.scan(ranks, tail="two-sided", alpha_max=largest, scope="all", return_nodes=return_nodes)
         return replace(found, scores=self.anomaly_score(X))
 
     def leading(self, X: Any, y: None = None) -> ScanResult:

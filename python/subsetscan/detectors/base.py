@@ -321,10 +321,11 @@ class CalibratedDetector(Detector):
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit_background, or start_fit")
 
-    def take_background(self, X: np.ndarray) -> np.ndarray | None:
-        """Fit on the background alone, and return what `fit_background` does."""
+    def take_background(self, X: np.ndarray) -> np.ndarray:
+        """Fit on the background alone, and return the scores of its images, each left out; none if it cannot."""
         self.n_features_in_, self.dtype_ = X.shape[1], X.dtype.name
-        return self.fit_background(X)
+        left_out = self.fit_background(X)
+        return np.empty(0) if left_out is None else left_out
 
     def _state(self) -> State:
         description, tensors = self._common_state()

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from .attacks import ATTACKS, Attacker, check
-from .kept import Arrays, Kept, code_version, fingerprint, fingerprint_of_model
 from .networks import allow_code_of_models, load_model, start_keras
 from .outputs import Outputs
+from .result_cache import Arrays, ResultCache, code_version, fingerprint, fingerprint_of_model
 
 __all__ = ["ATTACK_CODE", "Adversaries", "Job", "attack_all"]
 
@@ -92,7 +92,7 @@ def attack_all(
     images: np.ndarray,
     labels: np.ndarray,
     jobs: Sequence[Job],
-    kept: Kept,
+    cache: ResultCache,
     *,
     n_processes: int = 2,
     from_logits: bool | None = None,
@@ -108,7 +108,7 @@ def attack_all(
     images : array-like of shape (N, H, W, C), floats in [0, 1]
     labels : array-like of shape (N,)
     jobs : sequence of Job
-    kept : Kept
+    cache : ResultCache
     n_processes : int
         Each works on one thread of its own; results do not depend on how many there are.
     from_logits : bool, optional
@@ -132,7 +132,7 @@ def attack_all(
     images, labels = attacker.checked(images, labels)
     outputs = attacker.outputs(images)
     first_predictions = attacker.predicted(images)
-    kept = Kept(kept.folder, code_version(*ATTACK_CODE))
+    cache = ResultCache(cache.folder, code_version(*ATTACK_CODE))
     fingerprint_of_classifier = fingerprint_of_model(model)
     found: dict[tuple[Job, int], Arrays] = {}
     tasks = []
@@ -150,13 +150,13 @@ def attack_all(
             }
             made_from |= outputs.made_from
             name = f"{job.name}/{n:04d}"
-            if (arrays := kept.get(name, made_from)) is not None:
+            if (arrays := cache.get(name, made_from)) is not None:
                 found[job, n] = arrays
                 on_images(len(chunk))
             else:
                 tasks.append((job, n, name, made_from))
     # The slowest first, so that no process is left alone with them at the end.
-    tasks.sort(key=lambda task: list(ATTACKS).index(task[0].attack), reverse=True)
+    tasks.sort(key=lambda task: ATTACKS[task[0].attack].seconds, reverse=True)
     with _executor(min(n_processes, len(tasks)), str(classifier), safe_mode, outputs.from_logits) as submit:
         running = {}
         for job, n, name, made_from in tasks:
@@ -165,7 +165,7 @@ def attack_all(
         for done in as_completed(running):
             job, n, name, made_from = running[done]
             found[job, n] = done.result()
-            kept.put(name, made_from, found[job, n])
+            cache.put(name, made_from, found[job, n])
             on_images(len(chunks[job][n]))
     result = {}
     for job in jobs:

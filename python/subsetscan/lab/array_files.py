@@ -89,7 +89,7 @@ def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) ->
     if strangers.any():
         first = int(strangers.argmax())
         raise ValueError(
-            f"{path}: label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1:g}"
+            f"{path}: label {labels[first]} of image {first} is not one of the classes 0 to {n_classes - 1:g}"
         )
     return np.asarray(labels, dtype=np.int64)
 

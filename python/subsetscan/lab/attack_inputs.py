@@ -18,7 +18,7 @@ def unit_images(images: Any, shape: Sequence[int | None], what: str = "images") 
     Raises
     ------
     TypeError
-        If the pixels are no numbers.
+        If the pixels are not numbers.
     ValueError
         If the shape is another one, or the pixels are integers, NaN, or outside [0, 1].
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .kept import Kept
+from .result_cache import ResultCache
 
 if TYPE_CHECKING:
     import keras
@@ -36,7 +36,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path | str, made_from: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
-        self._kept = Kept(folder, "")  # what is made by which code is known to the training
+        self._cache = ResultCache(folder, "")  # what is made by which code is known to the training
         self._made_from = made_from
 
     def save(self, model: keras.Model, log: Sequence[Mapping[str, float]]) -> None:
@@ -45,17 +45,17 @@ class Checkpoints:
 
         arrays = {str(n): keras.ops.convert_to_numpy(variable) for n, variable in enumerate(_variables(model))}
         arrays[_LOG] = np.frombuffer(json.dumps(log).encode(), np.uint8)
-        self._kept.put(_NAMES[len(log) % len(_NAMES)], self._made_from, arrays)
+        self._cache.put(_NAMES[len(log) % len(_NAMES)], self._made_from, arrays)
 
     def restore(self, model: keras.Model) -> list[dict[str, float]]:
         """Bring a model to its last state that can be read, and return the log up to there: empty at the start."""
         files = [file for name in _NAMES if (file := self.folder / f"{name}.safetensors").is_file()]
-        found = {file: self._kept.get(file.stem, self._made_from) for file in files}
+        found = {file: self._cache.get(file.stem, self._made_from) for file in files}
         states = [arrays for arrays in found.values() if arrays is not None]
         if lost := [str(file) for file, arrays in found.items() if arrays is None]:
             warnings.warn(
-                f"{' and '.join(lost)} cannot be used: damaged, or of a training with other data or settings; training "
-                f"{'continues from the checkpoint before' if states else 'starts anew'}",
+                f"{' and '.join(lost)} cannot be used: damaged, or from a training with other data or settings; "
+                f"training {'continues from the checkpoint before' if states else 'starts again'}",
                 stacklevel=3,
             )
         if not states:

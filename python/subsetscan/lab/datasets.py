@@ -115,7 +115,7 @@ def load(name: str, split: str = "test", folder: Path | str | None = None) -> tu
     ValueError
         If the name or the split is unknown, or a file is damaged.
     FileNotFoundError
-        If no place has the dataset; the message lists the places.
+        If the dataset is not found; the message lists the places that were searched.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown dataset {name!r}; known are {', '.join(DATASETS)}")
@@ -150,7 +150,7 @@ def load_from(data: Path | str | None, name: str, split: str = "test") -> tuple[
         return load(name, split, folder_in(data, name))
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error}; --data names a folder that has them in a folder {name}, --dataset leaves {name} out"
+            f"{error}; give --data a folder that has them in a folder {name}, or leave {name} out of --dataset"
         ) from error
 
 

@@ -26,19 +26,19 @@ def names_in(text: str, known: Collection[str]) -> list[str]:
 
 
 def check_known(asked: Iterable[str], known: Collection[str]) -> None:
-    """Refuse a choice of nothing, or of what there is not. Raises ValueError."""
+    """Check that names are given and that all are known. Raises ValueError."""
     asked = list(asked)
     if not asked or (strangers := [name for name in asked if name not in known]):
         raise ValueError(f"expected some of {', '.join(known)}, got {', '.join(strangers) if asked else 'none'}")
 
 
 def check_folder(folder: Path | str) -> Path:
-    """Refuse a folder that cannot be made or written, and leave everything as it is.
+    """Check that a folder can be made and written, without making it.
 
     Raises
     ------
     OSError
-        If it, or what is to hold it, is a file or does not let us write.
+        If it, or the folder that would hold it, is a file or not writable.
     """
     folder = Path(folder)
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))

@@ -130,7 +130,7 @@ def _count_neurons(classifier: keras.Model) -> int:
     if len(shapes) != 1 or len(shapes[0]) != 2 or not shapes[0][1]:
         received = ", ".join(map(str, shapes))
         raise ValueError(
-            f"{classifier.name} is no classifier: expected one output of shape (None, K), a score for each of K "
+            f"{classifier.name} is not a classifier: expected one output of shape (None, K), a score for each of K "
             f"classes or one that tells two apart, got {received}"
         )
     return int(shapes[0][1])
@@ -161,8 +161,7 @@ def _from_values(classifier: keras.Model, values: np.ndarray, *, linear: bool) -
     return Outputs(
         n_neurons,
         True,
-        f"{'it' if n_neurons == 1 else 'they'} reach{'es' * (n_neurons == 1)} from "
-        f"{values.min():.3g} to {values.max():.3g}",
+        f"{'it ranges' if n_neurons == 1 else 'they range'} from {values.min():.3g} to {values.max():.3g}",
     )
 
 
@@ -180,7 +179,7 @@ def _check_probabilities(classifier: keras.Model, values: np.ndarray) -> None:
         sums = values.sum(axis=1)
         summed = f", with sums from {sums.min():.3g} to {sums.max():.3g}" if values.shape[1] > 1 else ""
         raise ValueError(
-            f"the outputs of {classifier.name} are no probabilities: they reach from {values.min():.3g} to "
+            f"the outputs of {classifier.name} are not probabilities: they range from {values.min():.3g} to "
             f"{values.max():.3g}{summed}; if they are logits, say so (from_logits=True, --from-logits)"
         )
 

@@ -45,7 +45,7 @@ class PictureFolder:
     OSError
         If there is no such folder, or a file cannot be read.
     ValueError
-        If it holds no picture, a file is not a picture in spite of its name, or has more than 8 bits for each channel;
+        If it has no pictures, a file is not a picture in spite of its name, or has more than 8 bits for each channel;
         if images of that shape are neither grey nor RGB, or have no fixed size.
     ModuleNotFoundError
         If Pillow is not installed.
@@ -75,7 +75,7 @@ class PictureFolder:
             others = "no files"
             if found:
                 others = f"{counted(len(found), 'other file')}, the first is {found[0].relative_to(path)}"
-            raise ValueError(f"{path} holds no picture ({', '.join(_EXTENSIONS)}), but {others}")
+            raise ValueError(f"{path} has no pictures ({', '.join(_EXTENSIONS)}), but {others}")
         for file in self.files:  # which reads the first bytes only: better now than after hours of work
             self._open(file).close()
 
@@ -109,7 +109,7 @@ class PictureFolder:
         try:
             picture: Image = pillow.open(file, formats=("PNG", "JPEG"))
         except (pillow.UnidentifiedImageError, pillow.DecompressionBombError) as error:
-            raise ValueError(f"{file} is no PNG or JPEG picture that can be read") from error
+            raise ValueError(f"{file} is not a readable PNG or JPEG picture") from error
         if picture.mode.startswith(("I", "F")):
             picture.close()
             raise ValueError(f"{file} has more than 8 bits for each channel: save it with 8")

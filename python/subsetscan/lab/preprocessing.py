@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..networks.keras import check_graph
+from ..networks.keras import check_graph, operation_of
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +62,7 @@ def with_preprocessing(model: keras.Model, mode: str) -> keras.Model:
         )
     # In a graph names must differ.
     name = f"{model.name}_preprocessing"
-    images = keras.Input(source.shape[1:], dtype=source.dtype, name=source._keras_history.operation.name)
+    images = keras.Input(source.shape[1:], dtype=source.dtype, name=operation_of(source).name)
     if mode == "caffe":
         # What a 1 x 1 convolution does, but it is not taken for the last convolutional layer of a model without any.
         layer = keras.layers.Dense(3, trainable=False, dtype=source.dtype, name=name)

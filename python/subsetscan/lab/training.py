@@ -17,7 +17,7 @@ from . import datasets, networks
 from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
 from .experiment.files import write_json, write_rows
-from .kept import Kept, code_version, fingerprint, fingerprint_of_model
+from .result_cache import ResultCache, code_version, fingerprint, fingerprint_of_model
 
 __all__ = ["RECIPES", "train"]
 
@@ -98,7 +98,7 @@ def train(
     Raises
     ------
     OSError, ValueError
-        If the network or the dataset is unknown or not there, or a number is out of range.
+        If the network or the dataset is unknown or cannot be found, or a number is out of range.
     """
     import keras
 
@@ -134,9 +134,9 @@ def train(
         return finished
 
     (train_images, train_labels), (test_images, test_labels) = data_of["train"], data_of["test"]
-    poison_chunks = Kept(out / f"{stem}-poison")
+    poison_cache = ResultCache(out / f"{stem}-poison")
     if poisoned and classifier is not None:
-        train_images = _poison(train_images, train_labels, poisoned, classifier, poison_chunks, seed, n_processes)
+        train_images = _poison(train_images, train_labels, poisoned, classifier, poison_cache, seed, n_processes)
     train_targets, test_targets = (train_images, test_images) if recipe.target_is_input else (train_labels, test_labels)
     keras.utils.set_random_seed(seed)
     model = networks.NETWORKS[network]()
@@ -171,7 +171,7 @@ def train(
     _write_log(out / f"{stem}.csv", log)
     _save_weights_only(model, network, out / f"{stem}.keras")
     write_json(out / f"{stem}.json", summary)
-    for folder in (poison_chunks.folder, checkpoints.folder):
+    for folder in (poison_cache.folder, checkpoints.folder):
         shutil.rmtree(folder, ignore_errors=True)
     return summary
 
@@ -189,7 +189,7 @@ def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, A
             return finished
         others = " and ".join(key for key in made_from if before.get(key) != made_from[key])
         why = f"was made from other {others}" if before else "does not say what it was made from"
-        warnings.warn(f"{out / stem}.keras {why}: it is trained anew, and replaced once that is done", stacklevel=3)
+        warnings.warn(f"{out / stem}.keras {why}: it is trained again and then replaced", stacklevel=3)
     return None
 
 
@@ -202,12 +202,12 @@ def _poison(
     labels: np.ndarray,
     share: float,
     classifier: Path | str,
-    kept: Kept,
+    cache: ResultCache,
     seed: int,
     n_processes: int,
 ) -> np.ndarray:
     chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[: round(share * len(images))])
-    made = attack_all(classifier, images[chosen], labels[chosen], [POISON], kept, n_processes=n_processes)[POISON]
+    made = attack_all(classifier, images[chosen], labels[chosen], [POISON], cache, n_processes=n_processes)[POISON]
     images = images.copy()
     images[chosen[made.sources]] = made.images
     return images

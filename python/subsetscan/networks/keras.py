@@ -1,4 +1,7 @@
-"""How the graph of a Keras model is read: layers and tensors by name, variables, and which layer is to blame."""
+"""How the graph of a Keras model is read: layers and tensors by name, variables, and which layer is to blame.
+
+No other file uses private attributes of Keras.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import numbers
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,9 +22,9 @@ from .passes import Comparison, Forward, Passes, compare
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check_graph", "checked_passes", "computing_layers", "find_outputs", "graph_nodes", "has_graph",
-           "input_dtype", "is_keras_model", "known_shape", "outputs_in",
-           "rows_per_sample", "weights_digest"]  # fmt: skip
+__all__ = ["Call", "call_of", "check_graph", "checked_passes", "computing_layers", "find_outputs", "graph_nodes",
+           "graph_of", "has_graph", "input_dtype", "is_keras_model", "known_shape", "lifted", "operation_of",
+           "outputs_in", "rows_per_sample", "unique_name", "weights_digest"]  # fmt: skip
 
 # Layers that hand on the values of another, in a different shape or as they are.
 _PASSING = ("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
@@ -44,7 +47,7 @@ def computing_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def check_graph(model: Any) -> None:
-    """Refuse what is no Keras model with a graph and one input of numbers. Raises TypeError or ValueError."""
+    """Check for a Keras model with a graph and one numeric input. Raises TypeError or ValueError."""
     keras = import_extra("keras", "keras")
     if not isinstance(model, keras.Model):
         raise InvalidTypeError(f"expected a Keras model, got {type(model).__name__}")
@@ -61,7 +64,7 @@ def check_graph(model: Any) -> None:
     if len(inputs) != 1:
         raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
     if inputs[0].dtype == "string":
-        raise ValueError(f"expected a model of numbers, the input of {model.name} is strings")
+        raise ValueError(f"expected a model with numeric input, {model.name} takes strings")
 
 
 def has_graph(layer: Any) -> bool:
@@ -96,9 +99,9 @@ def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, k
     Raises
     ------
     TypeError
-        If a layer is named by something else.
+        If a layer is given as something else.
     ValueError
-        If there is no such layer, or none is asked for.
+        If a layer does not exist, or no layers are requested.
     """
     import keras
 
@@ -112,7 +115,7 @@ def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, k
     for which in wanted:
         found |= _find(model, which)
     if not found:
-        raise ValueError("no layer is asked for: name at least one, or all")
+        raise ValueError("no layers requested: name at least one, or all of them")
     return found
 
 
@@ -147,10 +150,58 @@ def _find(model: keras.Model, which: Any) -> dict[str, keras.KerasTensor]:
     return {layer.name if len(tensors) == 1 else f"{layer.name}:{n}": tensor for n, tensor in enumerate(tensors)}
 
 
+def graph_of(model: keras.Model) -> Any:
+    """Return the functional model that holds a model's graph: a sequential model keeps it beside itself."""
+    return getattr(model, "_functional", None) or model
+
+
 def graph_nodes(model: keras.Model) -> list[Any]:
     """List the calls in a model's graph, from its input on."""
-    graph = getattr(model, "_functional", None) or model  # a sequential model keeps its graph beside itself
-    return [node for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True) for node in nodes]
+    return [node for _, nodes in sorted(graph_of(model)._nodes_by_depth.items(), reverse=True) for node in nodes]
+
+
+def operation_of(tensor: keras.KerasTensor) -> Any:
+    """Return the layer or operation that a tensor of a graph is an output of."""
+    return tensor._keras_history.operation
+
+
+class Call(NamedTuple):
+    """The call of a layer that a tensor of a graph comes from.
+
+    Attributes
+    ----------
+    layer : keras.layers.Layer or keras.Operation
+    position : int
+        The tensor's place among the outputs.
+    arguments : object
+        Of the call: ``args`` and ``kwargs``, and the tensors among them in ``keras_tensors``.
+    """
+
+    layer: Any
+    position: int
+    arguments: Any
+
+
+def call_of(tensor: keras.KerasTensor) -> Call:
+    """Find the call that a tensor of a graph comes from."""
+    layer, number, position = tensor._keras_history
+    return Call(layer, position, layer._inbound_nodes[number].arguments)
+
+
+def unique_name(layer: Any, purpose: str) -> str:
+    """Make a name for what is made from a layer: names in a graph must differ, also from the user's."""
+    import keras
+
+    return f"{layer.name}_{purpose}_{keras.backend.get_uid(purpose)}"
+
+
+def lifted(call: Call, tensor: keras.KerasTensor, purpose: str) -> keras.KerasTensor:
+    """Return a tensor of a model within a model, which `call` calls, as a tensor of the outer graph."""
+    import keras
+
+    return keras.Model(call.layer.inputs, tensor, name=unique_name(call.layer, purpose))(
+        *call.arguments.args, **call.arguments.kwargs
+    )
 
 
 def outputs_in(model: keras.Model, layer: keras.layers.Layer) -> list[keras.KerasTensor]:
@@ -173,7 +224,7 @@ def rows_per_sample(network: keras.Model) -> list[int]:
     rows = _rows(network)
     for output, count in zip(network.outputs, rows, strict=True):
         if isinstance(count, str):
-            raise ValueError(f"the output of {output._keras_history.operation.name} {count}; leave it out")
+            raise ValueError(f"the output of {operation_of(output).name} {count}; leave it out")
     return [int(count) for count in rows]
 
 
@@ -195,13 +246,13 @@ def _rows(network: keras.Model) -> list[int | str]:
 
 def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> int | str:
     if not all(shapes):
-        return "has no axis of samples: it is one number"
+        return "has no rows for samples: it is one number"
     leading = [shape[0] for shape in shapes]
     counts = [size / batch for size, batch in zip(leading, sizes, strict=False) if size is not None]
     if len(counts) < len(leading):
         return 1
     if counts[0] < 1 or counts[0] % 1 or len(set(counts)) > 1:
-        return f"does not count the samples along its first axis: the size of it is {leading[0]} for {sizes[0]} samples"
+        return f"does not have a row for each sample: its first axis has size {leading[0]} for {sizes[0]} samples"
     return int(counts[0])
 
 
@@ -216,7 +267,7 @@ def _refusal(
 ) -> ValueError:
     blamed = _first_differing(network, batch[0], tolerance)
     if blamed is None:
-        names = {network.outputs[n]._keras_history.operation.name for n in comparison.differing}
+        names = {operation_of(network.outputs[n]).name for n in comparison.differing}
     else:
         inside = _all_layers(blamed) if hasattr(blamed, "_flatten_layers") else []
         changed = {id(variable) for variable in comparison.changed}
@@ -247,7 +298,7 @@ def _first_differing(network: keras.Model, images: np.ndarray, tolerance: float)
         return [output if output.shape[:1] == images.shape[:1] else images for output in outputs]
 
     differing = compare(forward, [images], *_states(whole), tolerance).differing
-    return tensors[differing[0]]._keras_history.operation if differing else None
+    return operation_of(tensors[differing[0]]) if differing else None
 
 
 def _states(network: keras.Model) -> tuple[list[Any], list[Any]]:
@@ -281,9 +332,8 @@ _NOT_COMPUTED = ("name", "registered_name", "build_config", "seed", "trainable",
 
 def _settings(network: keras.Model) -> list[str]:
     """List the class of each operation of a network's graph and its settings, in the network's order."""
-    graph = getattr(network, "_functional", None) or network
     found = []
-    for operation in graph.operations:
+    for operation in graph_of(network).operations:
         found.append(type(operation).__name__)
         if has_graph(operation):
             found += _settings(operation)

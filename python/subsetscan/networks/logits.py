@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .keras import has_graph
+from .keras import call_of, has_graph, lifted, unique_name
 
 if TYPE_CHECKING:
     import keras
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["logit_tensor"]
 
 _SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
+_PURPOSE = "before_softmax"
 
 
 def logit_tensor(model: keras.Model) -> keras.KerasTensor:
@@ -37,7 +38,8 @@ def logit_tensor(model: keras.Model) -> keras.KerasTensor:
     if len(shapes) != 1 or len(shapes[0]) != 2 or (shapes[0][1] or 0) < 2:
         received = ", ".join(str(shape) for shape in shapes)
         raise ValueError(
-            f"{model.name} is no classifier: expected one output of shape (None, K) with K >= 2 classes, got {received}"
+            f"{model.name} is not a classifier: expected one output of shape (None, K) with K >= 2 classes, "
+            f"got {received}"
         )
     return _before_softmax(model.outputs[0])
 
@@ -45,14 +47,12 @@ def logit_tensor(model: keras.Model) -> keras.KerasTensor:
 def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
     import keras
 
-    layer, call, position = tensor._keras_history
-    arguments = layer._inbound_nodes[call].arguments
-    # In a graph names must differ, and the user's layers may have names that Keras would choose for new ones.
-    name = f"{layer.name}_before_softmax_{keras.backend.get_uid('before_softmax')}"
+    call = call_of(tensor)
+    layer, position, arguments = call
     if has_graph(layer):  # a model within the model
         inner = layer.outputs[position]
         before = _before_softmax(inner)
-        return tensor if before is inner else keras.Model(layer.inputs, before, name=name)(*arguments.args)
+        return tensor if before is inner else lifted(call, before, _PURPOSE)
     function = getattr(layer, "activation", layer)  # a softmax may be a layer or an operation of its own
     if getattr(function, "__name__", type(function).__name__) not in _SOFTMAXES:
         return tensor
@@ -62,7 +62,9 @@ def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
     elif type(layer) is keras.layers.Dense and layer.quantization_mode is None:
         from .linear_part import LinearPart
 
-        return LinearPart(layer, name=name, dtype=layer.dtype_policy)(arguments.keras_tensors[0])
+        return LinearPart(layer, name=unique_name(layer, _PURPOSE), dtype=layer.dtype_policy)(
+            arguments.keras_tensors[0]
+        )
     raise ValueError(
         f"the softmax of {layer.name} ({type(layer).__name__}) cannot be left out: expected a Dense, Activation or "
         "Softmax layer, neither quantized nor masked; give the classifier without its softmax instead"

@@ -25,7 +25,7 @@ class Arrays(Space):
     Raises
     ------
     ValueError
-        If there is no name, or a name without nodes.
+        If there are no names, or one has no nodes.
 
     Examples
     --------
@@ -112,5 +112,5 @@ class Arrays(Space):
         counts = {name: len(array) for name, array in rows.items()}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise ValueError(f"all arrays must have one row for each image, but their rows differ in number: {told}")
+            raise ValueError(f"all arrays must have one row for each image, but their numbers of rows differ: {told}")
         return rows

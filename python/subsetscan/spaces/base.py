@@ -155,7 +155,7 @@ def check_images(
     Values that the type cannot hold are refused too: what would become infinite, or another whole number.
     """
     if isinstance(images, np.ma.MaskedArray) and np.ma.is_masked(images):
-        raise ValueError(f"images must be complete, got {int(images.mask.sum())} masked pixels: fill them first")
+        raise ValueError(f"images must not have masked pixels, got {int(images.mask.sum())}: fill them first")
     images = np.asarray(images)
     if images.dtype.kind not in "biuf":
         raise InvalidTypeError(f"images must be numbers, got dtype {images.dtype}")

@@ -16,6 +16,7 @@ from ..networks.keras import (
     find_outputs,
     input_dtype,
     known_shape,
+    operation_of,
     rows_per_sample,
     weights_digest,
 )
@@ -80,7 +81,7 @@ class NetworkSpace(Batched, Space):
         self._rows = rows_per_sample(self._reader)
         for tensor, rows in zip(self._reader.outputs, self._rows, strict=True):
             if rows > 1 and not unfold:
-                name = tensor._keras_history.operation.name
+                name = operation_of(tensor).name
                 raise ValueError(f"the output of {name} has {rows} rows for each image, expected one")
         self._passes = checked_passes(model.name, self._reader, self._forward)
 
@@ -167,7 +168,7 @@ def _unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, row
     if len(output.shape) != len(expected) or any(
         known not in (None, size) for known, size in zip(expected, output.shape, strict=True)
     ):
-        name = tensor._keras_history.operation.name
+        name = operation_of(tensor).name
         raise ValueError(
             f"the output of {name} has shape {output.shape} for {n_samples} images, expected {expected} as its graph "
             "has it; leave it out"
@@ -209,7 +210,7 @@ class KerasLayers(NetworkSpace):
     TypeError
         If the model is not a Keras model, or has no graph, or a layer is neither a name, an index nor a layer.
     ValueError
-        If there is no such layer (the message lists those that are), the size of its output is not known before there
+        If a layer does not exist (the message lists those that do), the size of its output is not known before there
         are images, or its first axis does not count the images. `transform` raises it if a layer's values depend on
         more than the image: see `NetworkSpace`.
 
@@ -243,7 +244,7 @@ class KerasLayers(NetworkSpace):
 
     def channel_axis(self, name: str) -> int | None:
         """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
-        operation = self.tensors[name]._keras_history.operation
+        operation = operation_of(self.tensors[name])
         first = getattr(operation, "data_format", None) == "channels_first"
         return 0 if first else len(self.node_shapes[name]) - 1
 

@@ -72,7 +72,7 @@ class ReconstructionError(NetworkSpace):
         if len(model.outputs) != 1 or model.outputs[0].shape != model.inputs[0].shape:
             shapes = ", ".join(str(output.shape) for output in model.outputs)
             raise ValueError(
-                f"{model.name} is no autoencoder: its input is {model.inputs[0].shape}, its output {shapes}"
+                f"{model.name} is not an autoencoder: its input is {model.inputs[0].shape}, its output {shapes}"
             )
         self.metric = metric
         super().__init__(model, {"output": model.outputs[0]}, {name: known_shape(name, model.outputs[0])})

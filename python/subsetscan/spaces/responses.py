@@ -11,13 +11,17 @@ import numpy as np
 
 from .._digest import digest
 from ..networks.keras import (
+    call_of,
     check_graph,
     checked_passes,
     find_outputs,
     graph_nodes,
+    graph_of,
     has_graph,
     input_dtype,
     known_shape,
+    lifted,
+    operation_of,
     outputs_in,
     weights_digest,
 )
@@ -100,7 +104,7 @@ class FeatureResponse(Batched, Space):
     ValueError
         If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
         the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
-        logits, if the model is no classifier; for "deconvnet" and "guided", if a layer on the way to the target is
+        logits, if the model is not a classifier; for "deconvnet" and "guided", if a layer on the way to the target is
         neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own, or is called with
         ``training=True``. The message names the layer. "gradient" takes any layer.
     RuntimeError
@@ -149,7 +153,7 @@ class FeatureResponse(Batched, Space):
         self.method = method
         self.target = target
         self.layer = layer
-        self.node_shapes = {name: known_shape(source._keras_history.operation.name, source)}
+        self.node_shapes = {name: known_shape(operation_of(source).name, source)}
         self._end, end = _layer_output(model, layer) if target == "activations" else ("", logit_tensor(model))
         self._view = keras.Model(source, end)  # it shares layers and weights with the model
         self._network = self._view
@@ -221,7 +225,7 @@ class FeatureResponse(Batched, Space):
     def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
         if self.target != "true-logit":
             if labels is not None:
-                raise ValueError(f'labels are for target "true-logit"; {self.target!r} takes none')
+                raise ValueError(f'only target "true-logit" takes labels, got {self.target!r}')
             return np.zeros(n_images, np.int64)
         if labels is None:
             raise ValueError('target "true-logit" needs the labels of the images: call responses(images, labels)')
@@ -232,7 +236,7 @@ class FeatureResponse(Batched, Space):
         strangers = (labels < 0) | (labels >= n_classes)
         if strangers.any():
             first = int(strangers.argmax())
-            raise ValueError(f"label {labels[first]} of image {first} is none of the classes 0 to {n_classes - 1}")
+            raise ValueError(f"label {labels[first]} of image {first} is not one of the classes 0 to {n_classes - 1}")
         return labels.astype(np.int64)
 
     def _forward(self, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
@@ -293,22 +297,19 @@ def _layer_output(model: keras.Model, which: Any) -> tuple[str, keras.KerasTenso
 
 
 def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
-    import keras
-
     layer, *inner = path
     outputs = outputs_in(model, layer)
     if len(outputs) != 1:
         raise _several(model, layer.name, len(outputs))
     if not inner:
         return outputs[0]
-    _, call, _ = outputs[0]._keras_history
-    arguments = layer._inbound_nodes[call].arguments
-    name = f"{layer.name}_to_{inner[-1].name}_{keras.backend.get_uid('responses')}"  # in a graph names must differ
-    return keras.Model(layer.inputs, _output_at(layer, inner), name=name)(*arguments.args)
+    return lifted(call_of(outputs[0]), _output_at(layer, inner), f"to_{inner[-1].name}")
 
 
 def _several(model: keras.Model, name: str, count: int) -> ValueError:
-    return ValueError(f"{name} has {count} outputs in {model.name}, or is used so often: expected a layer with one")
+    return ValueError(
+        f"{name} has {count} outputs in {model.name}, or is called {count} times: expected a layer with one output"
+    )
 
 
 class _Cloner:
@@ -353,7 +354,7 @@ class _Cloner:
         from ..networks.linear_part import LinearPart
 
         if has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
-            graph = getattr(layer, "_functional", None) or layer
+            graph = graph_of(layer)
             return self.clone(keras.Model(graph.input, graph.output, name=layer.name))
         if isinstance(layer, LinearPart):  # it shares the weights of the model's layer
             return layer

@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ...networks.keras import check_graph, known_shape
+from ...networks.keras import call_of, check_graph, has_graph, known_shape, lifted
 from ...networks.logits import logit_tensor
 from ...spaces.base import as_rows
 from ...spaces.keras import KerasLayers, NetworkSpace
@@ -45,7 +45,7 @@ class HiddenLayer(NetworkSpace):
     Raises
     ------
     TypeError, ValueError
-        If the model is no classifier with a graph, or there is no such layer.
+        If the model is not a classifier with a graph, or has no such layer.
     """
 
     def __init__(self, classifier: keras.Model, *, layer: str | int | None = None, name: str = "hidden layer") -> None:
@@ -170,7 +170,7 @@ class ClassDensity(BaseEstimator):
         density = Pipeline([("preprocessing", before), ("density", KernelDensity())])
         unit = np.sqrt(np.var(density[:1].fit_transform(values), axis=0).mean())
         if not unit > 0:
-            raise ValueError(f"the {len(values)} background images of {of} have all the same values in the layer")
+            raise ValueError(f"all {len(values)} background images of {of} have the same values in the layer")
         # Shuffled, because images may come in an order that means something.
         folds = KFold(_FOLDS, shuffle=True, random_state=0)
         return GridSearchCV(density, {"density__bandwidth": unit * bandwidths}, cv=folds).fit(values).best_estimator_
@@ -185,10 +185,8 @@ def _output_of(model: keras.Model, layer: str | int) -> keras.KerasTensor:
 
 def _last_hidden(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Walk back to the last layer that has weights, also into a model within the model, and return its input."""
-    import keras
-
-    layer, call, position = tensor._keras_history
-    arguments = layer._inbound_nodes[call].arguments
+    call = call_of(tensor)
+    layer, position, arguments = call
     if len(arguments.keras_tensors) != 1:
         raise ValueError(
             "cannot tell what the last hidden layer is: on the way back from the output, "
@@ -197,10 +195,7 @@ def _last_hidden(tensor: keras.KerasTensor) -> keras.KerasTensor:
     (before,) = arguments.keras_tensors
     if not getattr(layer, "weights", None):
         return _last_hidden(before)
-    if not (isinstance(layer, keras.Model) and getattr(layer, "outputs", None)):
+    if not has_graph(layer):
         return before
     inner = _last_hidden(layer.outputs[position])
-    if inner is layer.inputs[0]:
-        return before
-    name = f"{layer.name}_hidden_{keras.backend.get_uid('hidden')}"  # names in a graph must differ
-    return keras.Model(layer.inputs, inner, name=name)(before)
+    return before if inner is layer.inputs[0] else lifted(call, inner, "hidden")

@@ -54,7 +54,7 @@ class FeatureSqueezing(Space):
     Raises
     ------
     TypeError, ValueError
-        If the model is no classifier of images, a number is out of range, or there is no squeezer.
+        If the model is not a classifier of images, a number is out of range, or no squeezer is given.
 
     References
     ----------
@@ -85,7 +85,7 @@ class FeatureSqueezing(Space):
         library += [art.SpatialSmoothing(window_size=size, clip_values=(0, 1)) for size in windows]
         self._squeezers = [*map(_images_alone, library), *others]
         if not self._squeezers:
-            raise ValueError("no squeezer: give at least one of bit_depths, windows and others")
+            raise ValueError("no squeezers: give at least one of bit_depths, windows and others")
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:
         """Compute the distance of each image.
@@ -109,7 +109,7 @@ class FeatureSqueezing(Space):
         farthest = float(np.abs(images).max(initial=0))
         if farthest > _FARTHEST:
             raise ValueError(
-                f"images must be in [0, 1], or little beyond after an attack; a pixel is {farthest:g} from 0"
+                f"pixels must be in [0, 1], or slightly outside after an attack, got one of size {farthest:g}"
             )
         scores = np.zeros(len(images))
         if len(images):

@@ -19,7 +19,7 @@ from ...detectors import Detector
 from ...detectors.batches import Fit
 from ...detectors.ranked import BackgroundDetector, StreamedFit
 from ...spaces import Space, join
-from ..kept import Arrays, Kept, fingerprint, fingerprint_of_model
+from ..result_cache import Arrays, ResultCache, fingerprint, fingerprint_of_model
 
 if TYPE_CHECKING:
     import keras
@@ -37,9 +37,9 @@ class Pair:
     Attributes
     ----------
     space : str
-        The space, or for what is no scan the name of both together, as "feature squeezing".
+        The space or, where the detector is not a scan, one name for both, such as "feature squeezing".
     statistic, tail : str
-        How the space is scanned; empty for what is no scan.
+        How the space is scanned; empty where the detector is not a scan.
     """
 
     space: str
@@ -176,7 +176,7 @@ def score(
 
 
 def score_once(
-    cache: Kept,
+    cache: ResultCache,
     name: str,
     pairs: Callable[[], Pairs],
     background: np.ndarray,
@@ -189,7 +189,7 @@ def score_once(
 
     Parameters
     ----------
-    cache : Kept
+    cache : ResultCache
     name : str
     pairs : callable
         Makes the pairs, if they are needed.

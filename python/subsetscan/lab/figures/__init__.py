@@ -2,7 +2,7 @@
 
 from .explanation import Example, anomalous_nodes, explanation
 from .responses import Response, responses
-from .scores import counted_shares, densities, distributions, proportions, roc, roc_and_densities
+from .scores import counted_shares, densities, proportions, roc, roc_and_densities
 from .style import COLOURS, drawable, new_figure, save
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "anomalous_nodes",
     "counted_shares",
     "densities",
-    "distributions",
     "drawable",
     "explanation",
     "new_figure",

@@ -178,7 +178,7 @@ def architecture(model: Any) -> Figure:
     for (_, left), (right, _) in pairwise(edges):
         arrow = {"arrowstyle": "-|>", "color": "0.3", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 1}
         panel.annotate("", (right, 0), (left, 0), arrowprops=arrow)
-    if "decoder" in sides:  # else it is no autoencoder
+    if "decoder" in sides:  # otherwise it is not an autoencoder
         for side in ("encoder", "decoder"):
             first, last = sides.index(side), len(sides) - sides[::-1].index(side)
             left, right, above = (first + 0.08) * pitch, (last - 0.08) * pitch, height / 2 + 0.15

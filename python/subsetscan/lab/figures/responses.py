@@ -44,7 +44,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
     Raises
     ------
     ValueError
-        If there is no image at all.
+        If there are no images.
 
     References
     ----------
@@ -53,7 +53,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
     """
     drawn = {kind: [Response(*example) for example in examples] for kind, examples in sets.items() if len(examples)}
     if not drawn:
-        raise ValueError("there is no image to be drawn")
+        raise ValueError("there are no images to draw")
     n_columns = max(2, *map(len, drawn.values()))  # beside a single one the labels would be cut off
     highest = max(float(example.entropy.max()) for examples in drawn.values() for example in examples) or 1.0
     pictures = iter(drawable([example.image for examples in drawn.values() for example in examples]))

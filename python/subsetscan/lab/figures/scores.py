@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from ..evaluation import Evaluation
 from ..experiment.measures import area, auroc
 from .style import COLOURS, colours_of, display_name, legend_above, new_figure, opacities, span
 
@@ -19,24 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "counted_shares",
     "densities",
-    "distributions",
     "draw_densities",
     "draw_roc",
     "proportions",
     "roc",
     "roc_and_densities",
 ]
-
-
-def distributions(evaluation: Evaluation, *, clean: str = "clean") -> Figure:
-    """Draw the scores of every set in every space, a panel for each space."""
-    return densities(
-        {
-            space: {kind: scans[space].scores for kind, scans in evaluation.scans.items()}
-            for space in evaluation.n_nodes
-        },
-        first=clean,
-    )
 
 
 def densities(

@@ -173,7 +173,7 @@ def questions(found: Cells, dataset: str, attack: str, eps: float) -> str:
 
 
 def shown(pair: Pair) -> bool:
-    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and all that is no scan.
+    """Whether a pair is in the tables: the paper's, the first layer's lower tail, and everything that is not a scan.
 
     Scans whose scores equal another's are not: an upsampling layer repeats the one before it, and squaring keeps the
     order of absolute errors.

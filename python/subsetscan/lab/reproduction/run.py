@@ -16,9 +16,9 @@ from ..experiment.files import write_json
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Pair
 from ..figures import save
-from ..kept import Kept
 from ..options import check_known, start_writing
 from ..preset import PRESET
+from ..result_cache import ResultCache
 from .attacks import FULL, PAPER_STRENGTH, QUICK
 from .drawing import draw, draw_groups
 from .page import write_pages
@@ -80,9 +80,9 @@ def reproduce(
     Raises
     ------
     ValueError
-        If a dataset or a protocol is unknown, or none is asked for.
+        If a dataset or a protocol is unknown, or none is given.
     FileNotFoundError
-        If a dataset is nowhere.
+        If a dataset cannot be found.
     """
     check_known(dataset, DATASETS)
     check_known(images, PROTOCOLS)
@@ -92,7 +92,7 @@ def reproduce(
     out = Path(out)
     folder = out / "results"
     stages = Stages(
-        kept=Kept(out / "kept" if kept is None else kept),
+        cache=ResultCache(out / "kept" if kept is None else kept),
         networks_folder=Path(networks),
         data=None if data is None else Path(data),
         size=QUICK if quick else FULL if poisoned else replace(FULL, poisoned=()),

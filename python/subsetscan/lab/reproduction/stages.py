@@ -14,13 +14,14 @@ from ...background import Background
 from ...spaces import KerasLayers, ReconstructionError, join
 from .. import datasets, networks
 from ..adversaries import Adversaries, Job, attack_all
+from ..attacks import ATTACKS
 from ..experiment.images import CLEAN, TARGETS, Images
 from ..experiment.plan import Network
 from ..experiment.proportions import Proportion, scan_proportions
 from ..experiment.scoring import Pair, Pairs, Scores, score_once
-from ..kept import Kept
 from ..preset import combined_by_preset, preset_pairs
 from ..progress import Progress
+from ..result_cache import ResultCache
 from ..training import RECIPES, train
 from .attacks import Size, jobs_of
 from .pairs import ERROR, FIRST, METRICS, baseline_pairs, paper_pairs, paper_scan
@@ -32,10 +33,8 @@ __all__ = ["GROUP_SIZE", "Experiment", "Stages"]
 
 GROUP_SIZE = 100
 
-# What an image takes, on two cores, roughly, and what all groups take: for the estimate of the time that is left.
-SECONDS = {
-    "fgsm": 0.001, "bim": 0.035, "deepfool": 0.06, "scores": 0.002, "preset": 0.001, "baselines": 0.002, "groups": 60.0,
-}  # fmt: skip
+# What an image takes, and what all groups take: as `seconds` in `subsetscan.lab.attacks`.
+SECONDS = {"scores": 0.002, "preset": 0.001, "baselines": 0.002, "groups": 60.0}
 
 
 @dataclass(kw_only=True)
@@ -44,7 +43,7 @@ class Stages(Progress):
 
     Parameters
     ----------
-    kept : Kept
+    cache : ResultCache
     networks_folder : Path
         Where trained networks are looked for first.
     data : Path or None
@@ -57,7 +56,7 @@ class Stages(Progress):
         As in `Progress`.
     """
 
-    kept: Kept
+    cache: ResultCache
     networks_folder: Path
     data: Path | None
     size: Size
@@ -92,7 +91,9 @@ class Experiment:
             datasets.load_from(stages.data, name, "train")
         n_background, n = size.split.n_background, len(self._clean_images.targets)
         for protocol in stages.protocols:
-            stages.expect(self._attacks(protocol), sum(n * SECONDS[job.attack] for job in jobs_of(protocol, size)))
+            stages.expect(
+                self._attacks(protocol), sum(n * ATTACKS[job.attack].seconds for job in jobs_of(protocol, size))
+            )
         for variant in self.variants:
             stages.expect(self._stem("scores", variant), SECONDS["scores"] * (n_background + 10 * n))
             if not variant.poisoned:
@@ -128,7 +129,7 @@ class Experiment:
                 images.targets,
                 images.labels,
                 asked,
-                Kept(self.stages.kept.folder / self.name / "attacks"),
+                ResultCache(self.stages.cache.folder / self.name / "attacks"),
                 n_processes=self.stages.n_processes,
                 on_images=done,
             )
@@ -160,7 +161,7 @@ class Experiment:
         return self._files[name]
 
     def _train(self, network: str, variant: Network, name: str) -> Path:
-        folder = self.stages.kept.folder / "networks"
+        folder = self.stages.cache.folder / "networks"
         if not (folder / name).is_file():
             self.stages.say(
                 f"there is no {name} in {self.stages.networks_folder}: it is trained in {folder}, "
@@ -216,7 +217,7 @@ class Experiment:
             sets, background = self.sets_of(variant), self._clean_images.background
             with self.stages.stage(name, 2 * len(background) + sum(map(len, sets.values()))) as done:
                 self._scores[name] = score_once(
-                    self.stages.kept,
+                    self.stages.cache,
                     f"{self.name}/{name}",
                     pairs,
                     background,

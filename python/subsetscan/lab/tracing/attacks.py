@@ -13,7 +13,7 @@ __all__ = ["STRENGTHS", "jobs_of", "strengths_of"]
 
 # In the order of the slides. Largest change of a pixel; longest step; number of pixels; overshoot; first step.
 STRENGTHS = {"fgsm": 0.1, "gradient": 3.0, "one-pixel": 1.0, "deepfool": 0.02, "boundary": 0.01}
-_SLOW = ("one-pixel", "boundary")  # seconds for an image
+_SLOW = 1.0  # seconds for an image
 
 
 def strengths_of(text: str) -> dict[str, float]:
@@ -22,7 +22,7 @@ def strengths_of(text: str) -> dict[str, float]:
     Raises
     ------
     ValueError
-        If an attack is unknown, its strength none, or it is named more than once: tables and figures go by its name.
+        If an attack is unknown, its strength is invalid, or it is given more than once: tables and figures go by name.
     """
     found: dict[str, float] = {}
     for part in text.split(","):
@@ -36,7 +36,7 @@ def strengths_of(text: str) -> dict[str, float]:
         check(name, eps, "valid", masked=False)
         if name in found:
             raise ValueError(
-                f"{name} is named twice, with strengths {found[name]:g} and {eps:g}: run once for each strength"
+                f"{name} is given twice, with strengths {found[name]:g} and {eps:g}: run once for each strength"
             )
         if eps is not None:
             found[name] = eps
@@ -46,5 +46,6 @@ def strengths_of(text: str) -> dict[str, float]:
 def jobs_of(protocol: str, strengths: Mapping[str, float], n_fast: int | None, n_slow: int | None) -> list[Job]:
     """List the attacks under a protocol, each on as many images at most."""
     return [
-        replace(job, n_images=n_slow if job.attack in _SLOW else n_fast) for job in jobs(protocol, strengths.items())
+        replace(job, n_images=n_slow if ATTACKS[job.attack].seconds > _SLOW else n_fast)
+        for job in jobs(protocol, strengths.items())
     ]

@@ -23,11 +23,11 @@ from ..experiment.images import CLEAN
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Scores, score_once
 from ..figures import Response, responses, roc_and_densities, save
-from ..kept import Kept
 from ..options import check_known, start_writing
 from ..outputs import raw_outputs
 from ..preset import PRESET, combined_by_preset, preset_pairs
 from ..progress import Progress
+from ..result_cache import ResultCache
 from .attacks import STRENGTHS, jobs_of
 from .overall import Overall, overall
 from .page import SIZES, write_page
@@ -41,9 +41,7 @@ __all__ = ["trace"]
 
 _N_SHOWN = 6
 _N_TESTS = 100  # of two sets each
-# What an image takes, on two cores, roughly: for the estimate of the time that is left.
-_SECONDS = {"fgsm": 0.001, "bim": 0.035, "gradient": 0.01, "one-pixel": 1.5, "deepfool": 0.06, "boundary": 2.5}
-_SECONDS_SCORED = 0.004
+_SECONDS_SCORED = 0.004  # as `seconds` in `subsetscan.lab.attacks`
 
 
 def trace(
@@ -113,7 +111,7 @@ def trace(
     Raises
     ------
     ValueError
-        If a dataset, a protocol or an attack is unknown or none is asked for, a model comes without images or images
+        If a dataset, a protocol or an attack is unknown or none is given, a model comes without images or images
         without a model, or what they hold does not fit.
     OSError
         If a file is not there, or cannot be read or written.
@@ -121,19 +119,17 @@ def trace(
     check_known(dataset, DATASETS)
     check_known(protocol, PROTOCOLS)
     if (model is None) != (images is None):
-        raise ValueError(
-            f"a model needs images, and images a model: got {'no model' if model is None else 'no images'}"
-        )
+        raise ValueError(f"a model and its images go together: got {'no model' if model is None else 'no images'}")
     counts = {"n_images": n_images, "n_slow": n_slow, "n_processes": n_processes}
     for what, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{what} must be at least 1, got {count}")
     started = time.monotonic()
     out = Path(out)
-    store = Kept(out / "kept" if kept is None else kept)
+    cache = ResultCache(out / "kept" if kept is None else kept)
     if model is not None and images is not None:
         truth = None if labels is None else Path(labels)
-        subjects = [of_model(Path(model), Path(images), truth, preprocessing, store, safe_mode=safe_mode)]
+        subjects = [of_model(Path(model), Path(images), truth, preprocessing, cache, safe_mode=safe_mode)]
     else:
         folder = None if data is None else Path(data)
         subjects = [of_dataset(name, Path(networks_folder), folder, quick=quick) for name in dict.fromkeys(dataset)]
@@ -148,7 +144,7 @@ def trace(
             subject,
             one,
             jobs_of(one, attacks or STRENGTHS, n_images, n_slow),
-            store,
+            cache,
             stages,
             n_processes,
         )
@@ -184,7 +180,7 @@ class _Tracer:
         subject: Subject,
         protocol: str,
         asked: list[Job],
-        kept: Kept,
+        cache: ResultCache,
         stages: Progress,
         n_processes: int,
     ) -> None:
@@ -192,13 +188,13 @@ class _Tracer:
         self.protocol = protocol
         self.images = subject.images  # to which those that are attacked are added
         self.asked = asked
-        self.kept = kept
+        self.cache = cache
         self.stages = stages
         self.n_processes = n_processes
         self._attacks, self._scores = (f"{subject.name}: {what}, {protocol}" for what in ("attacks", "scores"))
         n_targets = len(subject.images.targets)
         counts = {job.attack: min(n_targets, job.n_images or n_targets) for job in asked}
-        stages.expect(self._attacks, sum(n * _SECONDS[attack] for attack, n in counts.items()))
+        stages.expect(self._attacks, sum(n * ATTACKS[attack].seconds for attack, n in counts.items()))
         n_scored = len(subject.images.background) + 2 * sum(counts.values())
         stages.expect(self._scores, n_scored * _SECONDS_SCORED)
 
@@ -211,7 +207,7 @@ class _Tracer:
                 subject.images.targets,
                 subject.images.labels,
                 self.asked,
-                Kept(self.kept.folder / subject.kept_in / "attacks"),
+                ResultCache(self.cache.folder / subject.cache_folder / "attacks"),
                 n_processes=self.n_processes,
                 safe_mode=subject.safe_mode,
                 on_images=done,
@@ -236,9 +232,9 @@ class _Tracer:
         }
 
     def _scored(self, classifier: keras.Model, sets: dict[str, np.ndarray], done: Callable[[int], object]) -> Scores:
-        background, folder = self.images.background, self.subject.kept_in
+        background, folder = self.images.background, self.subject.cache_folder
         scores = score_once(
-            self.kept,
+            self.cache,
             f"{folder}/tracing-{self.protocol}",
             lambda: pairs_of(classifier),
             background,
@@ -251,7 +247,7 @@ class _Tracer:
         autoencoder = networks.load_model(self.subject.autoencoder)
         return scores | combined_by_preset(
             score_once(
-                self.kept,
+                self.cache,
                 f"{folder}/tracing-preset-{self.protocol}",
                 lambda: preset_pairs(autoencoder, classifier),
                 background,

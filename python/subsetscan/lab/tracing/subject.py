@@ -13,9 +13,9 @@ from .. import datasets, networks
 from ..array_files import check_in_unit, load_labels
 from ..attacks import predicted
 from ..experiment.images import PAPER_SPLIT, SMALL_SPLIT, Images, Split
-from ..kept import Kept, fingerprint_of_model
 from ..pictures import open_images
 from ..preprocessing import with_preprocessing
+from ..result_cache import ResultCache, fingerprint_of_model
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,7 @@ class Subject:
     classifier : Path
         Keras model file.
     images : Images
-    kept_in : str
+    cache_folder : str
         The folder of what is kept of it, which no other subject has.
     autoencoder : Path or None
         Keras model file of the autoencoder that the recommended preset takes; there are such for the datasets only.
@@ -48,7 +48,7 @@ class Subject:
     name: str
     classifier: Path
     images: Images
-    kept_in: str
+    cache_folder: str
     autoencoder: Path | None = None
     safe_mode: bool = True
 
@@ -63,7 +63,7 @@ def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bo
     Raises
     ------
     FileNotFoundError
-        If the dataset or the classifier is nowhere.
+        If the dataset or the classifier cannot be found.
     """
     file = networks.file_name("classifier", name)
     if (classifier := networks.find(file, networks_folder)) is None:
@@ -73,11 +73,11 @@ def of_dataset(name: str, networks_folder: Path, data: Path | None, *, quick: bo
         )
     images = Images.shared_out(*datasets.load_from(data, name), SMALL_SPLIT if quick else PAPER_SPLIT)
     autoencoder = networks.find(networks.file_name("autoencoder", name), networks_folder)
-    return Subject(name, classifier, images, kept_in=name, autoencoder=autoencoder)
+    return Subject(name, classifier, images, cache_folder=name, autoencoder=autoencoder)
 
 
 def of_model(
-    model: Path, pictures: Path, labels: Path | None, preprocessing: str, kept: Kept, *, safe_mode: bool = True
+    model: Path, pictures: Path, labels: Path | None, preprocessing: str, cache: ResultCache, *, safe_mode: bool = True
 ) -> Subject:
     """Take a user's model and images: half of them are background, a quarter stays clean, a quarter is attacked.
 
@@ -91,7 +91,7 @@ def of_model(
         ``.npy`` file of their classes; what the classifier sees where there is none.
     preprocessing : str
         What the model expects of its pixels: see `with_preprocessing`.
-    kept : Kept
+    cache : ResultCache
         Where the model is kept with that before it.
     safe_mode : bool
         As for `subsetscan.lab.networks.load_model`.
@@ -109,14 +109,14 @@ def of_model(
     images = np.asarray(opened[:], dtype=np.float32)
     check_in_unit(images, pictures)
     truth = predicted(network, images) if labels is None else load_labels(labels, len(images), network.output_shape[1])
-    kept_in = f"models/{model.stem}-{fingerprint_of_model(network)[:16]}"
+    cache_folder = f"models/{model.stem}-{fingerprint_of_model(network)[:16]}"
     classifier = model
     if preprocessing != "none":
-        classifier = kept.folder / kept_in / "classifier.keras"
+        classifier = cache.folder / cache_folder / "classifier.keras"
         classifier.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(classifier) as temporary:
             network.save(temporary)
     n = len(images)
     order = np.random.default_rng(0).permutation(n)
     shared_out = Images.shared_out(images[order], truth[order], Split(n // 2, 3 * n // 4, n))
-    return Subject(model.name, classifier, shared_out, kept_in, safe_mode=safe_mode)
+    return Subject(model.name, classifier, shared_out, cache_folder, safe_mode=safe_mode)

@@ -1,4 +1,4 @@
-"""What is kept between runs, and attacks that are."""
+"""Results that are kept between runs, and attacks that are."""
 
 from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -6,12 +6,12 @@ from importlib.machinery import EXTENSION_SUFFIXES
 import numpy as np
 import pytest
 
-from subsetscan.lab import kept as kept_module
+from subsetscan.lab import result_cache
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.attacks import ATTACKS, Attacker, attack, predicted
 from subsetscan.lab.datasets import DATA, load_sample
-from subsetscan.lab.kept import Kept, code_version, fingerprint, fingerprint_of_model
 from subsetscan.lab.networks import load_pretrained
+from subsetscan.lab.result_cache import ResultCache, code_version, fingerprint, fingerprint_of_model
 
 CLASSIFIER = DATA / "fashion-mnist-classifier.keras"
 
@@ -25,7 +25,7 @@ def test_fingerprints_tell_arrays_apart():
 
 
 def test_results_are_kept(tmp_path):
-    kept = Kept(tmp_path / "kept")
+    cache = ResultCache(tmp_path / "kept")
     arrays = {"scores": np.arange(5.0)[::2], "none": np.empty((0, 3), np.float32), "one": np.array(3)}
     calls = []
 
@@ -34,41 +34,41 @@ def test_results_are_kept(tmp_path):
         return arrays
 
     for _ in range(2):
-        found = kept.get_or_make("a/b", {"seed": 1}, make)
+        found = cache.get_or_make("a/b", {"seed": 1}, make)
         assert {name: (one.dtype, one.shape) for name, one in found.items()} == {
             name: (one.dtype, one.shape) for name, one in arrays.items()
         }
         assert np.array_equal(found["scores"], [0, 2, 4])
     assert len(calls) == 1
-    assert kept.get("a/b", {"seed": 2}) is None
-    kept.get_or_make("a/b", {"seed": 2}, make)
+    assert cache.get("a/b", {"seed": 2}) is None
+    cache.get_or_make("a/b", {"seed": 2}, make)
     assert len(calls) == 2
-    assert kept.get("a/b", {"seed": 1}) is None
+    assert cache.get("a/b", {"seed": 1}) is None
 
 
 def test_results_are_made_again_by_other_code(tmp_path, monkeypatch):
     """A constant in a source, a library's version: what is kept knows both, whoever keeps it."""
     source = tmp_path / "made_here.py"
     monkeypatch.syspath_prepend(tmp_path)
-    kept = {}
+    caches = {}
     for step, text in (("first", "STEPS = 100\n"), ("edited", "STEPS = 101\n")):
         source.write_text(text)
         code_version.cache_clear()
-        kept[step] = Kept(tmp_path / "kept", code_version("made_here"))
-    kept["first"].put("x", {"seed": 1}, {"scores": np.arange(3.0)})
-    assert kept["first"].get("x", {"seed": 1}) is not None
-    assert kept["edited"].get("x", {"seed": 1}) is None
+        caches[step] = ResultCache(tmp_path / "kept", code_version("made_here"))
+    caches["first"].put("x", {"seed": 1}, {"scores": np.arange(3.0)})
+    assert caches["first"].get("x", {"seed": 1}) is not None
+    assert caches["edited"].get("x", {"seed": 1}) is None
 
-    ours = Kept(tmp_path / "kept")
+    ours = ResultCache(tmp_path / "kept")
     ours.put("y", {}, {"scores": np.arange(3.0)})
     assert ours.get("y", {}) is not None
-    versions = kept_module.version
-    monkeypatch.setattr(kept_module, "version", lambda name: "0.0" if name == "scipy" else versions(name))
+    versions = result_cache.version
+    monkeypatch.setattr(result_cache, "version", lambda name: "0.0" if name == "scipy" else versions(name))
     code_version.cache_clear()
-    assert Kept(tmp_path / "kept").get("y", {}) is None
+    assert ResultCache(tmp_path / "kept").get("y", {}) is None
     monkeypatch.undo()
     code_version.cache_clear()
-    assert Kept(tmp_path / "kept").get("y", {}) is not None
+    assert ResultCache(tmp_path / "kept").get("y", {}) is not None
 
 
 def test_the_version_of_a_package_is_that_of_every_source_and_of_the_extension(tmp_path, monkeypatch):
@@ -105,11 +105,11 @@ def test_models_with_the_same_weights_are_told_apart(tmp_path):
     "damage", [lambda b: b[:-3], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b"", lambda b: b[9:]]
 )
 def test_damaged_results_are_made_again(tmp_path, damage):
-    kept = Kept(tmp_path)
-    kept.put("x", {}, {"scores": np.linspace(0, 1, 7)})
+    cache = ResultCache(tmp_path)
+    cache.put("x", {}, {"scores": np.linspace(0, 1, 7)})
     path = tmp_path / "x.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    assert kept.get("x", {}) is None
+    assert cache.get("x", {}) is None
 
 
 def test_attacks_in_chunks_are_those_in_one(tmp_path, monkeypatch):
@@ -119,9 +119,9 @@ def test_attacks_in_chunks_are_those_in_one(tmp_path, monkeypatch):
     images, labels = (array[:40] for array in load_sample())
     classifier = load_pretrained("classifier")
     asked = [Job("fgsm", 0.05), Job("fgsm", 0.05, "paper"), Job("fgsm", 0.05, masked=True)]
-    kept = Kept(tmp_path)
+    cache = ResultCache(tmp_path)
     done = []
-    made = attack_all(CLASSIFIER, images, labels, asked, kept, n_processes=2, on_images=done.append)
+    made = attack_all(CLASSIFIER, images, labels, asked, cache, n_processes=2, on_images=done.append)
     assert sum(done) == 3 * len(images)
     correct = predicted(classifier, images) == labels
     for job, found in made.items():
@@ -141,12 +141,12 @@ def test_attacks_in_chunks_are_those_in_one(tmp_path, monkeypatch):
 
     paths = sorted(tmp_path.rglob("*.safetensors"))
     assert len(paths) == 9
-    (few,) = attack_all(CLASSIFIER, images, labels, [replace(asked[1], n_images=16)], kept, n_processes=1).values()
+    (few,) = attack_all(CLASSIFIER, images, labels, [replace(asked[1], n_images=16)], cache, n_processes=1).values()
     assert np.array_equal(few.images, made[asked[1]].images[:16])
     assert sorted(tmp_path.rglob("*.safetensors")) == paths
     paths[4].unlink()
     before = {path: path.stat().st_mtime_ns for path in paths if path.is_file()}
-    again = attack_all(CLASSIFIER, images, labels, asked, kept, n_processes=1)
+    again = attack_all(CLASSIFIER, images, labels, asked, cache, n_processes=1)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert paths[4].is_file()
     for job, found in again.items():
@@ -164,8 +164,8 @@ def test_attacks_that_are_none(tmp_path):
         (Job("cw", 1.0), "unknown attack 'cw'; known are fgsm, bim, gradient, deepfool"),
         (Job("fgsm", 0.0), "eps must be positive, got 0.0"),
         (Job("fgsm", 0.1, "clean"), "unknown protocol 'clean'; known are valid, paper"),
-        (Job("deepfool", 0.1, masked=True), "deepfool cannot leave pixels alone"),
+        (Job("deepfool", 0.1, masked=True), "deepfool cannot be masked"),
     ):
         with pytest.raises(ValueError, match=message):
-            attack_all(CLASSIFIER, images, labels, [job], Kept(tmp_path))
+            attack_all(CLASSIFIER, images, labels, [job], ResultCache(tmp_path))
     assert not list(tmp_path.iterdir())

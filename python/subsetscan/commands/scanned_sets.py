@@ -1,4 +1,4 @@
-"""Scans of several sets of images by a fitted scanner, and the files that they are written to."""
+"""What a fitted scanner finds in sets of images, and the lines of ``scores.csv``. Experiments: see `lab.experiment`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..combination import combined_scores
+from ..lab.experiment.files import write_rows
+from ..lab.experiment.measures import Auroc, auroc
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
-from .experiment.files import write_rows
-from .experiment.measures import Auroc, auroc
 
-__all__ = [
-    "Evaluation",
-    "decision_columns",
-    "evaluate",
-]
+__all__ = ["ScannedSets", "decision_columns", "image_rows", "scan_sets"]
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Scans of several sets of images in several spaces.
+class ScannedSets:
+    """Scans of several sets of images in several spaces, and their p-values.
 
     Attributes
     ----------
@@ -43,14 +39,18 @@ class Evaluation:
     p_values: dict[str, dict[str, np.ndarray]] | None
 
     @classmethod
-    def join(cls, evaluations: Sequence[Evaluation]) -> Evaluation:
-        """Put evaluations of the same sets in different spaces together."""
-        calibrated = [evaluation.p_values for evaluation in evaluations if evaluation.p_values is not None]
+    def join(cls, parts: Sequence[ScannedSets]) -> ScannedSets:
+        """Put scans of the same sets in different spaces together."""
+        calibrated = [part.p_values for part in parts if part.p_values is not None]
         return cls(
-            {space: n for evaluation in evaluations for space, n in evaluation.n_nodes.items()},
-            _join([evaluation.scans for evaluation in evaluations]),
-            _join(calibrated) if len(calibrated) == len(evaluations) else None,
+            {space: n for part in parts for space, n in part.n_nodes.items()},
+            _join([part.scans for part in parts]),
+            _join(calibrated) if len(calibrated) == len(parts) else None,
         )
+
+    def scores(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the scores of each space and set, as `lab.figures.densities` draws them."""
+        return {space: {kind: scans[space].scores for kind, scans in self.scans.items()} for space in self.n_nodes}
 
     def auroc(self, space: str, anomalous: str, clean: str = "clean") -> Auroc:
         """Return how well the scores of one set are told from those of another."""
@@ -68,30 +68,30 @@ class Evaluation:
     def _rows(self, false_positive_rate: float) -> Iterator[dict[str, Any]]:
         for kind, scans in self.scans.items():
             p_values = {} if self.p_values is None else self.p_values[kind]
-            decisions = {
-                space: dict(zip(("p_value", "flagged"), decision_columns(own, false_positive_rate), strict=True))
-                for space, own in p_values.items()
-            }
+            decisions = {space: decision_columns(own, false_positive_rate) for space, own in p_values.items()}
             for space, scan in scans.items():
                 columns = {"score": scan.scores.tolist(), "alpha": scan.alphas.tolist(), "size": scan.sizes.tolist()}
-                columns |= decisions.get(space, {})
-                for index, row in enumerate(zip(*columns.values(), strict=True)):
-                    yield {"set": kind, "index": index, "space": space, **dict(zip(columns, row, strict=True))}
+                yield from image_rows(columns | decisions.get(space, {}), set=kind, space=space)
             if combined := decisions.get("combined"):
-                for index, row in enumerate(zip(*combined.values(), strict=True)):
-                    yield {"set": kind, "index": index, "space": "combined", **dict(zip(combined, row, strict=True))}
+                yield from image_rows(combined, set=kind, space="combined")
 
 
-def decision_columns(p_values: np.ndarray, false_positive_rate: float) -> list[list[float]]:
-    """Return the p-values, and 1 where one is at most the false positive rate, 0 elsewhere: two columns of a table."""
-    return [p_values.tolist(), (p_values <= false_positive_rate).astype(int).tolist()]
+def image_rows(columns: Mapping[str, Sequence[Any]], **names: str) -> Iterator[dict[str, Any]]:
+    """Yield a row of a table for each image: the given names, its index, and its value in each column."""
+    for index, values in enumerate(zip(*columns.values(), strict=True)):
+        yield {**names, "index": index, **dict(zip(columns, values, strict=True))}
+
+
+def decision_columns(p_values: np.ndarray, false_positive_rate: float) -> dict[str, list[float]]:
+    """Return the columns p_value and flagged: 1 where the p-value is at most the false positive rate, 0 elsewhere."""
+    return {"p_value": p_values.tolist(), "flagged": (p_values <= false_positive_rate).astype(int).tolist()}
 
 
 def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]:
     return {kind: {space: value for part in found for space, value in part[kind].items()} for kind in found[0]}
 
 
-def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None = None) -> Evaluation:
+def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None = None) -> ScannedSets:
     """Scan sets of images with a fitted scanner.
 
     Parameters
@@ -105,11 +105,11 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
     Raises
     ------
     ValueError
-        If p-values are to be combined, and the scanner is not calibrated or there is no such combination.
+        If p-values are to be combined, and the scanner is not calibrated or the combination is unknown.
     """
     if combine is not None:
         if not scanner.is_calibrated:
-            raise ValueError("p-values are what is combined: choose a calibration")
+            raise ValueError("combining needs p-values: choose a calibration")
         combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan
     scans = {kind: scanner.scan(images) for kind, images in sets.items()}
     p_values = None
@@ -122,4 +122,4 @@ def evaluate(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None
             for kind, own in p_values.items()
         }
     n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
-    return Evaluation(n_nodes, scans, p_values)
+    return ScannedSets(n_nodes, scans, p_values)

@@ -21,7 +21,7 @@ from .._files import atomic_write
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Kept", "code_version", "fingerprint", "fingerprint_of_model"]
+__all__ = ["ResultCache", "code_version", "fingerprint", "fingerprint_of_model"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -85,7 +85,7 @@ def _sources(module: str) -> list[Path]:
     return sorted(path for path in Path(spec.origin).parent.rglob("*") if path.name.endswith(endings))
 
 
-class Kept:
+class ResultCache:
     """A folder of results, each of which is known by what it was made from, and by the code that made it.
 
     Parameters

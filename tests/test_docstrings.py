@@ -1,0 +1,73 @@
+"""Docstrings that list names list those that there are, so that a new name is missed nowhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import subsetscan
+from subsetscan import _core
+from subsetscan.calibration import CALIBRATIONS, COMBINATIONS
+from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
+from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
+from subsetscan.lab.datasets import DATASETS
+from subsetscan.lab.networks import NETWORKS
+from subsetscan.lab.preprocessing import PREPROCESSINGS
+from subsetscan.spaces.reconstruction import METRICS
+from subsetscan.spaces.responses import METHODS, TARGETS
+
+PACKAGE = Path(subsetscan.__file__).parent
+REGISTRIES = {
+    "statistic": _core.STATISTICS,
+    "tail": _core.TAILS,
+    "scope": _core.SCOPES,
+    "ties": _core.TIES,
+    "summary": _core.SUMMARIES,
+    "calibration": CALIBRATIONS,
+    "combine": COMBINATIONS,
+    "reading": READINGS,
+    "normalise": NORMALISATIONS,
+    "method": METHODS,
+    "target": TARGETS,
+    "metric": METRICS,
+    "mode": PREPROCESSINGS,
+    "protocol": PROTOCOLS,
+    "images": PROTOCOLS,
+    "dataset": DATASETS,
+    "network": NETWORKS,
+    "lab/attacks.py name": ATTACKS,
+    "lab/datasets.py name": DATASETS,
+    "lab/reproduction/stages.py name": DATASETS,
+}
+# Where a parameter takes fewer than all.
+WITHOUT = {
+    "ties": {"range"},  # where each node needs one p-value
+    "detectors/outlier.py calibration": {"leave-one-out"},
+    "detectors/combined.py calibration": {None},
+}
+NO_REGISTRY = ("membership", "split")
+
+
+def listed():
+    """Find the parameters of docstrings that are followed by names in braces."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for parameter, names in re.findall(r"^ +(\w+) : (?:sequence of )?\{([^}:]*)\}", path.read_text("utf-8"), re.M):
+            if parameter not in NO_REGISTRY:
+                found = [None if name.strip() == "None" else name.strip(' \n"') for name in names.split(",")]
+                yield f"{path.relative_to(PACKAGE).as_posix()} {parameter}", found
+
+
+@pytest.mark.parametrize(("place", "names"), list(listed()))
+def test_docstrings_list_the_names_that_there_are(place, names):
+    parameter = place.partition(" ")[2]
+    known = set(REGISTRIES.get(place, REGISTRIES.get(parameter, ())))
+    if parameter == "combine":
+        names = [name for name in names if name is not None]  # it is what does not combine
+    assert len(set(names)) == len(names)
+    assert set(names) in (known, known - WITHOUT.get(place, WITHOUT.get(parameter, set())))
+
+
+def test_every_list_is_looked_at():
+    found = [place for place, _ in listed()]
+    assert {"detectors/subset_scan.py statistic", "background.py ties", "lab/attacks.py name"} <= set(found)
+    assert {place.partition(" ")[2] for place in found} | set(REGISTRIES) == {"name"} | set(REGISTRIES)
