@@ -161,8 +161,7 @@ def _from_values(classifier: keras.Model, values: np.ndarray, *, linear: bool) -
     return Outputs(
         n_neurons,
         True,
-        f"{'it' if n_neurons == 1 else 'they'} reach{'es' * (n_neurons == 1)} from "
-        f"{values.min():.3g} to {values.max():.3g}",
+        f"{'it ranges' if n_neurons == 1 else 'they range'} from {values.min():.3g} to {values.max():.3g}",
     )
 
 
