@@ -160,7 +160,7 @@ def test_what_is_missing_is_missed_before_the_work(data, tmp_path, monkeypatch):
     (data / "mnist").mkdir()
     for path in (data / "fashion-mnist").iterdir():
         shutil.copy(path, data / "mnist")
-    with pytest.raises(FileNotFoundError, match="found no mnist .train.*--data names"):
+    with pytest.raises(FileNotFoundError, match="found no mnist .train.*give --data"):
         run.reproduce(tmp_path / "out", dataset=["mnist"], networks=tmp_path / "none", **options)
     shutil.rmtree(data / "mnist")
     assert not said
