@@ -1,0 +1,1 @@
+"""The default detector on networks that others made: which networks, and what their layers hold for which inputs."""
