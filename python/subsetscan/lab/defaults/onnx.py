@@ -51,6 +51,7 @@ class OnnxTensors:
         self.weights = {array.name: onnx.numpy_helper.to_array(array) for array in model.graph.initializer}
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # it warns of tensors whose shapes differ from what the file says
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves processors to others
         self._session = runtime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

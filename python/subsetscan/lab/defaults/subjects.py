@@ -9,11 +9,13 @@ import numpy as np
 
 from .files import magika
 from .subject import Subject
+from .texts import encoder
 
 __all__ = ["SUBJECTS", "write"]
 
 SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "magika": magika,
+    "encoder": encoder,
 }
 
 
