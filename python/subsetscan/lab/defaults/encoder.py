@@ -74,7 +74,9 @@ class Encoder:
         found = {"embeddings": mean(hidden)}
         for n in range(6):
             name = f"encoder.layer.{n}."
-            attended = self._dense(self._attended(hidden, real, name + "attention.self."), name + "attention.output.dense")
+            attended = self._dense(
+                self._attended(hidden, real, name + "attention.self."), name + "attention.output.dense"
+            )
             hidden = self._normalised(hidden + attended, name + "attention.output.LayerNorm")
             inner = self._dense(hidden, name + "intermediate.dense")
             inner *= 0.5 * (1 + erf(inner * np.float32(np.sqrt(0.5))))

@@ -31,9 +31,7 @@ _MOST_A_PACKAGE = 100
 _HIGH, _LOW = 0.95, 0.5  # probabilities of another type that an attack is to reach
 
 
-def magika(
-    seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND, n_attacked: int = _N_ATTACKED
-) -> Subject:
+def magika(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND, n_attacked: int = _N_ATTACKED) -> Subject:
     """Make the subject ``magika``.
 
     Parameters

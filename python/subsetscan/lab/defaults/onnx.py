@@ -52,9 +52,7 @@ class OnnxTensors:
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # it warns of tensors whose shapes differ from what the file says
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves processors to others
-        self._session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return each tensor for one batch of inputs, which are given by name."""

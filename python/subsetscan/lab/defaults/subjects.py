@@ -8,6 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from .files import magika
+from .images import autoencoder, classifier
+from .lines import lines
+from .photographs import photographs
+from .speech import speech
 from .subject import Subject
 from .texts import encoder
 
@@ -16,6 +20,11 @@ __all__ = ["SUBJECTS", "write"]
 SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "magika": magika,
     "encoder": encoder,
+    "classifier": classifier,
+    "autoencoder": autoencoder,
+    "photographs": photographs,
+    "lines": lines,
+    "speech": speech,
 }
 
 
