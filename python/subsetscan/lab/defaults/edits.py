@@ -51,9 +51,9 @@ def _written_anew(content: bytes, rng: np.random.Generator, payload: bytes) -> b
             tree = ast.parse(content)
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and len(body) > 1 and isinstance(body[0], ast.Expr):
-                if isinstance(getattr(body[0], "value", None), ast.Constant):
-                    del body[0]
+            first = body[0] if isinstance(body, list) and len(body) > 1 else None
+            if isinstance(body, list) and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                del body[0]
         return ast.unparse(tree).encode()
     except (SyntaxError, ValueError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""The subject ``magika``: a classifier of file types, Python files for clean ones, other and edited files for anomalous.
+"""The subject ``magika``: a classifier of file types, clean ones are Python files, anomalous ones others.
 
 The files are those of the machine: of Debian's packages and of the Python installation.
 """

@@ -75,7 +75,10 @@ def lines(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> S
     kinds["two lines"] = "two English lines, one above the other, each at half its height", _stacked(sources)
     kinds["stretched"] = "English lines, the first half at twice its width", sources[:, :, np.arange(_WIDTH) // 2]
     kinds["typewriter"] = "English lines, DejaVu Sans Mono", line_images(n_kind, rng, fonts=("DejaVuSansMono",))
-    kinds["mathematics"] = "random letters in a font of symbols", line_images(n_kind, rng, fonts=("cmsy10", "cmmi10"))
+    kinds["mathematics"] = (
+        "English lines in the fonts of formulas",
+        line_images(n_kind, rng, fonts=("cmsy10", "cmmi10")),
+    )
     kinds["digits"] = "random numbers in the fonts of the clean lines", line_images(n_kind, rng, texts=_numbers(rng))
     if russian := fortunes(sorted(p for p in (Path(FORTUNES) / "ru").glob("*") if p.suffix not in (".dat", ".u8"))):
         kinds["Russian"] = "lines of Russian fortunes (Debian fortunes-ru)", line_images(n_kind, rng, texts=russian)

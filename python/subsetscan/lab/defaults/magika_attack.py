@@ -77,7 +77,7 @@ def attack(
         others[np.arange(len(rows)), labels[rows]] = -np.inf
         reached = np.exp(others.max(axis=1) - logsumexp(logits, axis=1))
         for least, files in found.items():
-            for row, confidence in zip(rows, reached, strict=True):
+            for row, confidence in zip(rows.tolist(), reached, strict=True):
                 if confidence >= least:
                     files.setdefault(row, (current[row].copy(), n_changed, confidence))
         left = reached < max(confidences)

@@ -79,7 +79,7 @@ def photographs(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND
     network = OnnxTensors(path, [tensor for tensor, _ in _TENSORS.values()])
     pictures = _pictures()
     crops = _crops(pictures, n_clean + n_kind, rng)
-    sources, clean = crops[:n_kind], crops[n_kind:]
+    sources, clean = crops[:n_kind].astype(np.float32) / 255, crops[n_kind:]
     kinds: dict[str, tuple[str, Callable[[], np.ndarray]]] = {}
     for name in _KINDS:
         kinds[name] = f"crops of the same photographs: {CORRUPTIONS[name][0]}", _corrupted(name, sources, rng)
@@ -99,7 +99,7 @@ def photographs(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND
         layers=_LAYERS,
         read=lambda images: _rows(network, images()),
         clean=(
-            f"crops of {len(pictures)} photographs of Debian's {' and '.join(_FOLDERS)}, a third to all of their height",
+            f"crops of {len(pictures)} photographs of Debian's {' and '.join(_FOLDERS)}",
             lambda: clean,
         ),
         kinds=kinds,
@@ -115,7 +115,8 @@ def _rows(network: OnnxTensors, images: np.ndarray) -> Rows:
 
     def feeds() -> Any:
         for batch in batches(images, _BATCH):
-            yield {"input:0": np.ascontiguousarray(255 * batch[..., ::-1] - _MEAN, np.float32)}
+            values = batch if batch.dtype == np.uint8 else 255 * batch
+            yield {"input:0": np.ascontiguousarray(values[..., ::-1] - _MEAN, np.float32)}
 
     return read_rows(network, feeds(), _TENSORS)
 
@@ -134,14 +135,14 @@ def _pictures() -> list[Any]:
 
 
 def _crops(pictures: list[Any], n: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut squares at random from pictures at random, and bring them to the network's size."""
-    crops = np.empty((n, _SIZE, _SIZE, 3), np.float32)
+    """Cut squares of a third to all of the height from random pictures, and bring them to the network's size."""
+    crops = np.empty((n, _SIZE, _SIZE, 3), np.uint8)
     for crop in crops:
         picture = pictures[rng.integers(len(pictures))]
         side = int(min(picture.size) * rng.uniform(1 / 3, 1))
         left, top = (int(rng.integers(length - side + 1)) for length in picture.size)
         part = picture.resize((_SIZE, _SIZE), box=(left, top, left + side, top + side), resample=2)
-        crop[:] = np.asarray(part, np.float32) / 255
+        crop[:] = np.asarray(part)
     return crops
 
 

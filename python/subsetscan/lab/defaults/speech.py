@@ -173,5 +173,5 @@ def _scrambled(clips: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     n = clips.shape[1] // length
     pieces = clips[:, : n * length].reshape(len(clips), n, length)
     mixed = rng.permuted(np.tile(np.arange(n), (len(clips), 1)), axis=1)
-    pieces = np.take_along_axis(pieces, mixed[..., np.newaxis], axis=1).reshape(len(clips), -1)
-    return np.concatenate([pieces, clips[:, n * length :]], axis=1)
+    mixed_pieces = np.take_along_axis(pieces, mixed[..., np.newaxis], axis=1)
+    return np.concatenate([mixed_pieces.reshape(len(clips), -1), clips[:, n * length :]], axis=1)

@@ -1,4 +1,4 @@
-"""The subject ``encoder``: a sentence encoder, English fortunes for clean texts, other and broken ones for anomalous."""
+"""The subject ``encoder``: a sentence encoder, clean texts are English fortunes, anomalous ones others."""
 
 from __future__ import annotations
 
@@ -128,10 +128,13 @@ def _misread(text: str, rng: np.random.Generator) -> str:
     return "".join(_MISREAD.get(c, c) if w else c for c, w in zip(text, wrong, strict=True))
 
 
+_RARE = ("zeugma", "orthocline", "bivouac", "quixotry", "selvage", "tarn", "umbel", "vellum")
+
+
 def _replaced_words(text: str, rng: np.random.Generator) -> str:
-    words, others = text.split(), "zeugma orthocline bivouac quixotry selvage tarn umbel vellum".split()
+    words = text.split()
     for i in np.flatnonzero(rng.random(len(words)) < 0.2):
-        words[i] = others[rng.integers(len(others))]
+        words[i] = _RARE[rng.integers(len(_RARE))]
     return " ".join(words)
 
 
