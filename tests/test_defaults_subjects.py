@@ -56,7 +56,7 @@ def test_magika_reads_files_as_its_package_does(network):
     rng = np.random.default_rng(0)
     contents = [
         b"  import os\nprint(os)\n" * 200,
-        b"<html><body>" * 90,
+        b"<html><p>" * 90,
         b"#include <stdio.h>\n\n" * 60,
         rng.bytes(5000),
     ]
@@ -182,6 +182,6 @@ def test_a_subject_whose_parts_disagree_is_refused():
         Subject("s", "", "choose", rows, {}, {"clean": "", "noise": ""}, {"a": ""})
     with pytest.raises(ValueError, match="role"):
         Subject("s", "", "train", rows, {}, {"clean": ""}, {"a": ""})
+    wide = {"a": np.zeros((3, 5), np.float32)}
     with pytest.raises(ValueError, match="shape"):
-        wide = {"a": np.zeros((3, 5), np.float32)}
         Subject("s", "", "report", rows, {"noise": wide}, {"clean": "", "noise": ""}, {"a": ""})

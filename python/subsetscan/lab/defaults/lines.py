@@ -76,7 +76,7 @@ def lines(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> S
     kinds["stretched"] = "English lines, the first half at twice its width", sources[:, :, np.arange(_WIDTH) // 2]
     kinds["typewriter"] = "English lines, DejaVu Sans Mono", line_images(n_kind, rng, fonts=("DejaVuSansMono",))
     kinds["mathematics"] = (
-        "English lines in the fonts of formulas",
+        "English lines in fonts of formulas",
         line_images(n_kind, rng, fonts=("cmsy10", "cmmi10")),
     )
     kinds["digits"] = "random numbers in the fonts of the clean lines", line_images(n_kind, rng, texts=_numbers(rng))
