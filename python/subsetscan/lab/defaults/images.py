@@ -34,7 +34,7 @@ _CLASSIFIER = {
 }
 _AUTOENCODER = {
     "conv2d_1": "first convolution (ReLU), mean of each channel",
-    "max_pooling2d_1": "first pooling, as it is",
+    "max_pooling2d_1": "first pooling, mean of each channel and third of height and width",
     "max_pooling2d_2": "second pooling, as it is",
     "max_pooling2d_3": "code in the middle, as it is",
     "conv2d_5": "fifth convolution (ReLU), as it is",
