@@ -8,7 +8,7 @@ from subsetscan.lab.defaults.edits import EDITS
 from subsetscan.lab.defaults.found import debian_files, file_of_package
 from subsetscan.lab.defaults.magika_network import PADDING, Magika, as_tokens
 from subsetscan.lab.defaults.subject import Subject
-from subsetscan.lab.defaults.subjects import SUBJECTS, write
+from subsetscan.lab.defaults.subjects import SUBJECTS, write, write_all
 
 
 def made(name, twice=False, **options):
@@ -185,3 +185,12 @@ def test_a_subject_whose_parts_disagree_is_refused():
     wide = {"a": np.zeros((3, 5), np.float32)}
     with pytest.raises(ValueError, match="shape"):
         Subject("s", "", "report", rows, {"noise": wide}, {"clean": "", "noise": ""}, {"a": ""})
+
+
+def test_subjects_are_written_one_by_one(tmp_path, monkeypatch):
+    rows = {"a": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    small = Subject("small", "ours", "report", rows, {"a/b": rows}, {"clean": "", "a/b": ""}, {"a": ""})
+    monkeypatch.setitem(SUBJECTS, "small", lambda seed: small)
+    assert list(write_all(tmp_path / "new", ["small"])) == [small]
+    with np.load(tmp_path / "new" / "small.npz") as kept:
+        assert sorted(kept) == ["clean/a", "kind/a/b/a"]

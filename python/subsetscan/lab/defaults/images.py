@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["autoencoder", "classifier"]
 
-_N_CLEAN, _N_KIND, _N_ATTACKED = 1500, 250, 400
+_N_CLEAN, _N_KIND, _N_ATTACKED = 1500, 250, 1000
 _ATTACKS = (("fgsm", 0.02), ("fgsm", 0.05), ("bim", 0.01), ("bim", 0.03))
 
 _CLASSIFIER = {
@@ -122,7 +122,7 @@ def _inputs(seed: int, n_clean: int, n_kind: int, mnist: Path | str | None) -> t
         name: (f"Fashion-MNIST images: {about}", corrupted(name, sources, rng))
         for name, (about, _) in CORRUPTIONS.items()
     }
-    aims = rest[: min(_N_ATTACKED, 2 * n_kind)]
+    aims = rest[: min(_N_ATTACKED, 4 * n_kind)]
     model = load_pretrained("classifier")
     for name, eps in _ATTACKS:
         made = attack(model, images[aims], labels[aims], name, eps=eps)

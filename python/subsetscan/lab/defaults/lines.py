@@ -19,7 +19,7 @@ from .texts import FORTUNES, english, fortunes
 __all__ = ["line_images", "lines"]
 
 _HEIGHT, _WIDTH, _BATCH = 48, 320, 16
-_N_CLEAN, _N_KIND = 1400, 120
+_N_CLEAN, _N_KIND = 1400, 200
 _TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSans-Bold", "DejaVuSerif-Italic")
 
 _TENSORS: dict[str, Pooled] = {
