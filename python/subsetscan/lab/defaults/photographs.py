@@ -34,7 +34,7 @@ _FOLDERS = {
 }  # fmt: skip
 _SIZE, _BATCH = 224, 16
 _MEAN = np.array([104, 117, 123], np.float32)  # of blue, green and red, as the network's package has it
-_N_CLEAN, _N_KIND = 1300, 150
+_N_CLEAN, _N_KIND = 1300, 120
 
 _TENSORS: dict[str, Pooled] = {
     "start": ("max_pooling2d/MaxPool:0", (2, 3)),
