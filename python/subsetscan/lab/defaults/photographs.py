@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,10 +158,15 @@ def _squares(images: np.ndarray) -> np.ndarray:
     return images[:, rows][:, :, columns]
 
 
-def _whole(paths: list[Path] | list[str]) -> np.ndarray:
+def _whole(paths: list[str]) -> np.ndarray:
+    """Read pictures whole, stretched to squares; files that are damaged are passed over."""
     pillow = import_extra("PIL.Image", "experiment")
     images = []
     for path in paths:
-        with pillow.open(path) as picture:
-            images.append(np.asarray(picture.convert("RGB").resize((_SIZE, _SIZE), resample=2), np.float32) / 255)
+        try:
+            with pillow.open(path) as picture:
+                coloured = picture.convert("RGBA").convert("RGB")  # of a palette with transparency RGB alone warns
+        except (OSError, SyntaxError):  # Pillow raises both for broken files
+            continue
+        images.append(np.asarray(coloured.resize((_SIZE, _SIZE), resample=2), np.float32) / 255)
     return np.stack(images)
