@@ -106,8 +106,8 @@ Error = Annotated[
     str | None,
     one_of(METRICS, "Scan an autoencoder's reconstruction error, pixel by pixel (signed: image minus output)."),
 ]
-Statistic = Annotated[str, one_of(STATISTICS, "How a subset is scored.")]
-Tail = Annotated[str, one_of(TAILS, "Which node values count as extreme.")]
+Statistic = Annotated[str | None, one_of(STATISTICS, f"{_SCAN} How a subset is scored; by default berk-jones.")]
+Tail = Annotated[str | None, one_of(TAILS, f"{_SCAN} Which node values count as extreme; by default upper.")]
 AlphaMax = Annotated[float, typer.Option(help="The largest p-value threshold to consider, in (0, 1].")]
 Scope = Annotated[
     str, one_of(SCOPES, "Compare the number of small p-values with the subset's size, or with all nodes.")

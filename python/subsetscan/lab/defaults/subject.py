@@ -1,0 +1,104 @@
+"""A subject: activations of one network, layer by layer, for clean inputs and for many kinds of anomalous ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+__all__ = ["CHOOSE", "REPORT", "Rows", "Subject", "make_subject"]
+
+CHOOSE, REPORT = "choose", "report"
+
+Rows = dict[str, np.ndarray]  # layer -> (n, J)
+
+Inputs = TypeVar("Inputs")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One network and what its layers hold.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        What the network is, the package and version that it comes from, and its licence.
+    role : {"choose", "report"}
+        Whether it was looked at when options were chosen, or kept aside.
+    clean : dict of str to ndarray of shape (n, J), float32
+        The clean rows of each layer, in a seeded random order, the same in all layers.
+    kinds : dict of str to dict of str to ndarray of shape (n, J), float32
+        The rows of each layer for each kind of anomalous input.
+    inputs : dict of str to str
+        What the inputs are: of ``"clean"`` and of each kind.
+    layers : dict of str to str
+        What each layer is and how it was pooled, from early to late.
+    """
+
+    name: str
+    source: str
+    role: str
+    clean: Rows
+    kinds: dict[str, Rows]
+    inputs: dict[str, str]
+    layers: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where layers, kinds, their descriptions and the shapes of the arrays disagree."""
+        if self.role not in (CHOOSE, REPORT):
+            raise ValueError(f"the role of {self.name} must be {CHOOSE!r} or {REPORT!r}, got {self.role!r}")
+        if set(self.inputs) != {"clean", *self.kinds}:
+            raise ValueError(f"{self.name} describes {sorted(self.inputs)}, but has {sorted(['clean', *self.kinds])}")
+        for kind, rows in {"clean": self.clean, **self.kinds}.items():
+            if list(rows) != list(self.layers):
+                raise ValueError(f"{self.name}, {kind}: layers {list(rows)} where {list(self.layers)} are described")
+            for layer, array in rows.items():
+                if array.ndim != 2 or array.shape[1] != self.clean[layer].shape[1]:
+                    raise ValueError(f"{self.name}, {kind}, {layer}: rows of shape {array.shape}")
+                if not np.isfinite(array).all():
+                    raise ValueError(f"{self.name}, {kind}, {layer}: some activations are not finite")
+
+
+def make_subject(
+    name: str,
+    source: str,
+    role: str,
+    *,
+    layers: Mapping[str, str],
+    read: Callable[[Inputs], Rows],
+    clean: tuple[str, Inputs],
+    kinds: Mapping[str, tuple[str, Inputs]],
+) -> Subject:
+    """Read the layers for all inputs.
+
+    Parameters
+    ----------
+    name, source, role, layers
+        See `Subject`.
+    read : callable
+        From inputs to the rows of each layer.
+    clean : (str, inputs)
+        What the clean inputs are, and the inputs, in a random order.
+    kinds : mapping of str to (str, inputs)
+        The same for each kind of anomalous inputs.
+
+    Returns
+    -------
+    Subject
+    """
+    return Subject(
+        name=name,
+        source=source,
+        role=role,
+        clean=_as_float32(read(clean[1])),
+        kinds={kind: _as_float32(read(inputs)) for kind, (_, inputs) in kinds.items()},
+        inputs={"clean": clean[0]} | {kind: about for kind, (about, _) in kinds.items()},
+        layers=dict(layers),
+    )
+
+
+def _as_float32(rows: Rows) -> Rows:
+    return {layer: np.ascontiguousarray(array, np.float32) for layer, array in rows.items()}
