@@ -67,7 +67,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    least_shrinkage : float in (0, 1], default 0.1
+    least_shrinkage : float in (0, 1], default 0.01
     trim : float in [0, 1), default 0.05
         The part of the images that is left out of the second fit; 0 makes one fit.
 
@@ -98,11 +98,11 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     >>> rng = np.random.default_rng(0)
     >>> clean = rng.normal(size=(200, 1)) + 0.1 * rng.normal(size=(200, 2))
     >>> Residuals().fit(clean).transform([[1.0, 1.0], [1.0, -1.0]]).round(1)
-    array([[ 0.3,  0.5],
-           [ 4.4, -4.1]], dtype=float32)
+    array([[  0.3,  -0.1],
+           [ 10.1, -10.1]], dtype=float32)
     """
 
-    def __init__(self, *, least_shrinkage: float = 0.1, trim: float = 0.05) -> None:
+    def __init__(self, *, least_shrinkage: float = 0.01, trim: float = 0.05) -> None:
         self.least_shrinkage = least_shrinkage
         self.trim = trim
 
@@ -134,6 +134,19 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
             If the values are not real numbers.
         """
         del y
+        return self.fit_transform_with_distances(X)[0]
+
+    def fit_transform_with_distances(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Do what `fit_transform` does, and tell how far each image lies from the others by a fit without it.
+
+        Parameters and errors are those of `fit_transform`.
+
+        Returns
+        -------
+        residuals : ndarray of shape (M, J), float32
+        distances : ndarray of shape (M,), float64
+            The squared Mahalanobis distances z'Pz.
+        """
         values = _finite(X)
         if len(values) < 2 or not values.shape[1]:
             raise ValueError(f"at least 2 images and 1 node are needed, got shape {values.shape}")
@@ -145,13 +158,13 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         solved = self._fit(values)
         kept = np.arange(n)
         if n_trimmed:
-            kept = np.sort(np.argsort(solved.distance, kind="stable")[:-n_trimmed])
+            kept = np.sort(np.argsort(solved.distances, kind="stable")[:-n_trimmed])
             solved = self._fit(values[kept])
-        residuals = np.empty(values.shape, np.float32)
-        residuals[kept] = _single(solved.residuals(self.precision_))
+        residuals, distances = np.empty(values.shape, np.float32), np.empty(n)
+        residuals[kept], distances[kept] = _single(solved.residuals(self.precision_)), solved.distances
         left_out = np.setdiff1d(np.arange(n), kept)
-        residuals[left_out] = self._residuals(values[left_out])
-        return residuals
+        residuals[left_out], distances[left_out] = self._transform(values[left_out])
+        return residuals, distances
 
     def transform(self, X: Any) -> np.ndarray:
         """Compute the residuals of new images.
@@ -171,11 +184,18 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
+        return self.transform_with_distances(X)[0]
+
+    def transform_with_distances(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the residuals of new images, and how far each lies from the clean ones.
+
+        Parameters and errors are those of `transform`, shapes those of `fit_transform_with_distances`.
+        """
         check_is_fitted(self)
         values = _finite(X)
         if values.shape[1] != self.n_features_in_:
             raise ValueError(f"expected {self.n_features_in_} nodes, got {values.shape[1]}")
-        return self._residuals(values)
+        return self._transform(values)
 
     def _state(self) -> State:
         check_is_fitted(self)
@@ -189,8 +209,10 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         residuals.__dict__.update(unpack_attributes(description, tensors))
         return residuals
 
-    def _residuals(self, values: np.ndarray) -> np.ndarray:
-        return _single(self._solve(self._standardised(values)) / np.sqrt(self.precision_))
+    def _transform(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        z = self._standardised(values)
+        y = self._solve(z)
+        return _single(y / np.sqrt(self.precision_)), np.einsum("ij,ij->i", z, y)
 
     def _fit(self, values: np.ndarray) -> _Solved:
         """Learn from all these images."""
@@ -241,7 +263,7 @@ class _Solved:
     share: float
 
     @property
-    def distance(self) -> np.ndarray:
+    def distances(self) -> np.ndarray:
         """How far each image lies from the others, squared: Mahalanobis' distance by a fit without it."""
         return self.products * self._growth
 

@@ -419,6 +419,11 @@ class ModelScanner:
         """
         return conformal_p_values(*self._combined(scores, labels, combine))
 
+    def combined_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Combine the spaces' scores of each image in the scanner's own way: one score and its p-value, (N,) each."""
+        own, null = self._combined(scores, labels, self.combine or "fisher+harmonic")
+        return own, conformal_p_values(own, null)
+
     def explain(self, image: Any, label: Any = None) -> Explanation:
         """Tell which layers, channels and positions carry an image's subset.
 

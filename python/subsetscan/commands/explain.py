@@ -141,7 +141,7 @@ def _p_value(scanner: ModelScanner, explanation: Explanation) -> float | None:
     if len(spaces) == 1:
         return next(iter(spaces.values())).p_value
     scores = {name: np.array([space.score]) for name, space in spaces.items()}
-    return float(scanner.combined_p_values_of(scores, None, scanner.combine or "min")[0])
+    return float(scanner.combined_of(scores)[1][0])
 
 
 def _with_nodes(explanation: Explanation, rate: float, node_names: Sequence[str] | None) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._tables import counted
 from . import options
-from .fitted import fit_scanner, keep
+from .fitted import chosen_options, fit_scanner, keep
 from .report import Report
 from .subject import Subject, check_there
 
@@ -19,35 +19,38 @@ def fit(
     model: options.Model = None,
     layers: options.Layers = None,
     reconstruction_error: options.Error = None,
-    statistic: options.Statistic = "berk-jones",
-    tail: options.Tail = "upper",
-    alpha_max: options.AlphaMax = 0.5,
-    scope: options.Scope = "subset",
-    ties: options.Ties = "upper",
-    calibration: options.Calibration = "holdout",
+    statistic: options.Statistic = None,
+    tail: options.Tail = None,
+    alpha_max: options.AlphaMax = None,
+    scope: options.Scope = None,
+    ties: options.Ties = None,
+    calibration: options.Calibration = None,
     false_positive_rate: options.FalsePositiveRate = 0.05,
+    combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     unsafe_model: options.UnsafeModel = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Fit on a background, and keep the detectors for `score` and `explain`."""
+    """Fit on a background, and keep it for score.
+
+    With none of --statistic, --tail, --alpha-max, --scope, --ties and --calibration the detector is the automatic one.
+    """
     report = Report(json, quiet)
     check_there(background)
-    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model)
+    chosen = chosen_options(
+        statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties, calibration=calibration
+    )
+    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
     scanner, n_background = fit_scanner(
         subject,
         background,
         out,
         batch_size=batch_size,
         progress=report.progress,
-        statistic=statistic,
-        tail=tail,
-        alpha_max=alpha_max,
-        scope=scope,
-        ties=ties,
-        calibration=calibration,
+        scan=chosen,
+        combine=combine,
         false_positive_rate=false_positive_rate,
         random_state=seed,
     )

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..detectors import SubsetScanDetector
+from ..detectors import AutomaticDetector, CalibratedDetector, SubsetScanDetector
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from .subject import Subject
 
-__all__ = ["false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
+__all__ = ["chosen_options", "false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
 
 _SPACES = "spaces.json"
 
 
+def chosen_options(**options: Any) -> dict[str, Any]:
+    """Return the options of a scan that were chosen, those that are not None; a calibration of "none" becomes None."""
+    return {name: None if value == "none" else value for name, value in options.items() if value is not None}
+
+
 def fit_scanner(
-    subject: Subject, background: Path, out: Path, *, batch_size: int, progress: bool, calibration: str, **options: Any
+    subject: Subject,
+    background: Path,
+    out: Path,
+    *,
+    scan: Mapping[str, Any],
+    combine: str | None,
+    batch_size: int,
+    progress: bool,
+    **options: Any,
 ) -> tuple[ModelScanner, int]:
     """Fit on a background.
 
@@ -29,12 +43,15 @@ def fit_scanner(
         Clean images or activations.
     out : Path
         Folder for the results: it is made before the work.
+    scan : mapping
+        Options of a `SubsetScanDetector`, as `chosen_options` returns them. Without any it is the automatic
+        detector.
+    combine : str or None
+        As for `ModelScanner`; by default the automatic detector combines by "fisher+harmonic".
     batch_size, progress
         As for `ModelScanner`.
-    calibration : str
-        As for `SubsetScanDetector`, with "none" for None.
     **options
-        The other parameters of `SubsetScanDetector`.
+        Parameters that both detectors have.
 
     Returns
     -------
@@ -49,8 +66,12 @@ def fit_scanner(
         If the background cannot be read, does not fit, or an option is invalid.
     """
     images = subject.load_background(background)
-    detector = SubsetScanDetector(calibration=None if calibration == "none" else calibration, **options)
-    scanner = ModelScanner(subject.spaces, detector, batch_size=batch_size, progress=progress)
+    detector: CalibratedDetector
+    if scan:
+        detector = SubsetScanDetector(**scan, **options)
+    else:
+        detector, combine = AutomaticDetector(**options), combine or "fisher+harmonic"
+    scanner = ModelScanner(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     return scanner.fit(images), len(images)
 
@@ -93,7 +114,8 @@ def open_fitted(
             columns = None if options["columns"] is None else list(map(str, options["columns"]))
             options = {"arrays": shapes, "columns": columns}
         else:
-            options = {name: options[name] for name in ("layers", "reconstruction_error")}
+            automatic = bool(options.get("automatic"))
+            options = {name: options[name] for name in ("layers", "reconstruction_error")} | {"automatic": automatic}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{kept} is damaged: {error!r}") from error
     subject = Subject.of(model, options, unsafe_model)

@@ -106,20 +106,38 @@ Error = Annotated[
     str | None,
     one_of(METRICS, "Scan an autoencoder's reconstruction error, pixel by pixel (signed: image minus output)."),
 ]
-Statistic = Annotated[str | None, one_of(STATISTICS, f"{_SCAN} How a subset is scored; by default berk-jones.")]
-Tail = Annotated[str | None, one_of(TAILS, f"{_SCAN} Which node values count as extreme; by default upper.")]
-AlphaMax = Annotated[float, typer.Option(help="The largest p-value threshold to consider, in (0, 1].")]
+# Any of these but the last means a scan of the values as they are, with the paper's options for the rest.
+_OF_A_SCAN = "instead of the automatic detector:"
+Statistic = Annotated[
+    str | None, one_of(STATISTICS, f"Scan with options of your own, {_OF_A_SCAN} how a subset is scored [berk-jones].")
+]
+Tail = Annotated[str | None, one_of(TAILS, f"Likewise, {_OF_A_SCAN} which node values count as extreme [upper].")]
+AlphaMax = Annotated[
+    float | None,
+    typer.Option(help=f"Likewise, {_OF_A_SCAN} the largest p-value threshold to consider, in (0, 1] [0.5]."),
+]
 Scope = Annotated[
-    str, one_of(SCOPES, "Compare the number of small p-values with the subset's size, or with all nodes.")
+    str | None,
+    one_of(
+        SCOPES,
+        f"Likewise, {_OF_A_SCAN} compare the number of small p-values with the subset's size, or with all nodes "
+        "[subset].",
+    ),
 ]
 Ties = Annotated[
-    str, one_of(TIES, "Which p-value a node gets where background values equal the image's: see Background.scan.")
+    str | None,
+    one_of(
+        TIES,
+        f"Likewise, {_OF_A_SCAN} which p-value a node gets where background values equal the image's, see "
+        "Background.scan [upper].",
+    ),
 ]
 Calibration = Annotated[
-    str,
+    str | None,
     one_of(
         (name or "none" for name in CALIBRATIONS),
-        "Where null scores come from: a quarter of the background held out, each image left out in turn, or none.",
+        f"Likewise, {_OF_A_SCAN} where null scores come from: a quarter of the background held out, each image left "
+        "out in turn, or none [holdout].",
     ),
 ]
 FalsePositiveRate = Annotated[
@@ -134,7 +152,11 @@ FittedRate = Annotated[
 ]
 Combine = Annotated[
     str | None,
-    one_of(COMBINATIONS, "Combine the p-values of all spaces, calibrate again, and add them under the name combined."),
+    one_of(
+        COMBINATIONS,
+        "Combine the p-values of all spaces, calibrate again, and add them under the name combined; the automatic "
+        "detector does so [fisher+harmonic].",
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
 Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]

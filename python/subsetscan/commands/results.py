@@ -16,7 +16,7 @@ from ..lab.options import RESULTS, start_writing
 from ..scanner import ModelScanner
 from .fitted import false_positive_rate_of
 from .report import Report
-from .scanned_sets import ScannedSets, scan_sets
+from .scanned_sets import COMBINED, ScannedSets, scan_sets
 
 __all__ = ["report_scores"]
 
@@ -25,7 +25,6 @@ def report_scores(
     scanner: ModelScanner,
     sets: Mapping[str, np.ndarray],
     about: Mapping[str, Any],
-    combine: str | None,
     out: Path,
     report: Report,
 ) -> dict[str, Any]:
@@ -38,8 +37,6 @@ def report_scores(
     sets : mapping of str to ndarray of shape (n, ...)
     about : mapping
         What the summary begins with.
-    combine : {"min", "fisher", "cauchy"} or None
-        Adds the combined p-values of all spaces, under the name "combined", to the scores.
     out : Path
     report : Report
 
@@ -54,10 +51,11 @@ def report_scores(
         If the images do not fit, there is nothing to combine, or a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    scanned = scan_sets(scanner, sets, combine)
+    scanned = scan_sets(scanner, sets)
     rate = false_positive_rate_of(scanner)
     filled = all(len(images) for images in sets.values())
-    quality = {space: scanned.auroc(space, "input") for space in scanned.n_nodes if filled and "clean" in scanned.scans}
+    with_quality = scanned.scores() if filled and "clean" in scanned.scans else ()
+    quality = {space: scanned.auroc(space, "input") for space in with_quality}
     summary: dict[str, Any] = {
         **about,
         **{f"n_{kind}": len(images) for kind, images in sets.items()},
@@ -66,6 +64,7 @@ def report_scores(
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
             for space, n_nodes in scanned.n_nodes.items()
         },
+        **({COMBINED: quality[COMBINED].as_dict()} if COMBINED in quality else {}),
     }
     start_writing(out, *RESULTS)
     scanned.write_scores(out / "scores.csv", rate)
@@ -81,11 +80,12 @@ def report_scores(
 
 def _table(scanned: ScannedSets, quality: Mapping[str, Auroc], rate: float) -> str:
     """Lay out what was found; what was not asked for has no column."""
-    scans, p_values = scanned.scans["input"], None if scanned.p_values is None else scanned.p_values["input"]
+    scores = {space: own["input"] for space, own in scanned.scores().items()}
+    p_values = None if scanned.p_values is None else scanned.p_values["input"]
     columns: dict[str, Callable[[str], str]] = {
         "space": str,
         "nodes": lambda space: str(scanned.n_nodes.get(space, "")),
-        "median score": lambda space: f"{np.median(scans[space].scores):.1f}" if len(scans.get(space, ())) else "",
+        "median score": lambda space: f"{np.median(scores[space]):.1f}" if len(scores[space]) else "",
     }
     if p_values is not None:
         columns[f"p <= {rate:g}"] = lambda space: (
@@ -93,5 +93,4 @@ def _table(scanned: ScannedSets, quality: Mapping[str, Auroc], rate: float) -> s
         )
     if quality:
         columns["AUROC [95 %]"] = lambda space: str(quality.get(space, ""))
-    names = [*scanned.n_nodes, *(name for name in p_values or () if name not in scanned.n_nodes)]
-    return text_table(list(columns), [[write(name) for write in columns.values()] for name in names])
+    return text_table(list(columns), [[write(name) for write in columns.values()] for name in scores])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import options
-from .fitted import fit_scanner
+from .fitted import chosen_options, fit_scanner
 from .report import Report
 from .results import report_scores
 from .subject import Subject, check_there
@@ -21,12 +21,12 @@ def scan(
     clean: options.Clean = None,
     layers: options.Layers = None,
     reconstruction_error: options.Error = None,
-    statistic: options.Statistic = "berk-jones",
-    tail: options.Tail = "upper",
-    alpha_max: options.AlphaMax = 0.5,
-    scope: options.Scope = "subset",
-    ties: options.Ties = "upper",
-    calibration: options.Calibration = "holdout",
+    statistic: options.Statistic = None,
+    tail: options.Tail = None,
+    alpha_max: options.AlphaMax = None,
+    scope: options.Scope = None,
+    ties: options.Ties = None,
+    calibration: options.Calibration = None,
     false_positive_rate: options.FalsePositiveRate = 0.05,
     combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
@@ -35,14 +35,20 @@ def scan(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Scan your own images with your own model, or activations without a model.
+    """Scan your own images, or activations of any model.
+
+    With none of --statistic, --tail, --alpha-max, --scope, --ties and --calibration the detector is the automatic one,
+    which combines all layers; with any of them it is a scan of each layer, with the paper's options for the rest.
 
     Writes scores.csv (set, index, space, score, alpha, size, p_value, flagged), summary.json (for each space the
     number of nodes and, with --clean, the AUROC with a 95 % interval) and scores.png.
     """
     report = Report(json, quiet)
     check_there(background, input, clean)
-    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model)
+    chosen = chosen_options(
+        statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties, calibration=calibration
+    )
+    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
     sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
     scanner, n_background = fit_scanner(
         subject,
@@ -50,14 +56,10 @@ def scan(
         out,
         batch_size=batch_size,
         progress=report.progress,
-        statistic=statistic,
-        tail=tail,
-        alpha_max=alpha_max,
-        scope=scope,
-        ties=ties,
-        calibration=calibration,
+        scan=chosen,
+        combine=combine,
         false_positive_rate=false_positive_rate,
         random_state=seed,
     )
     about = {"model": None if model is None else str(model), "n_background": n_background}
-    return report.end(report_scores(scanner, sets, about, combine, out, report))
+    return report.end(report_scores(scanner, sets, about, out, report))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ..combination import combined_scores
 from ..lab.experiment.files import write_rows
 from ..lab.experiment.measures import Auroc, auroc
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 
-__all__ = ["ScannedSets", "decision_columns", "image_rows", "scan_sets"]
+__all__ = ["COMBINED", "ScannedSets", "decision_columns", "image_rows", "scan_sets"]
+
+COMBINED = "combined"
 
 _T = TypeVar("_T")
 
@@ -31,12 +32,15 @@ class ScannedSets:
     scans : dict of str to dict of str to ScanResult
         For each set and space.
     p_values : dict of str to dict of str to ndarray, or None
-        Calibrated p-values, for each set and space; None without calibration.
+        Calibrated p-values, for each set and space, and "combined"; None without calibration.
+    combined : dict of str to ndarray of shape (n,)
+        For each set the scores of all spaces together; empty where they are not combined.
     """
 
     n_nodes: dict[str, int]
     scans: dict[str, dict[str, ScanResult]]
     p_values: dict[str, dict[str, np.ndarray]] | None
+    combined: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def join(cls, parts: Sequence[ScannedSets]) -> ScannedSets:
@@ -50,17 +54,19 @@ class ScannedSets:
 
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
         """Return the scores of each space and set, as `lab.figures.densities` draws them."""
-        return {space: {kind: scans[space].scores for kind, scans in self.scans.items()} for space in self.n_nodes}
+        scores = {space: {kind: scans[space].scores for kind, scans in self.scans.items()} for space in self.n_nodes}
+        return scores | ({COMBINED: self.combined} if self.combined else {})
 
     def auroc(self, space: str, anomalous: str, clean: str = "clean") -> Auroc:
         """Return how well the scores of one set are told from those of another."""
-        return auroc(self.scans[clean][space].scores, self.scans[anomalous][space].scores)
+        scores = self.scores()[space]
+        return auroc(scores[clean], scores[anomalous])
 
     def write_scores(self, path: Path | str, false_positive_rate: float = 0.05) -> None:
         """Write one line for each image and space: set, index, space, score, alpha, size, p_value, flagged.
 
         Flagged is 1 where the p-value is at most the false positive rate, and 0 elsewhere; without calibration both
-        columns are empty. Combined p-values come last, with neither score, alpha nor size.
+        columns are empty. All spaces combined come last, with neither alpha nor size.
         """
         header = ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
         write_rows(path, header, self._rows(false_positive_rate))
@@ -72,8 +78,9 @@ class ScannedSets:
             for space, scan in scans.items():
                 columns = {"score": scan.scores.tolist(), "alpha": scan.alphas.tolist(), "size": scan.sizes.tolist()}
                 yield from image_rows(columns | decisions.get(space, {}), set=kind, space=space)
-            if combined := decisions.get("combined"):
-                yield from image_rows(combined, set=kind, space="combined")
+            if combined := decisions.get(COMBINED):
+                scores = {"score": self.combined[kind].tolist()}
+                yield from image_rows(scores | combined, set=kind, space=COMBINED)
 
 
 def image_rows(columns: Mapping[str, Sequence[Any]], **names: str) -> Iterator[dict[str, Any]]:
@@ -91,7 +98,7 @@ def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]
     return {kind: {space: value for part in found for space, value in part[kind].items()} for kind in found[0]}
 
 
-def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | None = None) -> ScannedSets:
+def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any]) -> ScannedSets:
     """Scan sets of images with a fitted scanner.
 
     Parameters
@@ -99,27 +106,22 @@ def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any], combine: str | Non
     scanner : ModelScanner
     sets : mapping of str to array-like of shape (n, ...)
         Images, by the name of their set.
-    combine : {"min", "fisher", "cauchy"}, optional
-        Adds the spaces' combined p-values under the name "combined".
 
     Raises
     ------
     ValueError
         If p-values are to be combined, and the scanner is not calibrated or the combination is unknown.
     """
-    if combine is not None:
-        if not scanner.is_calibrated:
-            raise ValueError("combining needs p-values: choose a calibration")
-        combined_scores(np.ones((1, 1)), combine)  # an unknown one is refused before the scan
+    if scanner.combine is not None and not scanner.is_calibrated:
+        raise ValueError("combining needs p-values: choose a calibration")
     scans = {kind: scanner.scan(images) for kind, images in sets.items()}
     p_values = None
     if scanner.is_calibrated:
         scores = {kind: {space: scan.scores for space, scan in found.items()} for kind, found in scans.items()}
         p_values = {kind: scanner.p_values_of(own) for kind, own in scores.items()}
-    if combine is not None and p_values is not None:
-        p_values = {
-            kind: own | {"combined": scanner.combined_p_values_of(scores[kind], None, combine)}
-            for kind, own in p_values.items()
-        }
+    combined = {}
+    if scanner.combine is not None and p_values is not None:
+        for kind, own in scores.items():
+            combined[kind], p_values[kind][COMBINED] = scanner.combined_of(own)
     n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
-    return ScannedSets(n_nodes, scans, p_values)
+    return ScannedSets(n_nodes, scans, p_values, combined)

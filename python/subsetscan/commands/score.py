@@ -26,7 +26,7 @@ def score(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Scan images with detectors that `fit` kept. Writes what `scan` writes."""
+    """Scan images with what `fit` kept. Writes what `scan` writes."""
     report = Report(json, quiet)
     check_there(input, clean)
     scanner, subject = open_fitted(
@@ -39,4 +39,5 @@ def score(
     )
     sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
     about = {"model": None if model is None else str(model), "fitted": str(fitted)}
-    return report.end(report_scores(scanner, sets, about, combine, out, report))
+    scanner.combine = scanner.combine if combine is None else combine
+    return report.end(report_scores(scanner, sets, about, out, report))

@@ -15,6 +15,7 @@ from ..lab.networks import load_model
 from ..lab.options import names_in
 from ..lab.pictures import PictureFolder, is_pictures
 from ..spaces import Arrays, KerasLayers, ReconstructionError, Space
+from ..spaces.automatic import WIDEST, as_spaces
 from .activations import read_activations
 from .memory import check_memory
 from .options import start_keras
@@ -48,7 +49,8 @@ class Subject:
         model : Path or None
             Keras model file.
         options : mapping
-            With a model "layers" and "reconstruction_error", as the command line has them. Without one "arrays": the
+            With a model "layers" and "reconstruction_error", as the command line has them, and "automatic": whether
+            wide layers are averaged, and layers that compute nothing are left out of all. Without one "arrays": the
             shapes of the activations by their names, and "columns": the names of the nodes, or None.
         unsafe_model : bool
             Whether to run the code that the model file holds.
@@ -72,7 +74,11 @@ class Subject:
         spaces: list[Space] = []
         if layers is not None or error is None:
             names = names_in("all" if layers is None else layers, ["all", *(layer.name for layer in network.layers)])
-            spaces.append(KerasLayers(network, "all" if names == ["all"] else names))
+            if options["automatic"] and layers is None:
+                spaces += as_spaces(network)
+            else:
+                widest = WIDEST if options["automatic"] else None
+                spaces.append(KerasLayers(network, "all" if names == ["all"] else names, pool_above=widest))
         if error is not None:
             spaces.append(ReconstructionError(network, error))
         shape = tuple(network.inputs[0].shape[1:])
@@ -88,6 +94,7 @@ class Subject:
         layers: str | None,
         reconstruction_error: str | None,
         unsafe_model: bool = False,
+        automatic: bool = False,
     ) -> Subject:
         """Take a model's layers and reconstruction error, or the activations of the background where no model is named.
 
@@ -97,7 +104,8 @@ class Subject:
             As for `of`.
         """
         if model is not None or layers is not None or reconstruction_error is not None:
-            return cls.of(model, {"layers": layers, "reconstruction_error": reconstruction_error}, unsafe_model)
+            options = {"layers": layers, "reconstruction_error": reconstruction_error, "automatic": automatic}
+            return cls.of(model, options, unsafe_model)
         found = read_activations(background)
         shapes = {name: array.shape[1:] for name, array in found.arrays.items()}
         return cls.of(None, {"arrays": shapes, "columns": found.columns})

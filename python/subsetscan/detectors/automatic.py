@@ -9,6 +9,7 @@ import numpy as np
 
 from .._random import RandomState
 from ..background import Background
+from ..calibration import extrapolated_null_p_values, extrapolated_p_values
 from ..combination import combined_scores
 from ..residuals import within_sample_ranks
 from ..scanning import ScanResult
@@ -22,17 +23,22 @@ _POINTING = 0.02  # alpha_max of the scan that points
 
 
 class AutomaticDetector(CalibratedDetector):
-    """Detect images by three parts that complement each other, with nothing to choose.
+    """Detect images in four ways that complement each other, with nothing to choose.
 
-    1. A two-sided scan of the residuals of within-sample ranks: each node given all others (`ResidualScanDetector`).
+    1. A two-sided Berk-Jones scan of the residuals of within-sample ranks, each node given all others: some nodes are
+       not what the others say. See `subsetscan.residuals`.
     2. The same of the values.
-    3. The distance to the nearest clean image (`NearestNeighborDetector`).
+    3. Mahalanobis' distance of the ranks: all nodes together are far out.
+    4. The cosine distance to the nearest clean image, of values in units of each node's standard deviation: there was
+       nothing like it.
 
-    Each part's score becomes a p-value among the scores of the clean images, each of which is left out in turn, with an
-    exponential tail; Fisher's sum of the three is the score. It is calibrated as a score of its own.
+    Each score becomes a p-value among the scores of the clean images, each of which is left out in turn, with an
+    exponential tail above most of them. Fisher's sum of the four is the score; it is calibrated as a score of its own.
 
-    Where an anomaly lies is told by a scan of its own, which points at few nodes: of within-sample ranks, two-sided,
-    against all nodes.
+    Where an anomaly lies is told by a scan of its own, which points at few nodes: of the within-sample ranks,
+    two-sided, against all nodes.
+
+    Sums of products may be rounded differently in batches of other sizes: scores agree to about 12 digits.
 
     Parameters
     ----------
@@ -43,7 +49,12 @@ class AutomaticDetector(CalibratedDetector):
 
     Attributes
     ----------
-    parts_ : list of detectors
+    rank_scan_, value_scan_ : ResidualScanDetector
+    nearest_ : NearestNeighborDetector
+    part_null_scores_ : ndarray of shape (M, 4), float64
+        The four scores of the clean images of the background.
+    where_ : Background
+        The clean images' ranks.
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -54,9 +65,8 @@ class AutomaticDetector(CalibratedDetector):
     >>> rng = np.random.default_rng(0)
     >>> mix = rng.normal(size=(5, 40))
     >>> clean, changed = (rng.normal(size=(n, 5)) @ mix + rng.normal(size=(n, 40)) for n in (400, 3))
-    >>> changed[:, :6] += 3
-    >>> detector = AutomaticDetector().fit(clean)
-    >>> detector.predict(changed)
+    >>> changed[:, :6] += 4
+    >>> AutomaticDetector().fit(clean).predict(changed)
     array([-1, -1, -1])
     """
 
@@ -76,24 +86,29 @@ class AutomaticDetector(CalibratedDetector):
         self.random_state = random_state
 
     def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for those below)
-        self.parts_ = [ResidualScanDetector(of="ranks"), ResidualScanDetector(of="values"), NearestNeighborDetector()]
-        for part in self.parts_:
-            part._take_null_scores(part.take_background(X))
+        self.rank_scan_ = ResidualScanDetector(of="ranks", calibration=None)
+        self.value_scan_ = ResidualScanDetector(of="values", calibration=None)
+        self.nearest_ = NearestNeighborDetector(calibration=None)
+        scans = [part.take_background(X) for part in (self.rank_scan_, self.value_scan_)]
+        nearest = self.nearest_.take_background(X)
+        self.part_null_scores_ = np.column_stack([*scans, self.rank_scan_.distances_, nearest])
         # The smallest p-value of a two-sided scan is 2 / (n + 1).
         largest = min(max(_POINTING, 4 / (len(X) + 1)), 1.0)
         self.where_ = Background(within_sample_ranks(X).astype(np.float32), "two-sided", largest)
-        return combined_scores(
-            np.column_stack([part.null_p_values(extrapolate=True) for part in self.parts_]), "fisher"
-        )
+        return _sum([extrapolated_null_p_values(null_scores) for null_scores in self.part_null_scores_.T])
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
+        parts = self.part_scores(X)
+        null = self.part_null_scores_
+        return _sum([extrapolated_p_values(parts[:, n], null[:, n]) for n in range(parts.shape[1])])
+
+    def part_scores(self, X: Any) -> np.ndarray:
+        """Compute the four scores of each image, float64 of shape (N, 4), in the order of the class' description."""
         X = self.check_values(X)
-        scores = [part.anomaly_score(X) for part in self.parts_]
-        pairs = zip(self.parts_, scores, strict=True)
-        return combined_scores(
-            np.column_stack([part.p_values_of(own, extrapolate=True) for part, own in pairs]), "fisher"
-        )
+        ranked, distances = self.rank_scan_.scan_with_distances(X)
+        value_scan, nearest = self.value_scan_.anomaly_score(X), self.nearest_.anomaly_score(X)
+        return np.column_stack([ranked.scores, value_scan, distances, nearest])
 
     def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
         """Score images, and point at the nodes that tell most of what is odd about each.
@@ -118,10 +133,14 @@ class AutomaticDetector(CalibratedDetector):
         del y
         X = self.check_values(X)
         ranks = within_sample_ranks(X).astype(np.float32)
-        largest = self.where_.alpha_max
-        found = self.where_.scan(ranks, tail="two-sided", alpha_max=largest, scope="all", return_nodes=return_nodes)
+        options = {"tail": "two-sided", "alpha_max": self.where_.alpha_max, "scope": "all"}
+        found = self.where_.scan(ranks, **options, return_nodes=return_nodes)  # type: ignore[arg-type]
         return replace(found, scores=self.anomaly_score(X))
 
     def leading(self, X: Any, y: None = None) -> ScanResult:
         """Return what `scan` does, with the subsets: they are few nodes as they are."""
         return self.scan(X, y, return_nodes=True)
+
+
+def _sum(p_values: list[np.ndarray]) -> np.ndarray:
+    return combined_scores(np.column_stack(p_values), "fisher")

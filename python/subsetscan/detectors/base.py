@@ -323,7 +323,7 @@ class CalibratedDetector(Detector):
 
     def take_background(self, X: np.ndarray) -> np.ndarray:
         """Fit on the background alone, and return the scores of its images, each left out; none if it cannot."""
-        self.n_features_in_, self.dtype_ = X.shape[1], X.dtype.name
+        self.n_features_in_, self.dtype_, self.null_scores_ = X.shape[1], X.dtype.name, np.empty(0)
         left_out = self.fit_background(X)
         return np.empty(0) if left_out is None else left_out
 

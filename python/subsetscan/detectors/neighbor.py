@@ -12,7 +12,7 @@ from .base import CalibratedDetector
 
 __all__ = ["NearestNeighborDetector"]
 
-_DECIMALS = 12  # the distance of an image to itself is 0 whatever the order of summation
+_SMALLEST = 1e-12  # the distance of an image to itself is 0, however it is rounded
 
 
 class NearestNeighborDetector(CalibratedDetector):
@@ -24,6 +24,8 @@ class NearestNeighborDetector(CalibratedDetector):
         k.
     metric : str, default "cosine"
         A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
+    scale : bool, default True
+        Whether to divide the values of each node by their standard deviation over the clean images.
     calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
         As for `SubsetScanDetector`.
     calibration_fraction, false_positive_rate, random_state
@@ -33,6 +35,7 @@ class NearestNeighborDetector(CalibratedDetector):
     ----------
     background_ : ndarray of shape (M, J)
         The clean images.
+    scale_ : ndarray of shape (J,), float64
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -57,6 +60,7 @@ class NearestNeighborDetector(CalibratedDetector):
         *,
         n_neighbors: int = 1,
         metric: str = "cosine",
+        scale: bool = True,
         calibration: str | None = "leave-one-out",
         calibration_fraction: float = 0.25,
         false_positive_rate: float = 0.05,
@@ -64,6 +68,7 @@ class NearestNeighborDetector(CalibratedDetector):
     ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
+        self.scale = scale
         self.calibration = calibration
         self.calibration_fraction = calibration_fraction
         self.false_positive_rate = false_positive_rate
@@ -73,15 +78,20 @@ class NearestNeighborDetector(CalibratedDetector):
         if len(X) <= self.n_neighbors:
             raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} images, got {len(X)}")
         self.background_ = np.ascontiguousarray(X)
+        self.scale_ = np.ones(X.shape[1])
+        if self.scale:
+            deviations = X.std(axis=0, dtype=np.float64)
+            self.scale_[deviations > 0] = deviations[deviations > 0]
         return self._distances(None)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
         X = self.check_values(X)
-        return self._distances(X.astype(np.float64)) if len(X) else np.empty(0)
+        return self._distances(X / self.scale_) if len(X) else np.empty(0)
 
     def _distances(self, X: np.ndarray | None) -> np.ndarray:
         """Compute the distance of images to the k-th nearest in the background, or of that to its other images."""
         search = NearestNeighbors(n_neighbors=self.n_neighbors, metric=self.metric, algorithm="brute")
-        distances, _ = search.fit(self.background_.astype(np.float64)).kneighbors(X)
-        return distances[:, -1].round(_DECIMALS)
+        distances, _ = search.fit(self.background_ / self.scale_).kneighbors(X)
+        last = distances[:, -1]
+        return np.where(last < _SMALLEST, 0.0, last)

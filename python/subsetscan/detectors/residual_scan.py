@@ -40,6 +40,8 @@ class ResidualScanDetector(CalibratedDetector):
     residuals_ : Residuals
     background_ : Background
         Residuals of the clean images.
+    distances_ : ndarray of shape (M,), float64
+        Squared Mahalanobis distances of the clean images, each by a covariance without it.
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -50,9 +52,9 @@ class ResidualScanDetector(CalibratedDetector):
     >>> rng = np.random.default_rng(0)
     >>> mix = rng.normal(size=(5, 40))
     >>> clean, changed = (rng.normal(size=(n, 5)) @ mix + rng.normal(size=(n, 40)) for n in (400, 3))
-    >>> changed[:, :6] += 3
-    >>> ResidualScanDetector().fit(clean).p_values(changed).round(2)
-    array([0.  , 0.  , 0.01])
+    >>> changed[:, :6] += 4
+    >>> ResidualScanDetector(of="values").fit(clean).predict(changed)
+    array([-1, -1, -1])
     """
 
     leaves_one_out = True
@@ -84,7 +86,8 @@ class ResidualScanDetector(CalibratedDetector):
         if self.of not in VALUES:
             raise ValueError(f"of must be one of {', '.join(map(repr, VALUES))}, got {self.of!r}")
         self.residuals_ = Residuals()
-        residuals = self.residuals_.fit_transform(within_sample_ranks(X) if self.of == "ranks" else X)
+        values = within_sample_ranks(X) if self.of == "ranks" else X
+        residuals, self.distances_ = self.residuals_.fit_transform_with_distances(values)
         self.background_ = Background(residuals, self.tail, self.alpha_max)
         self.scan_options_ = {name: getattr(self, name) for name in ("statistic", "tail", "alpha_max", "scope")}
         self.of_ = self.of
@@ -100,6 +103,11 @@ class ResidualScanDetector(CalibratedDetector):
         Parameters, results and errors are those of `SubsetScanDetector.scan`.
         """
         del y
+        return self.scan_with_distances(X, return_nodes)[0]
+
+    def scan_with_distances(self, X: Any, return_nodes: bool = False) -> tuple[ScanResult, np.ndarray]:
+        """Scan images, and compute their squared Mahalanobis distances, float64 (N,), by the same covariance."""
         X = self.check_values(X)
-        residuals = self.residuals_.transform(within_sample_ranks(X) if self.of_ == "ranks" else X)
-        return self.background_.scan(residuals, **self.scan_options_, return_nodes=return_nodes)
+        values = within_sample_ranks(X) if self.of_ == "ranks" else X
+        residuals, distances = self.residuals_.transform_with_distances(values)
+        return self.background_.scan(residuals, **self.scan_options_, return_nodes=return_nodes), distances
