@@ -32,7 +32,8 @@ class AutomaticDetector(CalibratedDetector):
        nothing like it.
 
     Each score becomes a p-value among the scores of the clean images, each of which is left out in turn, with an
-    exponential tail above most of them. Fisher's sum of the four is the score; it is calibrated as a score of its own.
+    exponential tail above most of them. The harmonic mean of the four makes the score, so that what one of them sees is
+    not lost among the others; it is calibrated as a score of its own.
 
     Where an anomaly lies is told by a scan of its own, which points at few nodes, most of them rightly: of the values,
     two-sided, by Higher Criticism.
@@ -94,13 +95,13 @@ class AutomaticDetector(CalibratedDetector):
         # The smallest p-value of a two-sided scan is 2 / (n + 1).
         largest = min(max(_POINTING, 4 / (len(X) + 1)), 1.0)
         self.where_ = Background(X, "two-sided", largest)
-        return _sum([extrapolated_null_p_values(null_scores) for null_scores in self.part_null_scores_.T])
+        return _together([extrapolated_null_p_values(null_scores) for null_scores in self.part_null_scores_.T])
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
         parts = self.part_scores(X)
         null = self.part_null_scores_
-        return _sum([extrapolated_p_values(parts[:, n], null[:, n]) for n in range(parts.shape[1])])
+        return _together([extrapolated_p_values(parts[:, n], null[:, n]) for n in range(parts.shape[1])])
 
     def part_scores(self, X: Any) -> np.ndarray:
         """Compute the four scores of each image, float64 of shape (N, 4), in the order of the class' description."""
@@ -140,5 +141,5 @@ class AutomaticDetector(CalibratedDetector):
         return self.scan(X, y, return_nodes=True)
 
 
-def _sum(p_values: list[np.ndarray]) -> np.ndarray:
-    return combined_scores(np.column_stack(p_values), "fisher")
+def _together(p_values: list[np.ndarray]) -> np.ndarray:
+    return combined_scores(np.column_stack(p_values), "harmonic")
