@@ -62,8 +62,9 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     least `least_shrinkage`. No matrix of J x J is made where there are more nodes than images.
 
     Images take part in their own fit, so that their residuals would be too small. `fit_transform` therefore gives those
-    of a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not. The images that lie
-    farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of new images.
+    of a mean, a scale and a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not.
+    The images that lie farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of
+    new images.
 
     Parameters
     ----------
@@ -212,14 +213,14 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     def _transform(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = self._standardised(values)
         y = self._solve(z)
-        return _single(y / np.sqrt(self.precision_)), np.einsum("ij,ij->i", z, y)
+        return _single(y / np.sqrt(self.precision_)), _products(z, y)
 
     def _fit(self, values: np.ndarray) -> _Solved:
         """Learn from all these images."""
         self.n_features_in_ = values.shape[1]
         self.mean_, self.scale_ = _mean_and_scale(values)
         z = self._standardised(values)
-        squares = np.einsum("ij,ij->i", z, z)
+        squares = _products(z, z)
         few_nodes = z.shape[1] <= len(z)
         gram = z.T @ z if few_nodes else z @ z.T
         shrinkage, level = _ledoit_wolf(gram, squares, z.shape[1])
@@ -239,8 +240,8 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
             scaled = np.sqrt(share / self.floor_) * z
             self.matrix_ = linalg.solve_triangular(root, scaled, lower=True, overwrite_b=True)
             self.precision_ = (1 - np.einsum("ij,ij->j", self.matrix_, self.matrix_)) / self.floor_
-        y = self._solve(z)
-        return _Solved(y, np.einsum("ij,ij->i", z, y), share)
+        alone = _by_the_others(z)
+        return _Solved(share, z, self._solve(z), alone, self._solve(alone))
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -256,27 +257,41 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class _Solved:
-    """The images of a fit, multiplied by P: y = P z, the products z'y, and the share of one image in the covariance."""
+    """The images of a fit as rows z, standardised by all or by all others, and these rows multiplied by P."""
 
-    y: np.ndarray
-    products: np.ndarray
-    share: float
+    share: float  # of one image in the covariance
+    z: np.ndarray
+    solved: np.ndarray
+    alone: np.ndarray
+    solved_alone: np.ndarray
 
     @property
     def distances(self) -> np.ndarray:
         """How far each image lies from the others, squared: Mahalanobis' distance by a fit without it."""
-        return self.products * self._growth
+        return _products(self.alone, self.solved_alone) + self._taken_out * _products(self.solved, self.alone) ** 2
 
     def residuals(self, precision: np.ndarray) -> np.ndarray:
         """Compute the residuals of each image by a fit without it, in units of the fit with it."""
-        y = self.y * self._growth[:, np.newaxis]
-        without = precision + self.share * y**2 / self._growth[:, np.newaxis]  # the diagonal of P
+        weights = self._taken_out * _products(self.solved, self.alone)
+        y = self.solved_alone + weights[:, np.newaxis] * self.solved
+        without = precision + self._taken_out[:, np.newaxis] * self.solved**2  # the diagonal of P
         return y * np.sqrt(precision) / without
 
     @property
-    def _growth(self) -> np.ndarray:
-        """By how much y grows where the image is taken out: Sherman and Morrison's formula."""
-        return 1 / (1 - self.share * self.products)
+    def _taken_out(self) -> np.ndarray:
+        """Without an image P is larger by this times solved' solved: Sherman and Morrison's formula."""
+        return self.share / (1 - self.share * _products(self.z, self.solved))
+
+
+def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", a, b)
+
+
+def _by_the_others(z: np.ndarray) -> np.ndarray:
+    """Standardise each image, which has been standardised by all, by the mean and the scale of all others."""
+    n = len(z)
+    variance = np.maximum(1 - z**2 / (n - 1), 1 / n) * n / (n - 1)  # no node is without any among the others
+    return z * n / (n - 1) / np.sqrt(variance)
 
 
 def _mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

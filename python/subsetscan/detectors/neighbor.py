@@ -12,6 +12,7 @@ from .base import CalibratedDetector
 
 __all__ = ["NearestNeighborDetector"]
 
+_SHARED = 0.1  # of the mean variance
 _SMALLEST = 1e-12  # the distance of an image to itself is 0, however it is rounded
 
 
@@ -25,7 +26,8 @@ class NearestNeighborDetector(CalibratedDetector):
     metric : str, default "cosine"
         A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
     scale : bool, default True
-        Whether to divide the values of each node by their standard deviation over the clean images.
+        Whether to divide the values of each node by their standard deviation over the clean images. To its variance a
+        tenth of the mean variance is added, so that nodes that hardly vary do not decide.
     calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
         As for `SubsetScanDetector`.
     calibration_fraction, false_positive_rate, random_state
@@ -80,8 +82,9 @@ class NearestNeighborDetector(CalibratedDetector):
         self.background_ = np.ascontiguousarray(X)
         self.scale_ = np.ones(X.shape[1])
         if self.scale:
-            deviations = X.std(axis=0, dtype=np.float64)
-            self.scale_[deviations > 0] = deviations[deviations > 0]
+            variances = X.var(axis=0, dtype=np.float64)
+            if variances.any():
+                self.scale_ = np.sqrt(variances + _SHARED * variances.mean())
         return self._distances(None)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102

@@ -35,9 +35,10 @@ def residuals(image: Row, background: Sequence[Row], least_shrinkage: float = 0.
 
 
 def left_out_residuals(background: Sequence[Row], least_shrinkage: float = 0.1) -> list[list[float]]:
-    """Compute the residuals of background images, each by the covariance without its own part, in units of the whole.
+    """Compute the residuals of background images, each by a fit without it, in units of the fit with it.
 
-    The mean, the scale, the shrinkage and the level are those of all images.
+    Without it are the mean and the scale that standardise it, and the covariance, to which the others contribute as
+    they are standardised by all. The shrinkage and the level are those of all images.
     """
     mean, scale = _mean_and_scale(background)
     rows = [_standardised(row, mean, scale) for row in background]
@@ -46,9 +47,11 @@ def left_out_residuals(background: Sequence[Row], least_shrinkage: float = 0.1) 
     units = [inverse[j][j] for j in range(len(inverse))]
     share = (1 - max(ledoit_wolf(rows)[0], least_shrinkage)) / len(rows)
     found = []
-    for row in rows:
+    for n, row in enumerate(rows):
+        others = [*background[:n], *background[n + 1 :]]
+        alone = _standardised(background[n], *_least_scaled(others, background))
         without = [[whole[i][j] - share * row[i] * row[j] for j in range(len(row))] for i in range(len(row))]
-        found.append(_given_the_others(row, _inverse(without), units))
+        found.append(_given_the_others(alone, _inverse(without), units))
     return found
 
 
@@ -64,6 +67,16 @@ def _mean_and_scale(background: Sequence[Row]) -> tuple[list[float], list[float]
     mean = [column[0] if len(set(column)) == 1 else math.fsum(column) / len(column) for column in columns]
     variance = [math.fsum((x - m) ** 2 for x in column) / len(column) for column, m in zip(columns, mean, strict=True)]
     return mean, [math.sqrt(v) or 1.0 for v in variance]
+
+
+def _least_scaled(others: Sequence[Row], everyone: Sequence[Row]) -> tuple[list[float], list[float]]:
+    """Return mean and scale of the others; the variance is no less than an n-th of everyone's."""
+    columns = list(zip(*others, strict=True))
+    mean = [math.fsum(column) / len(column) for column in columns]
+    variance = [math.fsum((x - m) ** 2 for x in column) / len(column) for column, m in zip(columns, mean, strict=True)]
+    n = len(everyone)
+    least = [scale**2 / n * n / (n - 1) for scale in _mean_and_scale(everyone)[1]]
+    return mean, [math.sqrt(max(v, smallest)) for v, smallest in zip(variance, least, strict=True)]
 
 
 def _standardised(image: Row, mean: Row, scale: Row) -> list[float]:
