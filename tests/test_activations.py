@@ -90,7 +90,7 @@ def test_arrays_without_nodes(shapes):
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_scan_is_that_of_each_array_alone(folder, tmp_path, values, ending):
     files = {kind: folder / f"{kind}.{ending}" for kind in values}
-    summary = scan(**files, out=tmp_path, quiet=True)
+    summary = scan(**files, out=tmp_path, calibration="holdout", quiet=True)
     assert summary["spaces"] == {"conv": {"n_nodes": 12}, "dense": {"n_nodes": 12}}
     assert (summary["model"], summary["n_background"], summary["n_input"]) == (None, 400, 20)
     rows = read_scores(tmp_path / "scores.csv")
@@ -101,6 +101,16 @@ def test_scan_is_that_of_each_array_alone(folder, tmp_path, values, ending):
         assert [float(row["score"]) for row in mine] == detector.scan(own).scores.tolist()
         assert [float(row["p_value"]) for row in mine] == detector.p_values(own).tolist()
         assert [row["flagged"] == "1" for row in mine] == (detector.predict(own) == -1).tolist()
+
+
+def test_arrays_are_combined_without_options(folder, tmp_path, values):
+    scan(folder / "background.npz", folder / "input.npz", tmp_path, quiet=True)
+    scanner = ModelScanner.automatic(Arrays({"conv": (3, 2, 2), "dense": (12,)})).fit(values["background"])
+    expected = scanner.p_values(values["input"], combine=None) | {"combined": scanner.p_values(values["input"])}
+    rows = read_scores(tmp_path / "scores.csv")
+    assert [row["space"] for row in rows] == [name for name in ("conv", "dense", "combined") for _ in range(20)]
+    for name, p_values in expected.items():
+        assert [float(row["p_value"]) for row in rows if row["space"] == name] == p_values.tolist()
 
 
 def test_fit_and_score_are_scan(folder, tmp_path):
@@ -126,7 +136,7 @@ def test_the_false_positive_rate_decides_what_is_flagged(folder, tmp_path, capsy
         shares[expected] = sum(row["flagged"] == "1" for row in rows)
         assert f"p <= {expected:g}" in capsys.readouterr().out
     assert shares[0.05] < shares[0.2] < shares[0.9]
-    with pytest.warns(UserWarning, match=r"100 null scores cannot give a p-value of at most 0\.001"):
+    with pytest.warns(UserWarning, match=r"400 null scores cannot give a p-value of at most 0\.001"):
         score(tmp_path / "fitted", folder / "input.npz", tmp_path, false_positive_rate=0.001, quiet=True)
 
 
@@ -139,10 +149,9 @@ def test_explain_several(folder, tmp_path, values):
         "explanation-0.json", "explanation-0.png", "explanation-4.json", "explanation-4.png",
     ]  # fmt: skip
     space = Arrays({name: array.shape[1:] for name, array in values["input"].items()})
-    scanner = ModelScanner(space, SubsetScanDetector(random_state=0)).fit(space.stack(values["background"]))
-    stacked = space.stack(values["input"])
-    found, p_values = scanner.scan(stacked, return_nodes=True), scanner.p_values(stacked)
-    combined = scanner.p_values(stacked, combine="min")
+    scanner = ModelScanner.automatic(space).fit(values["background"])
+    found = scanner.scan(values["input"], return_nodes=True)
+    p_values, combined = scanner.p_values(values["input"], combine=None), scanner.p_values(values["input"])
     for one in told["images"]:
         n = one["index"]
         assert json.loads((tmp_path / "out" / f"explanation-{n}.json").read_text()) == one["spaces"]
@@ -152,15 +161,17 @@ def test_explain_several(folder, tmp_path, values):
             assert about["nodes"] == members.tolist()
             places = np.unravel_index(members, space.node_shapes[name])
             assert about["places"] == np.transpose(places).tolist()
-            assert 0 < len(about["leading_nodes"]) <= len(members)
+            assert about["leading_nodes"] == members.tolist()  # they are few as they are
             assert (about["space"], about["p_value"]) == (name, p_values[name][n])
             assert (about["flagged"], about["false_positive_rate"]) == (p_values[name][n] <= 0.05, 0.05)
 
     told = explain(**given, most_anomalous=2)
     assert [one["index"] for one in told["images"]] == [4, 7]  # in both spaces, in one
     assert all(one["flagged"] for one in told["images"])
-    told = explain(**given, index="7", false_positive_rate=0.02)
-    assert [one["flagged"] for one in told["images"]] == [False]
+    assert 0.2 < combined[8] < 0.3
+    for rate, flagged in ((0.2, False), (0.3, True)):
+        told = explain(**given, index="8", false_positive_rate=rate)
+        assert [one["flagged"] for one in told["images"]] == [flagged]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["explanation.json", "explanation.png"]
 
 

@@ -12,6 +12,7 @@ import pytest
 import subsetscan
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan._validation import InvalidTypeError
+from subsetscan.detectors import AutomaticDetector
 from subsetscan.lab import networks, options
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
@@ -60,12 +61,14 @@ def test_help(run):
         assert option in run("scan", "--help").out
 
 
-def test_scan(scan, folder, tmp_path, autoencoder):
+@pytest.mark.parametrize("kind", ["automatic", "paper"])
+def test_scan(scan, folder, tmp_path, autoencoder, kind):
     done = scan(
         f"--clean={folder}/clean.npy", "--layers=encode,pool", "--reconstruction-error=absolute",
-        f"--out={tmp_path}/out",
+        f"--out={tmp_path}/out", *(["--calibration=holdout"] if kind == "paper" else []),
     )  # fmt: skip
     assert "reconstruction_error" in done.out
+    assert ("combined" in done.out) == (kind == "automatic")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert {name: space["n_nodes"] for name, space in summary["spaces"].items()} == {
         "encode": 192, "pool": 48, "reconstruction_error": 64,
@@ -74,17 +77,17 @@ def test_scan(scan, folder, tmp_path, autoencoder):
         assert 0 <= space["auroc_low"] <= space["auroc"] <= space["auroc_high"] <= 1
     rows = read_scores(tmp_path / "out" / "scores.csv")
     assert list(rows[0]) == ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
-    assert len(rows) == 3 * (15 + 15)
+    assert len(rows) == (3 + (kind == "automatic")) * (15 + 15)
     assert (tmp_path / "out" / "scores.png").read_bytes()[:4] == b"\x89PNG"
 
-    detector = SubsetScanDetector(random_state=0)
+    detector = SubsetScanDetector(random_state=0) if kind == "paper" else AutomaticDetector()
     background = np.load(folder / "background.npy")
     detector.fit(KerasLayers(autoencoder, ["pool"]).transform(background)["pool"])
     values = KerasLayers(autoencoder, ["pool"]).transform(np.load(folder / "input.npy"))["pool"]
     found = detector.scan(values)
     mine = [row for row in rows if (row["set"], row["space"]) == ("input", "pool")]
     assert [int(row["index"]) for row in mine] == list(range(15))
-    assert [float(row["score"]) for row in mine] == found.scores.tolist()
+    assert [float(row["score"]) for row in mine] == pytest.approx(found.scores, rel=0 if kind == "paper" else 1e-9)
     assert [float(row["alpha"]) for row in mine] == found.alphas.tolist()
     assert [int(row["size"]) for row in mine] == found.sizes.tolist()
     assert [float(row["p_value"]) for row in mine] == detector.p_values(values).tolist()
@@ -162,8 +165,12 @@ def test_folders_of_pictures_are_arrays_of_their_pixels(run, folder, tmp_path):
 def test_a_background_beyond_memory_is_refused_before_it_is_read(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
     given = [f"--model={folder}/model.keras", f"--background={folder}/background.npy", f"--out={tmp_path}/out"]
-    assert "496 nodes x 100 background images need about 198 kB" in run("fit", *given, code=2).err
-    assert "kept 1 detector" in run("fit", *given, "--layers=pool").out
+    by_hand = "--calibration=holdout"
+    assert "496 nodes x 100 background images need about 198 kB" in run("fit", *given, by_hand, code=2).err
+    assert "kept 1 detector" in run("fit", *given, by_hand, "--layers=pool").out
+    # Without "up", which hands on values; and with what the fit takes, most of all that of the 192 nodes of "encode".
+    needed = f"{100 * (304 * 30 + 192 * 60) / 1e6:.3g} MB"
+    assert f"304 nodes x 100 background images need about {needed}" in run("fit", *given, code=2).err
 
 
 def write_bad_files(folder):
@@ -333,12 +340,13 @@ def test_models_that_hold_code(run, folder, tmp_path):
     assert "Lambda" in run(*asked, code=2).err
     # In a process of its own: what Keras is allowed once it is allowed for good.
     command = [sys.executable, "-m", "subsetscan", *asked, "--unsafe-model", "--quiet"]
-    assert "kept 2 detectors" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kept = "kept 1 detector,"  # "flat" hands on the values of "doubled"
+    assert kept in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for command, needed in COMMANDS.items():
         assert ("--unsafe-model" in run(command, "--help").out) == ("--model=m" in needed or command == "trace")
 
 
-def test_combined_p_values(scan, folder, tmp_path, autoencoder):
+def test_combined_p_values(run, scan, folder, tmp_path, autoencoder):
     output = scan(f"--out={tmp_path}", "--layers=encode,decode", "--combine=fisher", "--ties=midrank", "--quiet")
     assert "combined" in output.out
     with (tmp_path / "scores.csv").open() as file:
@@ -348,20 +356,98 @@ def test_combined_p_values(scan, folder, tmp_path, autoencoder):
     scanner.fit(np.load(folder / "background.npy"))
     expected = scanner.p_values(np.load(folder / "input.npy"), combine="fisher")
     assert [float(row["p_value"]) for row in rows] == expected.tolist()
-    output = scan(f"--out={tmp_path}", "--combine=min", "--calibration=none", "--quiet", code=2)
-    assert output.err == "subsetscan: combining needs p-values: choose a calibration\n"
+    refused = "subsetscan: combining needs p-values: choose a calibration\n"
+    options = ["--combine=min", "--calibration=none", "--quiet"]
+    assert scan(f"--out={tmp_path}", *options, code=2).err == refused
+    given = [f"--model={folder}/model.keras", f"--background={folder}/background.npy", f"--out={tmp_path}/fitted"]
+    assert run("fit", *given, *options, code=2).err == refused
+    assert not (tmp_path / "fitted").exists()
 
 
-def test_explain(run, folder, tmp_path):
+def test_without_options_all_layers_are_combined(run, scan, folder, tmp_path, autoencoder):
+    """scores.csv holds what a scanner of the package's users gives; fit and score write the same, or combine anew."""
+    scanner = ModelScanner.automatic(autoencoder).fit(np.load(folder / "background.npy"))
+    images = np.load(folder / "input.npy")
+    alone = scanner.p_values(images, combine=None)
+    assert list(alone) == ["encode", "pool", "decode"]
+    expected = alone | {"combined": scanner.p_values(images)}
+    scores = scanner.anomaly_score(images, combine=None) | {"combined": scanner.anomaly_score(images)}
+    model = f"--model={folder}/model.keras"
+    scan(f"--out={tmp_path}/scan", "--quiet")
+    run("fit", model, f"--background={folder}/background.npy", f"--out={tmp_path}/fitted", "--quiet")
+    given = [model, f"--fitted={tmp_path}/fitted", f"--input={folder}/input.npy", "--quiet"]
+    run("score", *given, f"--out={tmp_path}/score")
+    rows = read_scores(tmp_path / "scan" / "scores.csv")
+    assert rows == read_scores(tmp_path / "score" / "scores.csv")
+    assert [row["space"] for row in rows] == [name for name in expected for _ in images]
+    assert [float(row["p_value"]) for row in rows] == pytest.approx(np.concatenate(list(expected.values())), rel=1e-9)
+    assert [float(row["score"]) for row in rows] == pytest.approx(np.concatenate(list(scores.values())), rel=1e-9)
+    assert [row["flagged"] for row in rows] == [str(int(float(row["p_value"]) <= 0.05)) for row in rows]
+    assert {(row["alpha"], row["size"]) for row in rows if row["space"] == "combined"} == {("", "")}
+
+    run("score", *given, f"--out={tmp_path}/score", "--combine=cauchy")
+    combined = [row for row in read_scores(tmp_path / "score" / "scores.csv") if row["space"] == "combined"]
+    assert [float(row["p_value"]) for row in combined] == scanner.p_values(images, combine="cauchy").tolist()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["statistic=berk-jones", "tail=upper", "alpha-max=0.5", "scope=subset", "ties=upper", "calibration=holdout"],
+)
+def test_any_option_of_a_scan_means_that_of_the_paper(run, folder, tmp_path, autoencoder, option):
+    """All options given are the paper's: with any of them the result is that of a detector with none changed."""
+    files = [f"--{name}={folder}/{name}.npy" for name in ("background", "input")]
+    run("scan", f"--model={folder}/model.keras", *files, f"--out={tmp_path}", f"--{option}", "--quiet")
+    scanner = ModelScanner(KerasLayers(autoencoder), SubsetScanDetector(random_state=0))
+    expected = scanner.fit(np.load(folder / "background.npy")).p_values(np.load(folder / "input.npy"))
+    assert list(expected) == ["encode", "pool", "up", "decode"]
+    rows = read_scores(tmp_path / "scores.csv")
+    assert {row["space"] for row in rows} == set(expected)
+    for name, p_values in expected.items():
+        assert [float(row["p_value"]) for row in rows if row["space"] == name] == p_values.tolist()
+
+
+def test_wide_layers_are_averaged_without_options(run, tmp_path, rng):
+    """Also where they are named, and when the scanner is opened again; their values are averages of blocks of 2 x 2."""
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    wide = keras.layers.Conv2D(6, 3, padding="same", name="wide")
+    model = keras.Sequential([keras.Input((30, 30, 1)), wide, keras.layers.Flatten(name="flat")])
+    model.save(tmp_path / "model.keras")
+    images = rng.random((70, 30, 30, 1), np.float32)
+    np.save(tmp_path / "background.npy", images[:60])
+    np.save(tmp_path / "input.npy", images[60:])
+    files = [f"--model={tmp_path}/model.keras", f"--background={tmp_path}/background.npy"]
+    values = model.layers[0](images).numpy().reshape(70, 15, 2, 15, 2, 6).mean(axis=(2, 4)).reshape(70, -1)
+    expected = AutomaticDetector().fit(values[:60]).p_values(values[60:])
+    for n, named in enumerate(([], ["--layers=wide"])):
+        told = json.loads(run("fit", *files, *named, f"--out={tmp_path}/fitted{n}", "--json").out)
+        assert told["spaces"] == {"wide": {"n_nodes": 15 * 15 * 6}}
+        given = [files[0], f"--fitted={tmp_path}/fitted{n}", f"--input={tmp_path}/input.npy", f"--out={tmp_path}/out"]
+        run("score", *given, "--quiet")
+        rows = [row for row in read_scores(tmp_path / "out" / "scores.csv") if row["space"] == "wide"]
+        assert [float(row["p_value"]) for row in rows] == pytest.approx(expected, abs=1.5 / 61)
+    told = json.loads(run("fit", *files, "--calibration=leave-one-out", f"--out={tmp_path}/paper", "--json").out)
+    assert told["spaces"] == {"wide": {"n_nodes": 5400}, "flat": {"n_nodes": 5400}}
+
+
+def test_explain(run, folder, tmp_path, autoencoder):
     model = f"--model={folder / 'model.keras'}"
     run("fit", model, f"--background={folder / 'background.npy'}", f"--out={tmp_path / 'fitted'}", "--quiet")
     asked = ["explain", model, f"--fitted={tmp_path / 'fitted'}", f"--input={folder / 'input.npy'}"]
     output = run(*asked, "--index=2", f"--out={tmp_path / 'out'}")
     assert "leading channels (nodes)" in output.out
     told = json.loads((tmp_path / "out" / "explanation.json").read_text())
-    assert list(told) == ["encode", "pool", "up", "decode"]
+    assert list(told) == ["encode", "pool", "decode"]
     assert all(sum(space["channels"]) == space["size"] for space in told.values())
     assert (tmp_path / "out" / "explanation.png").read_bytes().startswith(b"\x89PNG")
+    scanner = ModelScanner.automatic(autoencoder).fit(np.load(folder / "background.npy"))
+    image = np.load(folder / "input.npy")[2]
+    explanation = scanner.explain(image)
+    for name, space in explanation.spaces.items():
+        assert told[name]["nodes"] == np.flatnonzero(space.nodes).tolist()
+        assert told[name]["p_value"] == space.p_value
+    assert f"p = {scanner.p_values(image[np.newaxis])[0]:.3g}\n" in output.out
     output = run(*asked, "--index=15", f"--out={tmp_path / 'out'}", code=2)
     assert output.err.endswith("input.npy holds 15 images, there is no image 15\n")
 
@@ -421,7 +507,7 @@ def test_train(run, tmp_path, rng):
 
 def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
     """The backend's notes on the machine stay away; few null scores are warned of in a line."""
-    np.save(tmp_path / "few.npy", np.load(folder / "background.npy")[:40])
+    np.save(tmp_path / "few.npy", np.load(folder / "background.npy")[:10])
     command = [
         sys.executable, "-m", "subsetscan", "scan", f"--model={folder}/model.keras", f"--background={tmp_path}/few.npy",
         f"--input={folder}/input.npy", f"--out={tmp_path}/out", "--layers=pool", "--quiet",

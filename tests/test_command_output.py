@@ -78,7 +78,7 @@ def test_false_positive_rates_that_are_out_of_range(rate, run, files):
 
 @pytest.mark.filterwarnings("always:.* null scores")
 def test_json_alone_is_printed(run, files, tmp_path):
-    done = run("scan", *files, "--json", "--calibration=leave-one-out")
+    done = run("scan", *files, "--json")
     summary = json.loads(done.out)
     assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["spaces"]["activations"]["n_nodes"] == 30
@@ -89,9 +89,9 @@ def test_json_alone_is_printed(run, files, tmp_path):
     assert json.loads(run("score", *given, "--json").out)["n_input"] == 30
     told = json.loads(run("explain", *given, "--json", "--most-anomalous=2").out)
     assert len(told["images"]) == 2
-    np.save(tmp_path / "few.npy", np.load(tmp_path / "background.npy")[:40])
+    np.save(tmp_path / "few.npy", np.load(tmp_path / "background.npy")[:10])
     done = run("scan", f"--background={tmp_path}/few.npy", *files[1:], "--json")
-    assert json.loads(done.out)["n_background"] == 40
+    assert json.loads(done.out)["n_background"] == 10
     assert "warning: 10 null scores cannot give" in done.err  # on standard error
 
 
@@ -148,17 +148,48 @@ def test_a_background_beyond_memory_is_refused(monkeypatch):
         memory.check_memory(spaces, 40)
 
 
+def test_memory_that_the_fit_of_the_widest_space_takes(monkeypatch):
+    spaces = [Arrays({"a": (10, 10), "b": (100,)}), Arrays({"c": (50,)})]
+    needed = 40 * (250 * 30 + 100 * 60)
+    monkeypatch.setattr(memory, "total_memory", lambda: 2 * needed)
+    memory.check_memory(spaces, 40, **memory.AUTOMATIC)
+    monkeypatch.setattr(memory, "total_memory", lambda: needed - 1)
+    with pytest.raises(MemoryError, match="250 nodes x 40 background images need about 540 kB"):
+        memory.check_memory(spaces, 40, **memory.AUTOMATIC)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the largest memory of a process is asked of Linux")
+def test_the_automatic_detector_takes_the_memory_that_is_looked_at(tmp_path):
+    """In a process of its own, of which the largest memory is told."""
+    code = """
+import numpy as np
+from subsetscan.detectors import AutomaticDetector
+values = np.random.default_rng(0).standard_normal((600, 6000), dtype=np.float32)
+AutomaticDetector().fit(values[:50, :50])
+def largest():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+before = largest()
+AutomaticDetector().fit(values)
+print((largest() - before) / values.size)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50 < float(done.stdout) < sum(memory.AUTOMATIC.values()) * 1.2
+
+
 @pytest.mark.filterwarnings("always:.* nodes x")
 def test_memory_is_looked_at_before_the_work(run, files, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "total_memory", lambda: 10_000)
-    done = run("fit", files[0], files[2], code=2)
+    assert "30 nodes x 120 background images need about 324 kB" in run("fit", files[0], files[2], code=2).err
+    done = run("fit", files[0], files[2], "--calibration=holdout", code=2)
     assert done.err == (
         "subsetscan: 30 nodes x 120 background images need about 14.4 kB, and this machine has 10 kB of memory: name "
         "fewer layers with --layers, or give fewer background images\n"
     )
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(memory, "total_memory", lambda: 20_000)
-    assert run("fit", files[0], files[2]).err.startswith("subsetscan: warning: 30 nodes x 120 background images need")
+    done = run("fit", files[0], files[2], "--calibration=holdout")
+    assert done.err.startswith("subsetscan: warning: 30 nodes x 120 background images need")
 
 
 def test_memory_of_this_machine():

@@ -7,10 +7,13 @@ import pytest
 
 import subsetscan
 from subsetscan import _core
-from subsetscan.calibration import CALIBRATIONS, COMBINATIONS
+from subsetscan.calibration import CALIBRATIONS
+from subsetscan.combination import COMBINATIONS
 from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
+from subsetscan.detectors.residual_scan import VALUES
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
 from subsetscan.lab.datasets import DATASETS
+from subsetscan.lab.defaults.subject import CHOOSE, REPORT
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
 from subsetscan.spaces.reconstruction import METRICS
@@ -34,6 +37,8 @@ REGISTRIES = {
     "protocol": PROTOCOLS,
     "images": PROTOCOLS,
     "dataset": DATASETS,
+    "of": VALUES,
+    "role": (CHOOSE, REPORT),
     "network": NETWORKS,
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,
@@ -44,6 +49,8 @@ WITHOUT = {
     "ties": {"range"},  # where each node needs one p-value
     "detectors/outlier.py calibration": {"leave-one-out"},
     "detectors/combined.py calibration": {None},
+    "combination.py combine": {"fisher+harmonic"},  # of combined_scores, which it is made of
+    "lab/experiment/scoring.py combine": {"fisher+harmonic", "harmonic"},
 }
 NO_REGISTRY = ("membership", "split")
 

@@ -38,6 +38,8 @@ def combined(own: np.ndarray, null: np.ndarray, combine: str) -> tuple[np.ndarra
     ValueError
         As for `combined_scores`.
     """
+    if combine not in COMBINATIONS:
+        raise ValueError(f"unknown combination {combine!r}; known are {', '.join(map(repr, COMBINATIONS))} and None")
     if combine != "fisher+harmonic":
         return combined_scores(own, combine), combined_scores(null, combine)
     parts = [(combined_scores(own, how), combined_scores(null, how)) for how in ("fisher", "harmonic")]

@@ -75,7 +75,7 @@ class ModelScanner:
     ------
     ValueError
         If two spaces have the same name, one is named "joint" beside the joint scan, there is none, or the detectors
-        calibrate in different ways, or cannot be scanned as one.
+        calibrate in different ways, or cannot be scanned as one, or if there is no such combination.
     TypeError
         If one of them is no space, a detector is none, or the classifier is none.
 
@@ -120,6 +120,7 @@ class ModelScanner:
             check_node_shapes(space)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        _check_combination(combine)
         self._passes = join(self.spaces)
         self._joint: JointScan | None = None
         self.detectors = detectors_by_name(self.detector, self.names)
@@ -543,8 +544,7 @@ class ModelScanner:
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """Score images for p-values, in each space and as one, and return their labels with the scores."""
         self._check_fitted()
-        if (combine := self._how(combine)) is not None:
-            combined(np.ones((1, 1)), np.ones((1, 1)), combine)  # an unknown one is refused before the scan, as is
+        _check_combination(self._how(combine))  # an unknown one is refused before the scan, as is
         if calibrated and not self.is_calibrated:
             self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
         images = as_inputs(images)
@@ -597,6 +597,12 @@ class ModelScanner:
     def _warn_of_few_null_scores(self) -> None:
         """Warn once for all spaces: they share the images that calibrate."""
         self.detectors_[self.names[0]].warn_of_few_null_scores()
+
+
+def _check_combination(combine: str | None) -> None:
+    """Raise ValueError if there is no such combination."""
+    if combine is not None:
+        combined(np.ones((1, 1)), np.ones((1, 1)), combine)
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

@@ -134,7 +134,7 @@ def _explain_one(
 
 
 def _p_value(scanner: ModelScanner, explanation: Explanation) -> float | None:
-    """Return the p-value of the image: the smallest of all spaces, calibrated again if there are several."""
+    """Return the p-value of the image: that of the only space, or of all combined in the scanner's own way."""
     spaces = explanation.spaces
     if not scanner.is_calibrated:
         return None

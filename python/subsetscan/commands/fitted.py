@@ -65,12 +65,14 @@ def fit_scanner(
     OSError, ValueError, MemoryError
         If the background cannot be read, does not fit, or an option is invalid.
     """
-    images = subject.load_background(background)
     detector: CalibratedDetector
     if scan:
         detector = SubsetScanDetector(**scan, **options)
     else:
         detector, combine = AutomaticDetector(**options), combine or "fisher+harmonic"
+    if combine is not None and detector.calibration is None:
+        raise ValueError("combining needs p-values: choose a calibration")
+    images = subject.load_background(background, whole=not scan)
     scanner = ModelScanner(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
     return scanner.fit(images), len(images)

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 
 from ..spaces import Space
 
-__all__ = ["check_memory", "total_memory"]
+__all__ = ["AUTOMATIC", "check_memory", "total_memory"]
 
 _ITEM_SIZE = 4  # spaces compute in single precision
+# Of the automatic detector, measured: it keeps three backgrounds, the values and up to two matrices in double precision
+# of each space, and the fit of one takes as much again twice.
+AUTOMATIC = {"item_size": 30, "working_size": 60}
 
 
 def total_memory() -> int | None:
@@ -22,7 +25,9 @@ def total_memory() -> int | None:
         return None
 
 
-def check_memory(spaces: Sequence[Space], n_background: int, item_size: int = _ITEM_SIZE) -> None:
+def check_memory(
+    spaces: Sequence[Space], n_background: int, item_size: int = _ITEM_SIZE, working_size: int = 0
+) -> None:
     """Refuse a background that cannot fit in memory, before anything is computed.
 
     Parameters
@@ -31,21 +36,24 @@ def check_memory(spaces: Sequence[Space], n_background: int, item_size: int = _I
     n_background : int
         Number of background images.
     item_size : int
-        Bytes of a node value.
+        Bytes that are kept of a node value.
+    working_size : int
+        Bytes that the fit of one space takes beside, for each of its node values.
 
     Raises
     ------
     MemoryError
-        If the background's node values take more than all of the memory.
+        If that is more than all of the memory.
 
     Warns
     -----
     UserWarning
-        If they take more than half of it.
+        If it is more than half of the memory.
     """
     total = total_memory()
-    n_nodes = sum(math.prod(shape) for space in spaces for shape in space.node_shapes.values())
-    needed = n_background * n_nodes * item_size
+    sizes = [math.prod(shape) for space in spaces for shape in space.node_shapes.values()]
+    n_nodes = sum(sizes)
+    needed = n_background * (n_nodes * item_size + max(sizes, default=0) * working_size)
     if total is None or needed <= total / 2:
         return
     estimate = (

@@ -106,7 +106,7 @@ Error = Annotated[
     str | None,
     one_of(METRICS, "Scan an autoencoder's reconstruction error, pixel by pixel (signed: image minus output)."),
 ]
-# Any of these but the last means a scan of the values as they are, with the paper's options for the rest.
+# Any of these means a scan of the values as they are, with the paper's options for the rest.
 _OF_A_SCAN = "instead of the automatic detector:"
 Statistic = Annotated[
     str | None, one_of(STATISTICS, f"Scan with options of your own, {_OF_A_SCAN} how a subset is scored [berk-jones].")

@@ -17,7 +17,7 @@ from ..lab.pictures import PictureFolder, is_pictures
 from ..spaces import Arrays, KerasLayers, ReconstructionError, Space
 from ..spaces.automatic import WIDEST, as_spaces
 from .activations import read_activations
-from .memory import check_memory
+from .memory import AUTOMATIC, check_memory
 from .options import start_keras
 
 __all__ = ["Subject", "check_there"]
@@ -115,10 +115,13 @@ class Subject:
         images = self.open(path)
         return images[:] if isinstance(images, PictureFolder) else images
 
-    def load_background(self, path: Path) -> np.ndarray:
-        """Load the images to fit on. Raises MemoryError if their node values would not fit in memory."""
+    def load_background(self, path: Path, whole: bool = False) -> np.ndarray:
+        """Load the images to fit on. Raises MemoryError if what is made of their node values would not fit in memory.
+
+        `whole` tells that the automatic detector is fitted, which needs a space's values all at once.
+        """
         images = self.open(path)
-        check_memory(self.spaces, len(images))  # before pictures are read
+        check_memory(self.spaces, len(images), **(AUTOMATIC if whole else {}))  # before pictures are read
         return images[:] if isinstance(images, PictureFolder) else images
 
 

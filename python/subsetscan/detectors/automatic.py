@@ -136,8 +136,9 @@ class AutomaticDetector(CalibratedDetector):
         found = self.where_.scan(X, **options, return_nodes=return_nodes)  # type: ignore[arg-type]
         return replace(found, scores=self.anomaly_score(X))
 
-    def leading(self, X: Any, y: None = None) -> ScanResult:
-        """Return what `scan` does, with the subsets: they are few nodes as they are."""
+    def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
+        """Return what `scan` does, with the subsets, whatever the share: they are few nodes as they are."""
+        del share
         return self.scan(X, y, return_nodes=True)
 
 

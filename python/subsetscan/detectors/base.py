@@ -240,7 +240,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
         if (dtype := getattr(self, "dtype_", None)) is None:
             return X
-        if X.dtype.itemsize < np.dtype(dtype).itemsize:
+        if len(X) and X.dtype.itemsize < np.dtype(dtype).itemsize:
             raise InvalidTypeError(
                 f"{type(self).__name__} was fitted on {dtype} and cannot compare {X.dtype} with it: fit it on {X.dtype}"
             )

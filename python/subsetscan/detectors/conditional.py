@@ -110,7 +110,7 @@ class ClassConditionalDetector(Detector):
         )
 
     def start_fit(self, shares: Plan, y: Any = None) -> Fit:  # noqa: D102
-        return _ClassConditionalFit(self, np.asarray(y)[shares.background])
+        return _ClassConditionalFit(self, np.asarray(y)[shares.background], shares.leave_one_out)
 
     def scan(self, X: Any, y: Any = None, *, return_nodes: bool = False) -> ScanResult:
         """Find the highest-scoring subset of nodes of each image, among its own class.
@@ -231,13 +231,15 @@ class _ClassConditionalFit:
     detector : ClassConditionalDetector
     background_labels : ndarray of shape (n,)
         The labels of all images that will make the backgrounds.
+    leave_one_out : bool
+        Whether these calibrate as well.
     """
 
-    def __init__(self, detector: ClassConditionalDetector, background_labels: np.ndarray) -> None:
+    def __init__(self, detector: ClassConditionalDetector, background_labels: np.ndarray, leave_one_out: bool) -> None:
         self._detector = detector
         classes, counts = np.unique(background_labels, return_counts=True)
         self._fits: dict[Any, Fit] = {
-            label: clone(detector.detector).start_fit(Plan(np.arange(count), np.arange(0), leave_one_out=False))
+            label: clone(detector.detector).start_fit(Plan(np.arange(count), np.arange(0), leave_one_out))
             for label, count in zip(classes.tolist(), counts, strict=True)
         }
         self._null_labels = [background_labels[:0]]

@@ -11,6 +11,7 @@ from ..background import Background
 from ..residuals import Residuals, within_sample_ranks
 from ..scanning import ScanResult
 from .base import CalibratedDetector
+from .leading import leading_subsets
 
 __all__ = ["VALUES", "ResidualScanDetector"]
 
@@ -105,9 +106,21 @@ class ResidualScanDetector(CalibratedDetector):
         del y
         return self.scan_with_distances(X, return_nodes)[0]
 
+    def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
+        """Find the smallest subset of each image's nodes that carries at least a share of its score.
+
+        Parameters, results and errors are those of `SubsetScanDetector.leading`.
+        """
+        del y
+        residuals, _ = self._residuals_of(X)
+        return leading_subsets(self.background_, residuals, self.scan_options_, share)
+
     def scan_with_distances(self, X: Any, return_nodes: bool = False) -> tuple[ScanResult, np.ndarray]:
         """Scan images, and compute their squared Mahalanobis distances, float64 (N,), by the same covariance."""
-        X = self.check_values(X)
-        values = within_sample_ranks(X) if self.of_ == "ranks" else X
-        residuals, distances = self.residuals_.transform_with_distances(values)
+        residuals, distances = self._residuals_of(X)
         return self.background_.scan(residuals, **self.scan_options_, return_nodes=return_nodes), distances
+
+    def _residuals_of(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the residuals of images, and their squared Mahalanobis distances."""
+        X = self.check_values(X)
+        return self.residuals_.transform_with_distances(within_sample_ranks(X) if self.of_ == "ranks" else X)

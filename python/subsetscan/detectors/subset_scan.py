@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from .._random import RandomState
 from ..background import Background
 from ..scanning import ScanResult
+from .leading import leading_subsets
 from .ranked import BackgroundDetector
 
 __all__ = ["SubsetScanDetector"]
@@ -148,23 +148,8 @@ class SubsetScanDetector(BackgroundDetector):
         ValueError
             As for `scan`, and if the share is outside (0, 1].
         """
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {share}")
-        X = self.check_values(X)
-        return ScanResult.concatenate([self._leading(X[n : n + 1], share) for n in range(len(X))] or [self.scan(X)])
-
-    def _leading(self, x: np.ndarray, share: float) -> ScanResult:
-        def scan(alpha_max: float, return_nodes: bool = False) -> ScanResult:
-            options = {**self.scan_options_, "alpha_max": alpha_max}
-            return self.background_.scan(x, **options, return_nodes=return_nodes)
-
-        largest = self.scan_options_["alpha_max"]
-        least = share * scan(largest).scores[0]
-        # The highest score up to a threshold grows with it. Midranks are half steps.
-        grid = np.arange(1, 2 * (self.background_.n_samples + 1) + 1) / (2 * (self.background_.n_samples + 1))
-        grid = np.append(grid[grid < largest], largest)
-        first = bisect.bisect_left(grid, True, key=lambda alpha: bool(scan(alpha).scores[0] >= least))
-        return scan(grid[min(first, len(grid) - 1)], return_nodes=True)
+        del y
+        return leading_subsets(self.background_, self.check_values(X), self.scan_options_, share)
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("statistic", "tail", "alpha_max", "scope", "ties")}

@@ -63,6 +63,8 @@ class Blocks:
         """
         if self.size == 1:
             return values
+        # Sums of half precision would overflow, and those of booleans are no numbers.
+        values = values.astype(np.result_type(values.dtype, np.float32), copy=False)
         for axis, length in enumerate(self.shape):
             if axis != self.channel_axis:
                 starts = np.arange(0, length, self.size)

@@ -249,4 +249,4 @@ class KerasLayers(NetworkSpace):
         return 0 if first else len(self.node_shapes[name]) - 1
 
     def _options(self) -> list[str]:
-        return [name.removeprefix(self.prefix) for name in self.tensors] + [str(self.pool_above)]
+        return [name.removeprefix(self.prefix) for name in self.tensors]  # blocks: the node shapes tell them
