@@ -27,7 +27,7 @@ class NearestNeighborDetector(CalibratedDetector):
         A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
     scale : bool, default True
         Whether to divide the values of each node by their standard deviation over the clean images. To its variance a
-        tenth of the mean variance is added, so that nodes that hardly vary do not decide.
+        tenth of the mean variance of those that vary is added, so that those that hardly vary do not decide.
     calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
         As for `SubsetScanDetector`.
     calibration_fraction, false_positive_rate, random_state
@@ -84,7 +84,7 @@ class NearestNeighborDetector(CalibratedDetector):
         if self.scale:
             variances = X.var(axis=0, dtype=np.float64)
             if variances.any():
-                self.scale_ = np.sqrt(variances + _SHARED * variances.mean())
+                self.scale_ = np.sqrt(variances + _SHARED * variances[variances > 0].mean())
         return self._distances(None)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
