@@ -238,6 +238,7 @@ COMMANDS = {
     "responses": ["--model=m", "--images=i"],
     "reproduce": [],
     "trace": [],
+    "experiment": ["defaults"],
 }
 
 

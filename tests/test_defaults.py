@@ -87,6 +87,7 @@ def scores_of(method, background, rows):
         return automatic.part_null_scores_[:, part], automatic.part_scores(rows)[:, part]
     if "neighbour" in method:
         k, metric = int(method.split()[0]), "cosine" if "cosine" in method else "euclidean"
+        background, rows = background.astype(float), rows.astype(float)
         search = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(background)
         return search.kneighbors()[0][:, -1], search.kneighbors(rows)[0][:, -1]
     made = {
@@ -254,8 +255,8 @@ def test_what_goes_wrong(made, tmp_path, monkeypatch, run):
         ran(tmp_path)
     with pytest.raises(ValueError, match="expected some of tuned, aside, got lines"):
         ran(tmp_path, subjects=["lines"])
+    monkeypatch.setattr(defaults, "_N_QUICK_BACKGROUND", 260)
     with pytest.raises(ValueError, match="aside has 260 clean inputs, where 260 are the background"):
-        monkeypatch.setattr(defaults, "_N_QUICK_BACKGROUND", 260)
         ran(tmp_path, subjects=["aside"])
     assert "'nothing' is not one of 'defaults'" in run("experiment", "nothing", f"--out={tmp_path}", code=2).err
     asked = ["experiment", "defaults", f"--out={tmp_path}", "--quick"]

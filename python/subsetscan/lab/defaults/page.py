@@ -105,43 +105,49 @@ class _Page:
     def findings(self) -> list[str]:
         """Say what the lead's table means for a user, whichever way the numbers fall."""
         n = len(self.subjects)
-        ahead = {view: [name for name in self.subjects if self.lead_of(view, name) > 0] for view in VIEWS}
-        fixed = [(name, self._over_networks(WITHIN, name)) for name in RIVALS]
-        name, value = max(fixed, key=lambda one: one[1])
-        own = self._over_networks(WITHIN, AUTOMATIC)
-        shares = {
-            method: float(np.mean([cell.flagged[method] for cell in self.kinds(WITHIN)]))
+        leads = {view: [self.lead_of(view, name) for name in self.subjects] for view in (WITHIN, STEADIEST)}
+        single = {view: max(RIVALS, key=lambda name, view=view: self._over_networks(view, name)) for view in leads}
+        means = {view: [self._over_networks(view, one) for one in (AUTOMATIC, single[view])] for view in leads}
+        flagged = {
+            method: [float(np.mean([cell.flagged[method] for cell in self.kinds(view)])) for view in leads]
             for method in (AUTOMATIC, PAPER)
         }
-        together = float(np.mean([cell.flagged[AUTOMATIC] for cell in self.kinds(STEADIEST)]))
-        rates = [float(np.mean([cell.flagged[AUTOMATIC] for cell in self.clean(view)])) for view in (WITHIN, STEADIEST)]
+        false = [float(np.mean([cell.flagged[AUTOMATIC] for cell in self.clean(view)])) for view in leads]
+        ahead = {view: sum(lead > 0 for lead in of) for view, of in leads.items()}
         said = [
-            f"It is ahead of the best of {self.n_rivals} other detectors, picked for each network with its anomalies "
-            f"in hand, on {len(ahead[WITHIN])} of {n} networks with one layer and on {len(ahead[STEADIEST])} of {n} "
-            "with all layers together.",
-            f"Had one to name a single other detector for all networks, the best would be {name}: {number(value)} "
-            f"on average with one layer, where the automatic detector has {number(own)}.",
-            f"At a threshold for {RATE:.0%} false positives it flags {percent(shares[AUTOMATIC])} of the anomalous "
-            f"inputs by one layer and {percent(together)} by all together; the paper's options flag "
-            f"{percent(shares[PAPER])} by one layer. Of clean inputs it flags {percent(rates[0])} and "
-            f"{percent(rates[1])}.",
-        ]
-        behind = {view: [name for name in self.subjects if name not in ahead[view]] for view in (WITHIN, STEADIEST)}
-        low = self._share_low(self.kinds(WITHIN))
-        advice = "**For you:** "
-        if own > value:
-            advice += "without anomalies to choose by, take the automatic detector, on as many layers as you can."
-        else:
-            advice += f"on average {name} does as well or better here: compare both on your own network."
-        if any(behind.values()):
-            names = [one for one in self.subjects if any(one in of for of in behind.values())]
-            most = max(-self.lead_of(view, one) for view, of in behind.items() for one in of)
-            advice += (
-                f" It is not the best everywhere: {_listed(names)} {'has' if len(names) == 1 else 'have'} a better "
-                f"single detector, by {most:.3f} at most."
+            f"Against the best of {self.n_rivals} other detectors, picked for each network by its anomalies, it is ahead "
+            f"on {ahead[WITHIN]} of {n} networks with one layer ({min(leads[WITHIN]):+.3f} to {max(leads[WITHIN]):+.3f})"
+            f", and on {ahead[STEADIEST]} of {n} with all layers together ({min(leads[STEADIEST]):+.3f} to "
+            f"{max(leads[STEADIEST]):+.3f}).",
+            "Against the one that is best over all networks: "
+            + "; ".join(
+                f"{number(means[view][0])} with {words}, {single[view]} {number(means[view][1])}"
+                for view, words in ((WITHIN, "one layer"), (STEADIEST, "all together"))
             )
-        advice += f" {percent(low)} of the cells are below {_LOW}: [where it loses](#where-it-loses)."
-        return [*said, advice]
+            + ".",
+            f"At a threshold for {RATE:.0%} false positives it flags {percent(flagged[AUTOMATIC][0])} of the anomalous "
+            f"inputs by one layer, {percent(flagged[AUTOMATIC][1])} by all together (the paper's options: "
+            f"{percent(flagged[PAPER][0])}, {percent(flagged[PAPER][1])}), and {percent(false[0])} and "
+            f"{percent(false[1])} of the clean ones.",
+        ]
+        better = [view for view, (own, other) in means.items() if own > other]
+        advice = {
+            2: "without anomalies to choose by, take the automatic detector, on several layers together.",
+            1: "the automatic detector is the best single choice only "
+            + ("with one layer: " if WITHIN in better else "with all layers together: ")
+            + "otherwise compare it with the others.",
+            0: f"take {single[WITHIN]} rather than the automatic detector, or compare both on your own network.",
+        }[len(better)]
+        if min(map(min, leads.values())) < 0:
+            advice += (
+                " If you have anomalies like those that you expect, compare: another detector may be a little better."
+            )
+        low = self._share_low(self.kinds(WITHIN))
+        return [
+            *said,
+            f"**For you:** {advice} Do not trust it blindly: {percent(low)} of the cells are below {_LOW}, worse than "
+            "chance; see [where it loses](#where-it-loses).",
+        ]
 
     def _over_networks(self, view: str, method: str) -> float:
         return float(np.mean([_mean(self.kinds(view, name), method) for name in self.subjects]))
@@ -178,10 +184,11 @@ class _Page:
                 ]
             )
             outside = [_outside(cell, AUTOMATIC) for cell in self.clean(view)]
+            expected = sum(self._outside_by_chance(view))
             rows.append(
                 [
                     f"no share of clean inputs outside its binomial 95 % interval, {view}",
-                    f"{sum(outside)} of {len(outside)} outside",
+                    f"{sum(outside)} of {len(outside)} outside (with exact p-values {expected:.1f})",
                     _met(not any(outside)),
                 ]
             )
@@ -256,14 +263,17 @@ class _Page:
 
     def outside_by_chance(self) -> str:
         """Tell which share of cells would be outside with exact p-values: null scores are a sample as well."""
-        shares = []
-        for cell in self.clean(WITHIN):
+        return percent(float(np.mean(self._outside_by_chance(WITHIN))))
+
+    def _outside_by_chance(self, view: str) -> list[float]:
+        chances = []
+        for cell in self.clean(view):
             n_null = self.subjects[cell.network]["n_background"]
             allowed = int(RATE * (n_null + 1))
             counts = stats.betabinom(cell.n, allowed, n_null + 1 - allowed)
             low, high = stats.binom.interval(0.95, cell.n, RATE)
-            shares.append(counts.cdf(low - 1) + counts.sf(high))
-        return percent(float(np.mean(shares)))
+            chances.append(float(counts.cdf(low - 1) + counts.sf(high)))
+        return chances
 
     def false_positives_by_network(self) -> str:
         """Lay out how many clean inputs the automatic detector flags, network by network."""
@@ -281,32 +291,24 @@ class _Page:
             )
         return table(["", "clean inputs", f"mean, {WITHIN}", "layers outside", STEADIEST], rows)
 
-    def worst(self) -> str:
-        """Lay out the kinds on which the automatic detector does worst, and where a rival is furthest ahead."""
-        rows = []
+    def worst(self) -> list[str]:
+        """Say on which kinds the automatic detector does worst, and where the best rival is furthest ahead."""
+        said = []
         for name, about in self.subjects.items():
             rival, _ = self.best_rival(WITHIN, name)
-            own, others, together = {}, {}, {}
-            for kind in about["inputs"]:
-                if kind != CLEAN:
-                    cells = [cell for cell in self.kinds(WITHIN, name) if cell.kind == kind]
-                    own[kind], others[kind] = _mean(cells, AUTOMATIC), _mean(cells, rival)
-                    together[kind] = next(c for c in self.kinds(STEADIEST, name) if c.kind == kind).auroc[AUTOMATIC]
-            behind = {kind: own[kind] - others[kind] for kind in own if own[kind] < others[kind]}
-            rows.append(
-                [
-                    name,
-                    _smallest(own),
-                    _smallest(together),
-                    f"{rival}: {_smallest(behind, '{:+.3f}')}" if behind else f"{rival}: none",
-                    f"{len(behind)} of {len(own)}",
-                ]
+            layers, together = self.kinds(WITHIN, name), self.kinds(STEADIEST, name)
+            own, others = (
+                {kind: _mean([c for c in layers if c.kind == kind], method) for kind in about["inputs"] if kind != CLEAN}
+                for method in (AUTOMATIC, rival)
             )
-        header = [
-            "", f"worst kinds, {WITHIN}", f"worst kinds, {STEADIEST}", "furthest behind the best other",
-            "kinds behind it",
-        ]  # fmt: skip
-        return table(header, rows)
+            behind = {kind: own[kind] - others[kind] for kind in own if own[kind] < others[kind]}
+            said.append(
+                f"**{name}**, {WITHIN}: {_smallest(own)}; {STEADIEST}: "
+                f"{_smallest({cell.kind: cell.auroc[AUTOMATIC] for cell in together})}. "
+                f"Behind {rival} on {len(behind)} of {len(own)} kinds"
+                + (f": {_smallest(behind, '{:+.3f}')}." if behind else ".")
+            )
+        return said
 
     def low_cells(self) -> list[str]:
         """Say for each network which kinds have cells that are worse than chance, and in which layers."""
@@ -345,16 +347,15 @@ class _Page:
                 rival, value = _best_rival(cells)
                 rows.append(
                     [
-                        f"{name}: {layer}",
+                        f"{name}, {layer}: {of['about']}",
                         f"{of['n_nodes']:,}",
                         number(_mean(cells, AUTOMATIC)),
                         f"{number(value)} ({rival})",
                         percent(float(np.mean([cell.flagged[AUTOMATIC] for cell in cells]))),
                         percent(clean.flagged[AUTOMATIC]),
-                        of["about"],
                     ]
                 )
-        header = ["layer", "nodes", "automatic", "best other", "flagged", "clean flagged", "what it is"]
+        header = ["layer", "nodes", "automatic", "best other", "flagged", "clean flagged"]
         return table(header, rows)
 
     def inputs(self, network: str) -> str:
@@ -367,18 +368,15 @@ class _Page:
                 rival, value = _best_rival(cells)
                 rows.append(
                     [
-                        kind,
+                        f"{kind}: {about}",
                         f"{cells[0].n:,}",
                         number(_mean(cells, AUTOMATIC)),
                         f"{number(value)} ({rival})",
                         number(together[kind].auroc[AUTOMATIC]),
                         percent(together[kind].flagged[AUTOMATIC]),
-                        about,
                     ]
                 )
-        header = [
-            "kind", "inputs", f"automatic, {WITHIN}", "best other for the kind", STEADIEST, "flagged", "what it is",
-        ]  # fmt: skip
+        header = ["kind", "inputs", f"automatic, {WITHIN}", "best other for the kind", STEADIEST, "flagged"]
         return table(header, rows)
 
     def n_clean(self, network: str) -> int:
