@@ -16,7 +16,7 @@ demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; resu
 
 test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
 	cargo test --workspace --locked --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

@@ -47,6 +47,15 @@ def images():
 
 
 @pytest.fixture
+def attack_here():
+    """Start no processes for attacks."""
+    from in_process import attacks_in_this_process
+
+    with attacks_in_this_process():
+        yield
+
+
+@pytest.fixture
 def run(monkeypatch, capfd):
     """Call the command in this process, which has Keras already."""
     pytest.importorskip("typer")

@@ -56,6 +56,7 @@ def test_attack(run, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("attack_here")
 def test_a_folder_of_pictures(run, tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     images, labels = (array[:12] for array in load_sample())
@@ -100,6 +101,7 @@ def with_logits():
     return model
 
 
+@pytest.mark.usefixtures("attack_here")
 def test_a_classifier_that_gives_logits(attack_model, tmp_path):
     images, labels = (array[:40] for array in load_sample())
     done = attack_model(with_logits(), images, labels[:, None], "--eps=0.1")
@@ -133,6 +135,7 @@ def test_a_model_that_holds_code(attack_model, tmp_path):
 
 
 @pytest.mark.filterwarnings("default:valid-fgsm-1e-09")
+@pytest.mark.usefixtures("attack_here")
 def test_attacks_of_which_none_succeeds(attack_model):
     images, labels = (array[:20] for array in load_sample())
     classifier = networks.load_pretrained("classifier")

@@ -325,6 +325,7 @@ def test_a_network_of_something_else_is_not_taken_for_this_one(digits, tmp_path,
     assert found == training.train("classifier", "mnist", tmp_path / "fresh2", data=other, epochs=2, verbose=0)
 
 
+@pytest.mark.usefixtures("attack_here")
 def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
     pytest.importorskip("art")
     keras = pytest.importorskip("keras")

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from in_process import attacks_in_this_process
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
@@ -48,10 +49,14 @@ def done(data, tmp_path_factory):
     """The small version, once."""
     out = tmp_path_factory.mktemp("out")
     said = []
-    run.reproduce(
-        out, dataset=["fashion-mnist"], networks=out / "none", data=data, quick=True, progress=False, say=said.append
-    )
+    reproduce_small(out, data, said.append)
     return out, said
+
+
+def reproduce_small(out, data, say):
+    options = {"dataset": ["fashion-mnist"], "networks": out / "none", "quick": True, "progress": False}
+    with attacks_in_this_process():
+        run.reproduce(out, data=data, say=say, **options)
 
 
 def cells(out, **where):
@@ -116,9 +121,7 @@ def test_a_second_run_computes_nothing(done, data, monkeypatch):
     older.write_text("of a run before")
     damaged = next(path for path in kept if "deepfool" in str(path))
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    run.reproduce(
-        out, dataset=["fashion-mnist"], networks=out / "none", data=data, quick=True, progress=False, say=lambda _: None
-    )
+    reproduce_small(out, data, lambda _: None)
     changed = [path for path, when in kept.items() if path.stat().st_mtime_ns != when]
     assert changed == [damaged]
     assert not older.exists()

@@ -112,6 +112,7 @@ def test_the_mean_of_several_areas(rng):
         mean_auroc(clean, [])
 
 
+@pytest.mark.usefixtures("attack_here")
 def test_trace_of_a_users_model(tmp_path, monkeypatch):
     """What is written is what the scores say, nothing is done twice, and sources keep their labels."""
     pytest.importorskip("art")
@@ -178,6 +179,7 @@ def _links(page):
     return [part.split(")")[0] for part in page.split("](")[1:]]
 
 
+@pytest.mark.usefixtures("attack_here")
 def test_pictures_with_what_the_model_expects(tmp_path):
     """A folder of PNGs, no labels, pixels that are prepared before the network, which gives logits."""
     pytest.importorskip("art")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ._random import RandomState, as_generator
 from ._validation import node_values, probabilities
 from .background import Background
 from .calibration import conformal_p_values
+
+if TYPE_CHECKING:
+    from .groups_automatic import AutomaticGroupScanner
 
 __all__ = ["GroupScanResult", "GroupScanner", "scan_group"]
 
@@ -185,6 +188,26 @@ class GroupScanner:
         self._clean: np.ndarray | None = None
         self._n_groups = 0
         self._null_scores: dict[tuple[Any, ...], np.ndarray] = {}
+
+    @staticmethod
+    def automatic(clean: Any, **options: Any) -> AutomaticGroupScanner:
+        """Make a scanner of groups with nothing to choose: see `subsetscan.groups_automatic.AutomaticGroupScanner`.
+
+        Parameters
+        ----------
+        clean : array-like of shape (n, J)
+            Node values of clean images, for the background and for clean groups.
+        **options
+            Those of `AutomaticGroupScanner`.
+
+        Raises
+        ------
+        ValueError
+            As for `AutomaticGroupScanner.fit`.
+        """
+        from .groups_automatic import AutomaticGroupScanner  # which builds on this class
+
+        return AutomaticGroupScanner(**options).fit(clean)
 
     def scan(self, X: Any, constraint: Any = None) -> GroupScanResult:
         """Find the block of images and nodes that scores highest, as `scan_group` does from their p-values.
