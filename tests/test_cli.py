@@ -245,6 +245,7 @@ COMMANDS = {
     "responses": ["--model=m", "--images=i"],
     "reproduce": [],
     "trace": [],
+    "experiment": ["defaults"],
 }
 
 

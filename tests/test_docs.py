@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from subsetscan.lab.defaults import page as defaults_page
+from subsetscan.lab.defaults.cells import read_cells
+from subsetscan.lab.defaults.times import read_times
 from subsetscan.lab.experiment.cells import Cell
 from subsetscan.lab.reproduction import page as results_page
 from subsetscan.lab.tracing import page as tracing_page
@@ -49,7 +52,7 @@ def test_links_resolve(page):
 def test_a_page_names_the_command_that_makes_it(page):
     text = page.read_text(encoding="utf-8")
     scripts = re.findall(r"`python ((?:docs|benches)/[\w./-]+\.py)", text)
-    assert scripts or re.search(r"`subsetscan (reproduce|trace)", text)
+    assert scripts or re.search(r"`subsetscan (reproduce|trace|experiment)", text)
     assert all((ROOT / script).is_file() for script in scripts)
 
 
@@ -128,6 +131,12 @@ def test_tracing_is_what_the_code_writes(out):
     rows = _rows(DOCS / "tracing" / "cells.csv", Cell), _rows(DOCS / "tracing" / "overall.csv", Overall)
     tracing_page.write_page(out / "tracing.md", _results("tracing"), *rows)
     _assert_same("tracing.md", out)
+
+
+def test_defaults_are_what_the_code_writes(out):
+    times = read_times(DOCS / "defaults" / "times.csv")
+    defaults_page.write_page(out / "defaults.md", _results("defaults"), read_cells(DOCS / "defaults" / "cells.csv"), times)
+    _assert_same("defaults.md", out)
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):

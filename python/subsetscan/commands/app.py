@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .._validation import InvalidTypeError
-from . import attack, demo, explain, fit, reproduce, responses, scan, score, trace, train
+from . import attack, demo, experiment, explain, fit, reproduce, responses, scan, score, trace, train
 
 __all__ = ["app", "main"]
 
@@ -40,6 +40,7 @@ for _command in (
     train.train,
     reproduce.reproduce,
     trace.trace,
+    experiment.experiment,
 ):
     app.command()(_command)
 

@@ -6,6 +6,7 @@ from .base import CalibratedDetector, Detector
 from .combined import CombinedDetector
 from .conditional import ClassConditionalDetector
 from .entropy import LocalSpatialEntropy
+from .mahalanobis import MahalanobisDetector
 from .neighbor import NearestNeighborDetector
 from .outlier import OutlierDetector
 from .residual_scan import ResidualScanDetector
@@ -19,6 +20,7 @@ __all__ = [
     "CombinedDetector",
     "Detector",
     "LocalSpatialEntropy",
+    "MahalanobisDetector",
     "NearestNeighborDetector",
     "OutlierDetector",
     "ResidualScanDetector",

@@ -8,7 +8,7 @@ import subprocess
 import wave
 
 import numpy as np
-from scipy.signal import lfilter, resample_poly
+import scipy  # its part `signal` is loaded where it is used
 
 from .found import file_of_package, version_of
 from .onnx import OnnxTensors
@@ -74,7 +74,7 @@ def speech(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> 
         "backwards": ("speech played backwards", sources[:, ::-1]),
         "fast": ("speech at one and a half times its speed and pitch", _at_pace(clips, n_kind, 3, 2)),
         "slow": ("speech at two thirds of its speed and pitch", _at_pace(clips, n_kind, 2, 3)),
-        "muffled": ("speech through a low pass", lfilter([0.08], [1, -0.92], sources, axis=1)),
+        "muffled": ("speech through a low pass", scipy.signal.lfilter([0.08], [1, -0.92], sources, axis=1)),
         "telephone": ("speech at 4 kHz, and back", _coarse(sources)),
         "echo": ("speech with echoes after 90 ms and 180 ms", _echoed(sources)),
         "gaps": ("speech with silence in each second twentieth of a second", sources * (t % 0.1 < 0.05)),
@@ -134,7 +134,7 @@ def _say(text: str, voice: str, pace: int, pitch: int) -> np.ndarray:
         rate = file.getframerate()
         sound = np.frombuffer(made[44:], "<i2").astype(np.float32) / 32768
     common = int(np.gcd(rate, _RATE))
-    return resample_poly(sound, _RATE // common, rate // common).astype(np.float32)
+    return scipy.signal.resample_poly(sound, _RATE // common, rate // common).astype(np.float32)
 
 
 def _hum(t: np.ndarray) -> np.ndarray:
@@ -149,11 +149,11 @@ def _clipped(clips: np.ndarray) -> np.ndarray:
 def _at_pace(clips: np.ndarray, n: int, faster: int, slower: int) -> np.ndarray:
     """Play pairs of clips faster or slower, and take the beginning."""
     pairs = np.concatenate([clips[:n], clips[:n][::-1]], axis=1)
-    return resample_poly(pairs, slower, faster, axis=1)[:, :_CLIP]
+    return scipy.signal.resample_poly(pairs, slower, faster, axis=1)[:, :_CLIP]
 
 
 def _coarse(clips: np.ndarray) -> np.ndarray:
-    return resample_poly(resample_poly(clips, 1, 4, axis=1), 4, 1, axis=1)[:, :_CLIP]
+    return scipy.signal.resample_poly(scipy.signal.resample_poly(clips, 1, 4, axis=1), 4, 1, axis=1)[:, :_CLIP]
 
 
 def _echoed(clips: np.ndarray) -> np.ndarray:

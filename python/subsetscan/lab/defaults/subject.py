@@ -36,6 +36,8 @@ class Subject:
         What the inputs are: of ``"clean"`` and of each kind.
     layers : dict of str to str
         What each layer is and how it was pooled, from early to late.
+    seconds : float
+        What it took to make.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Subject:
     kinds: dict[str, Rows]
     inputs: dict[str, str]
     layers: dict[str, str]
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise ValueError where layers, kinds, their descriptions and the shapes of the arrays disagree."""

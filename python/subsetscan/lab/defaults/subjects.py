@@ -1,13 +1,18 @@
-"""Every subject by its name, and subjects as files."""
+"""Every subject by its name; subjects as files, and kept between runs."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..._files import atomic_write
+from ..result_cache import Arrays, ResultCache, code_version
 from .files import magika
 from .images import autoencoder, classifier
 from .lines import lines
@@ -16,7 +21,7 @@ from .speech import speech
 from .subject import Subject
 from .texts import encoder
 
-__all__ = ["SUBJECTS", "write", "write_all"]
+__all__ = ["SUBJECTS", "kept_subject", "write", "write_all"]
 
 SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "magika": magika,
@@ -29,11 +34,64 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
 }
 
 
-def write(subject: Subject, path: Path | str) -> None:
-    """Write a subject's arrays as one .npz file: ``clean/LAYER`` and ``kind/KIND/LAYER``."""
+# The code that makes subjects; what only judges detectors on them does not count.
+_JUDGES = ("cells", "methods", "page", "run", "times")
+_MAKERS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in (*_JUDGES, "__init__"))
+_ABOUT = "about"
+
+
+def kept_subject(folder: Path | str, name: str, make: Callable[[], Subject], made_from: Mapping[str, Any]) -> Subject:
+    """Take a subject from where it is kept, or make and keep it: that takes minutes.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : str
+        Of the file.
+    make : callable
+    made_from : mapping
+        What the subject depends on besides the code: the seed, numbers of inputs.
+    """
+
+    def timed() -> Arrays:
+        started = time.monotonic()
+        subject = make()
+        return _packed(replace(subject, seconds=time.monotonic() - started))
+
+    cache = ResultCache(folder, code_version(*(f"{__package__}.{module}" for module in _MAKERS)))
+    return _from_arrays(cache.get_or_make(name, made_from, timed))
+
+
+def _packed(subject: Subject) -> Arrays:
+    """Put all of a subject in arrays, what it is as the bytes of JSON."""
+    about = {key: getattr(subject, key) for key in ("name", "source", "role", "inputs", "layers", "seconds")}
+    return _as_arrays(subject) | {_ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+
+
+def _from_arrays(arrays: Arrays) -> Subject:
+    about = json.loads(arrays[_ABOUT].tobytes())
+    layers = about["layers"]
+    return Subject(
+        **about,
+        clean={layer: arrays[f"clean/{layer}"] for layer in layers},
+        kinds={
+            kind: {layer: arrays[f"kind/{kind}/{layer}"] for layer in layers}
+            for kind in about["inputs"]
+            if kind != "clean"
+        },
+    )
+
+
+def _as_arrays(subject: Subject) -> Arrays:
     arrays = {f"clean/{layer}": rows for layer, rows in subject.clean.items()}
     for kind, rows in subject.kinds.items():
         arrays |= {f"kind/{kind}/{layer}": array for layer, array in rows.items()}
+    return arrays
+
+
+def write(subject: Subject, path: Path | str) -> None:
+    """Write a subject's arrays as one .npz file: ``clean/LAYER`` and ``kind/KIND/LAYER``."""
+    arrays = _as_arrays(subject)
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
