@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from subsetscan import Background, ModelScanner, SubsetScanDetector
 from subsetscan.calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values, plan
+from subsetscan.combination import COMBINATIONS
 from subsetscan.detectors import (
     AutomaticDetector,
     ClassConditionalDetector,
@@ -356,6 +357,18 @@ def test_all_spaces_are_combined(request, arrays, kind, tmp_path):
     assert loaded.combine == "fisher+harmonic"
     assert np.array_equal(loaded.p_values(images), p_values)
     assert ModelScanner.load(tmp_path / "scanner", model, combine=None).p_values(images).keys() == set(names)
+
+
+@pytest.mark.parametrize("n", [25, 120])
+def test_one_space_is_combined_to_itself(arrays, n):
+    """Its p-values are as fine as they were, also where few images calibrate."""
+    clean, images = ({"dense": arrays[kind]["dense"]} for kind in ("clean", "images"))
+    clean["dense"] = clean["dense"][:n]
+    for combine in COMBINATIONS:
+        scanner = ModelScanner(Arrays({"dense": (8,)}), AutomaticDetector(), combine=combine).fit(clean)
+        assert np.array_equal(scanner.p_values(images), scanner.p_values(images, combine=None)["dense"])
+        assert np.array_equal(scanner.predict(images), scanner.predict(images, combine=None)["dense"])
+        assert (scanner.predict(images) == -1).any()
 
 
 def test_explanations_tell_where_in_each_space(arrays):

@@ -17,7 +17,7 @@ from ._validation import InvalidTypeError
 from .calibration import conformal_p_values, score_threshold
 from .combination import combined
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
-from .detectors.base import check_labels, unchanged_on_error
+from .detectors.base import CalibratedDetector, check_labels, unchanged_on_error
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
 from .fingerprints import NetworkWatch
@@ -532,6 +532,8 @@ class ModelScanner:
         if not names:
             raise ValueError(f"nothing to combine: scores of {', '.join(self.names)} are needed")
         fitted = self.detectors_
+        if len(names) == 1 and isinstance(alone := fitted[names[0]], CalibratedDetector):
+            return scores[names[0]], alone.null_scores_  # p-values of few images would tie where scores do not
         own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=True) for name in names])
         null = np.column_stack([fitted[name].null_p_values(extrapolate=True) for name in names])
         return combined(own, null, combine)
