@@ -298,7 +298,11 @@ class _Page:
             rival, _ = self.best_rival(WITHIN, name)
             layers, together = self.kinds(WITHIN, name), self.kinds(STEADIEST, name)
             own, others = (
-                {kind: _mean([c for c in layers if c.kind == kind], method) for kind in about["inputs"] if kind != CLEAN}
+                {
+                    kind: _mean([c for c in layers if c.kind == kind], method)
+                    for kind in about["inputs"]
+                    if kind != CLEAN
+                }
                 for method in (AUTOMATIC, rival)
             )
             behind = {kind: own[kind] - others[kind] for kind in own if own[kind] < others[kind]}
