@@ -135,7 +135,9 @@ def test_tracing_is_what_the_code_writes(out):
 
 def test_defaults_are_what_the_code_writes(out):
     times = read_times(DOCS / "defaults" / "times.csv")
-    defaults_page.write_page(out / "defaults.md", _results("defaults"), read_cells(DOCS / "defaults" / "cells.csv"), times)
+    defaults_page.write_page(
+        out / "defaults.md", _results("defaults"), read_cells(DOCS / "defaults" / "cells.csv"), times
+    )
     _assert_same("defaults.md", out)
 
 
