@@ -27,6 +27,7 @@ _GOAL_LOW = 0.01
 _GOAL_RATE = (0.04, 0.06)
 _FEW_NODES = 32
 _N_WORST = 3
+_HARD = 0.6  # a mean AUROC that no method reaches
 
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times: Sequence[Timing]) -> None:
@@ -106,7 +107,7 @@ class _Page:
         """Say what the lead's table means for a user, whichever way the numbers fall."""
         n = len(self.subjects)
         leads = {view: [self.lead_of(view, name) for name in self.subjects] for view in (WITHIN, STEADIEST)}
-        single = {view: max(RIVALS, key=lambda name, view=view: self._over_networks(view, name)) for view in leads}
+        single = {view: max((self._over_networks(view, name), name) for name in RIVALS)[1] for view in leads}
         means = {view: [self._over_networks(view, one) for one in (AUTOMATIC, single[view])] for view in leads}
         flagged = {
             method: [float(np.mean([cell.flagged[method] for cell in self.kinds(view)])) for view in leads]
@@ -115,10 +116,12 @@ class _Page:
         false = [float(np.mean([cell.flagged[AUTOMATIC] for cell in self.clean(view)])) for view in leads]
         ahead = {view: sum(lead > 0 for lead in of) for view, of in leads.items()}
         said = [
-            f"Against the best of {self.n_rivals} other detectors, picked for each network by its anomalies, it is ahead "
-            f"on {ahead[WITHIN]} of {n} networks with one layer ({min(leads[WITHIN]):+.3f} to {max(leads[WITHIN]):+.3f})"
-            f", and on {ahead[STEADIEST]} of {n} with all layers together ({min(leads[STEADIEST]):+.3f} to "
-            f"{max(leads[STEADIEST]):+.3f}).",
+            f"Against the best of {self.n_rivals} other detectors, picked for each network by its anomalies, it is "
+            + " and ".join(
+                f"ahead on {ahead[view]} of {n} networks with {words} ({min(of):+.3f} to {max(of):+.3f})"
+                for (view, of), words in zip(leads.items(), ("one layer", "all layers together"), strict=True)
+            )
+            + ".",
             "Against the one that is best over all networks: "
             + "; ".join(
                 f"{number(means[view][0])} with {words}, {single[view]} {number(means[view][1])}"
@@ -325,6 +328,17 @@ class _Page:
                 said.append(f"{name}, {len(low)} of {n}. Kinds: {_counts(kinds)}. Layers: {_counts(layers)}.")
         return said
 
+    def hard(self) -> str:
+        """Say which kinds no method detects within a layer."""
+        hard = []
+        for name, about in self.subjects.items():
+            for kind in about["inputs"]:
+                if kind != CLEAN:
+                    cells = [cell for cell in self.kinds(WITHIN, name) if cell.kind == kind]
+                    if max(_mean(cells, method) for method in METHODS) < _HARD:
+                        hard.append(f'{name} "{kind}"')
+        return f"Hard for every method (mean AUROC below {_HARD}, {WITHIN}): {', '.join(hard) or 'no kind'}."
+
     def few_nodes(self) -> str:
         """Say how layers of few nodes do."""
         of = [
@@ -438,11 +452,11 @@ def _met(met: bool) -> str:
 
 def _smallest(values: dict[str, float], form: str = "{:.3f}") -> str:
     order = sorted(values, key=lambda key: values[key])[:_N_WORST]
-    return ", ".join(f"{key} {form.format(values[key])}" for key in order)
+    return ", ".join(f'"{key}" {form.format(values[key])}' for key in order)
 
 
 def _counts(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.most_common())
+    return ", ".join(f'"{name}"' + (f" {n}" if n > 1 else "") for name, n in counts.most_common())
 
 
 def _listed(names: Sequence[str]) -> str:
