@@ -90,16 +90,15 @@ def most_anomalous_of(scanner: ModelScanner, images: np.ndarray, n_images: int) 
     Returns
     -------
     list of int
-        By the smallest p-value in any space, then by the second smallest, and so on. Without calibration by the highest
-        score in any space.
+        By the score of all spaces combined in the scanner's own way, or of the only space. Without calibration by the
+        highest score in any space.
     """
     scores = {name: found.scores for name, found in scanner.scan(images).items()}
-    if scanner.is_calibrated:
-        p_values = np.sort(np.column_stack(list(scanner.p_values_of(scores).values())), axis=1)
-        order = np.lexsort(p_values.T[::-1])  # the last key counts first
+    if scanner.is_calibrated and len(scores) > 1:
+        together = scanner.combined_of(scores)[0]
     else:
-        order = np.argsort(-np.column_stack(list(scores.values())).max(axis=1), kind="stable")
-    return [int(n) for n in order[:n_images]]
+        together = np.column_stack(list(scores.values())).max(axis=1)
+    return [int(n) for n in np.argsort(-together, kind="stable")[:n_images]]
 
 
 def _indices(text: str) -> list[int]:

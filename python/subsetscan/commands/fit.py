@@ -6,7 +6,7 @@ from typing import Any
 
 from .._tables import counted
 from . import options
-from .fitted import chosen_options, fit_scanner, keep
+from .fitted import about_detector, chosen_options, fit_scanner, keep
 from .report import Report
 from .subject import Subject, check_there
 
@@ -62,7 +62,7 @@ def fit(
             "model": None if model is None else str(model),
             "fitted": str(out),
             "n_background": n_background,
-            "detector": next(iter(scanner.detectors.values())).get_params(),
+            "detector": about_detector(scanner),
             "spaces": {name: {"n_nodes": detector.n_features_in_} for name, detector in scanner.detectors_.items()},
         }
     )

@@ -13,7 +13,7 @@ from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from .subject import Subject
 
-__all__ = ["chosen_options", "false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
+__all__ = ["about_detector", "chosen_options", "false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
 
 _SPACES = "spaces.json"
 
@@ -127,6 +127,12 @@ def open_fitted(
             detector.set_params(false_positive_rate=false_positive_rate)
     scanner.detectors_[scanner.names[0]].warn_of_few_null_scores()  # or nobody knows why nothing is flagged
     return scanner, subject
+
+
+def about_detector(scanner: ModelScanner) -> dict[str, Any]:
+    """Return the name and the parameters of the detector that each space of a scanner has, for a summary."""
+    detector = next(iter(scanner.detectors.values()))
+    return {"name": type(detector).__name__, **detector.get_params()}
 
 
 def false_positive_rate_of(scanner: ModelScanner) -> float:

@@ -14,7 +14,7 @@ from ..lab.experiment.files import write_json
 from ..lab.experiment.measures import Auroc
 from ..lab.options import RESULTS, start_writing
 from ..scanner import ModelScanner
-from .fitted import false_positive_rate_of
+from .fitted import about_detector, false_positive_rate_of
 from .report import Report
 from .scanned_sets import COMBINED, ScannedSets, scan_sets
 
@@ -59,7 +59,7 @@ def report_scores(
     summary: dict[str, Any] = {
         **about,
         **{f"n_{kind}": len(images) for kind, images in sets.items()},
-        "detector": next(iter(scanner.detectors.values())).get_params(),
+        "detector": about_detector(scanner),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
             for space, n_nodes in scanned.n_nodes.items()
