@@ -14,10 +14,9 @@ from . import scanner_files
 from ._labels import as_callable, predict_labels
 from ._random import RandomState
 from ._validation import InvalidTypeError
-from .calibration import conformal_p_values, score_threshold
-from .combination import combined
+from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
-from .detectors.base import CalibratedDetector, check_labels, unchanged_on_error
+from .detectors.base import check_labels, unchanged_on_error
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
 from .fingerprints import NetworkWatch
@@ -30,11 +29,8 @@ from .streaming import stream
 
 __all__ = ["ModelScanner"]
 
-_JOINT = "joint"
-_OWN: Any = "the scanner's own"  # the combination that was chosen when the scanner was made
 
-
-class ModelScanner:
+class ModelScanner(Decisions):
     """Scan several spaces of a model at once: its layers, its reconstruction error.
 
     Images pass through the model in batches. Memory holds the backgrounds and one batch, never all activations.
@@ -120,7 +116,7 @@ class ModelScanner:
             check_node_shapes(space)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        _check_combination(combine)
+        check_combination(combine)
         self._passes = join(self.spaces)
         self._joint: JointScan | None = None
         self.detectors = detectors_by_name(self.detector, self.names)
@@ -130,8 +126,8 @@ class ModelScanner:
         self._inputs: InputSummary | None = None
         if joint:
             JointScan.check(self.detectors)
-            if _JOINT in self.names:
-                raise ValueError(f'a space is named "{_JOINT}", as the joint scan is: give it another name')
+            if JOINT in self.names:
+                raise ValueError(f'a space is named "{JOINT}", as the joint scan is: give it another name')
 
     @property
     def names(self) -> tuple[str, ...]:  # noqa: D102 (the class says it)
@@ -315,115 +311,7 @@ class ModelScanner:
             if self._joint:
                 joint.append(self._joint.scan(values))
         results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
-        return results | ({_JOINT: JointScanResult.concatenate(joint)} if joint else {})
-
-    def p_values(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
-    ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the calibrated p-value of each image in each space, or one for all spaces together.
-
-        Parameters
-        ----------
-        images : array-like of shape (N, ...)
-        labels : array-like of shape (N,), optional
-            As for `fit`.
-        combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min", None}, optional
-            How to combine the p-values of all spaces: see `subsetscan.combination.combined`. The combination is
-            calibrated again, as a score of its own. None answers for each space. The default is the scanner's own.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (N,), float64
-            With ``joint=True`` also under "joint".
-        ndarray of shape (N,), float64
-            With `combine`. The joint scan is not part of it.
-
-        Raises
-        ------
-        ValueError
-            As for `scan`, if the detectors were not calibrated, or if there is no such combination.
-        """
-        scores, labels = self._scores(images, labels, combine)
-        if (combine := self._how(combine)) is None:
-            return self.p_values_of(scores, labels)
-        return self.combined_p_values_of(scores, labels, combine)
-
-    def anomaly_score(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
-    ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the score of each image in each space, or that of their combination: higher is more anomalous.
-
-        Parameters, shapes and errors are those of `p_values`; without a combination, scores need no calibration.
-        """
-        combine = self._how(combine)
-        scores, labels = self._scores(images, labels, combine, calibrated=combine is not None)
-        return scores if combine is None else self._combined(scores, labels, combine)[0]
-
-    def decision_function(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
-    ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the threshold minus the score of each image: negative for what `predict` flags.
-
-        Parameters, shapes and errors are those of `p_values`.
-        """
-        scores, labels = self._scores(images, labels, combine)
-        self._warn_of_few_null_scores()
-        if (combine := self._how(combine)) is not None:
-            own, null = self._combined(scores, labels, combine)
-            return score_threshold(null, self._rate()) - own
-        decisions = {name: detector.decisions_of(scores[name], labels) for name, detector in self.detectors_.items()}
-        if self._joint:
-            decisions[_JOINT] = score_threshold(self._joint.null_scores, self._rate()) - scores[_JOINT]
-        return decisions
-
-    def predict(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
-    ) -> dict[str, np.ndarray] | np.ndarray:
-        """Flag images whose calibrated p-value is at most the detectors' `false_positive_rate`.
-
-        Parameters, shapes and errors are those of `p_values`; -1 for what is flagged, 1 for the others.
-        """
-        decisions = self.decision_function(images, labels, combine)
-        if isinstance(decisions, dict):
-            return {name: np.where(own >= 0, 1, -1) for name, own in decisions.items()}
-        return np.where(decisions >= 0, 1, -1)
-
-    def p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> dict[str, np.ndarray]:
-        """Compute the calibrated p-values of scores that `scan` gave, by the names of their spaces."""
-        p_values = {}
-        for name, own in scores.items():
-            if name == _JOINT and self._joint:
-                p_values[name] = conformal_p_values(own, self._joint.null_scores)
-            else:
-                p_values[name] = self.detectors_[name].p_values_of(own, labels)
-        return p_values
-
-    def combined_p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> np.ndarray:
-        """Combine the spaces' scores of each image, as p-values, and calibrate the combination.
-
-        Parameters
-        ----------
-        scores : mapping of str to ndarray of shape (N,)
-            Scores that `scan` gave, by the names of their spaces: all or some. That of the joint scan is not used.
-        labels : array-like of shape (N,) or None
-            As for `fit`.
-        combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min"}
-
-        Returns
-        -------
-        ndarray of shape (N,), float64
-
-        Raises
-        ------
-        ValueError
-            If there is no such combination, or no space.
-        """
-        return conformal_p_values(*self._combined(scores, labels, combine))
-
-    def combined_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """Combine the spaces' scores of each image in the scanner's own way: one score and its p-value, (N,) each."""
-        own, null = self._combined(scores, labels, self.combine or "fisher+harmonic")
-        return own, conformal_p_values(own, null)
+        return results | ({JOINT: JointScanResult.concatenate(joint)} if joint else {})
 
     def explain(self, image: Any, label: Any = None) -> Explanation:
         """Tell which layers, channels and positions carry an image's subset.
@@ -526,45 +414,23 @@ class ModelScanner:
             scanner._joint.null_scores = saved.joint_null_scores
         return scanner
 
-    def _combined(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the combined scores of images, and those of the images that calibrate."""
-        names = [name for name in self.names if name in scores]
-        if not names:
-            raise ValueError(f"nothing to combine: scores of {', '.join(self.names)} are needed")
-        fitted = self.detectors_
-        if len(names) == 1 and isinstance(alone := fitted[names[0]], CalibratedDetector):
-            return scores[names[0]], alone.null_scores_  # p-values of few images would tie where scores do not
-        own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=True) for name in names])
-        null = np.column_stack([fitted[name].null_p_values(extrapolate=True) for name in names])
-        return combined(own, null, combine)
-
-    def _how(self, combine: str | None) -> str | None:
-        return self.combine if combine is _OWN else combine
-
     def _scores(
         self, images: Any, labels: Any, combine: str | None, calibrated: bool = True
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         """Score images for p-values, in each space and as one, and return their labels with the scores."""
         self._check_fitted()
-        _check_combination(self._how(combine))  # an unknown one is refused before the scan, as is
+        check_combination(combine)  # an unknown one is refused before the scan, as is
         if calibrated and not self.is_calibrated:
             self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
         images = as_inputs(images)
         labels = self._labels(images, labels)
-        scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([_JOINT] if self._joint else []))}
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([JOINT] if self._joint else []))}
         for rows, values in self._values(images, np.arange(len(images)), "scan"):
             for name, array in values.items():
                 scores[name].append(self.detectors_[name].anomaly_score(array, _of(labels, rows)))
             if self._joint:
-                scores[_JOINT].append(self._joint.scan(values).scores)
+                scores[JOINT].append(self._joint.scan(values).scores)
         return {name: np.concatenate(parts) for name, parts in scores.items()}, labels
-
-    def _rate(self) -> float:
-        """Return the rate of what has no detector of its own. Raises ValueError if the detectors differ in it."""
-        rates = {detector.false_positive_rate for detector in self.detectors_.values()}
-        if len(rates) > 1:
-            raise ValueError(f"the detectors must have one false_positive_rate to decide together, got {sorted(rates)}")
-        return rates.pop()
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "detectors_"):
@@ -595,16 +461,6 @@ class ModelScanner:
         see = ScaleWatch(self._inputs) if seen is None else seen
         progress = what if self.progress else None
         return stream(self._passes, images, rows, self.batch_size, see=see, progress=progress)
-
-    def _warn_of_few_null_scores(self) -> None:
-        """Warn once for all spaces: they share the images that calibrate."""
-        self.detectors_[self.names[0]].warn_of_few_null_scores()
-
-
-def _check_combination(combine: str | None) -> None:
-    """Raise ValueError if there is no such combination."""
-    if combine is not None:
-        combined(np.ones((1, 1)), np.ones((1, 1)), combine)
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
