@@ -9,7 +9,8 @@ from importlib.metadata import version
 from .background import Background
 from .calibration import select
 from .detectors import SubsetScanDetector
-from .groups import GroupScanner, GroupScanResult, scan_group
+from .group_scan import GroupScanResult, scan_group
+from .groups import GroupScanner
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan
 

@@ -14,7 +14,7 @@ from .background import Background
 from .calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values, plan
 from .combination import combined_scores
 from .detectors import AutomaticDetector
-from .groups import GroupScanResult, scan_group
+from .group_scan import GroupScanResult, scan_group
 from .residuals import Residuals, within_sample_ranks
 
 __all__ = ["AutomaticGroupScan", "AutomaticGroupScanner"]

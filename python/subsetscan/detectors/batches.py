@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..calibration import Plan
-
-if TYPE_CHECKING:
-    from .base import CalibratedDetector
 
 __all__ = ["Calibration", "CollectedFit", "Fit", "StreamedCalibration", "one_each"]
 
@@ -48,7 +45,7 @@ class Calibration(Protocol):
 class CollectedFit:
     """A fit that needs the whole background at once; see `Fit`."""
 
-    def __init__(self, detector: CalibratedDetector, shares: Plan) -> None:
+    def __init__(self, detector: Any, shares: Plan) -> None:
         if shares.leave_one_out and not detector.leaves_one_out:
             raise ValueError(
                 f"{type(detector).__name__} cannot leave out one image at a time, and scores those that it was fitted "
@@ -56,7 +53,7 @@ class CollectedFit:
             )
         self._detector = detector
         self._leave_one_out = shares.leave_one_out
-        self._fitted: CalibratedDetector | None = None
+        self._fitted: Any = None
         self._background: list[np.ndarray] = []
         self._null_scores: list[np.ndarray] = []
 
@@ -69,7 +66,7 @@ class CollectedFit:
         if not self._leave_one_out:  # the background itself has told the scores
             self._null_scores.append(one_each(self._complete().anomaly_score(X), X))
 
-    def finish(self) -> CalibratedDetector:  # noqa: D102
+    def finish(self) -> Any:  # noqa: D102
         fitted = self._complete()
         fitted._take_null_scores(np.concatenate([*self._null_scores, np.empty(0)]))
         parameters = self._detector.get_params(deep=False)
@@ -77,7 +74,7 @@ class CollectedFit:
         self._detector.__dict__.update(found)
         return self._detector
 
-    def _complete(self) -> CalibratedDetector:
+    def _complete(self) -> Any:
         if self._fitted is None:
             X = np.concatenate(self._background)
             self._fitted, self._background = clone(self._detector), []
@@ -90,7 +87,7 @@ class CollectedFit:
 class StreamedCalibration:
     """The calibration of a detector by its own scores; see `Calibration`."""
 
-    def __init__(self, detector: CalibratedDetector) -> None:
+    def __init__(self, detector: Any) -> None:
         check_is_fitted(detector)
         self._detector = detector
         self._scores: list[np.ndarray] = []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...background import Background
-from ...groups import GroupScanResult, scan_group
+from ...group_scan import GroupScanResult, scan_group
 from .measures import Auroc, auroc
 
 __all__ = ["Proportion", "scan_proportions"]
