@@ -81,7 +81,7 @@ class Setting:
     n_attacked: int = 20
     n_null: int = 99
     restarts: int = 5
-    n_splits: int = 4
+    n_splits: int = 8
     most_kinds: int = 12
 
 

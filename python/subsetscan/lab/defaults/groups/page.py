@@ -206,32 +206,40 @@ class _Page:
         return (
             f'**{told["network"]}, "{told["kind"]}", layer {told["layer"]}.** {k} attacked files among {size}. Alone, '
             f"their p-values are {p_values}: at {ALONE:.1%} {alone}, and {told['clean_flagged_alone']} of the "
-            f"{size - k} clean ones; {told['clean_below']} of the clean ones have one as small as the smallest. Together: the group's p-value is {told['p_value']:.2f}, so that it {found} at {RATE:.0%}. "
+            f"{size - k} clean ones; {told['clean_below']} clean ones have one as small as the smallest of these. "
+            f"Together: the group's p-value is {told['p_value']:.2f}, so that it {found} at {RATE:.0%}. "
             f"{len(told['named'])} files are named, {hits} of the {k} attacked ones among them; what they share is in "
             f"{told['n_nodes']} of {n_nodes} nodes."
         )
 
-    def over_draws(self) -> str:
-        """Say over all draws with few attacked inputs how often the group is flagged, and one of the inputs alone."""
-        cells = [c for place in self.with_attacks for c in self.cells(place, self.few, attacks=True)]
+    def over_draws(self) -> list[str]:
+        """Say for each layer, over all draws with few attacked inputs, how often groups and inputs are flagged."""
+        return [self._over_draws(place) for place in self.with_attacks]
+
+    def _over_draws(self, place: tuple[str, str]) -> str:
+        cells, size = self.cells(place, self.few, attacks=True), self.setting["size"]
         n = sum(cell.n for cell in cells)
 
-        def share(values: Sequence[float]) -> str:
-            return percent(sum(value * cell.n for value, cell in zip(values, cells, strict=True)) / n)
+        def share(what: str) -> str:
+            return percent(sum(getattr(cell, what) * cell.n for cell in cells) / n)
 
-        size = self.setting["size"]
+        together = percent(sum(cell.flagged[AUTOMATIC] * cell.n for cell in cells) / n)
         return (
-            f"Over all {n} draws with {self.few} attacked files ({len(cells)} pairs of an attack and a layer): the "
-            f"group is flagged at {RATE:.0%} in {share([c.flagged[AUTOMATIC] for c in cells])}; any of "
-            f"the {self.few} alone is flagged at {ALONE:.1%} in {share([c.any_alone for c in cells])}, and of all these files "
-            f"{share([c.each_alone for c in cells])} are. But with {size} files, {ALONE:.1%} a file is "
+            f"{self.few} attacked files among {size}, {place[0]}, layer {place[1]}, {n} draws: the group is flagged at "
+            f"{RATE:.0%} in {together}; any of the {self.few} alone is flagged at {ALONE:.1%} in {share('any_alone')}, "
+            f"and of all these files {share('each_alone')} are. But with {size} files, {ALONE:.1%} a file is "
             f"{ALONE * size:.1f} false alarms a group; at {RATE / size:.2%} a file, which is about {RATE:.0%} a group "
-            f"like the scan's, some file is flagged in {share([c.any_of_all for c in cells])}."
+            f"like the scan's, some file is flagged in {share('any_of_all')}."
         )
 
     def listed_places(self, places: Sequence[tuple[str, str]]) -> str:
         """Name layers in a sentence."""
         return listed([f'{name} "{layer}"' for name, layer in places]) or "none of these"
+
+    @property
+    def least_alpha(self) -> float:
+        """Tell the least alpha that the automatic scan looks up to, by the size of its background: half of the fit."""
+        return float(min(10 / (self.setting["n_fit"] // 2 + 1), 1))
 
     @property
     def minutes(self) -> int:
