@@ -156,15 +156,20 @@ def read_cells(path: Path | str) -> list[Cell]:
     with Path(path).open(newline="", encoding="utf-8") as file:
         return [
             Cell(
-                row["network"],
-                row["layer"],
-                row["kind"],
-                int(row["k"]),
-                int(row["split"]),
-                int(row["n"]),
-                *(values(row, what, list(METHODS)) for what in ("auroc", "flagged")),
-                *(values(row, what, NAMING) for what in _NAMED),
-                *(float(row[what]) for what in _COUNTED),
+                network=row["network"],
+                layer=row["layer"],
+                kind=row["kind"],
+                k=int(row["k"]),
+                split=int(row["split"]),
+                n=int(row["n"]),
+                auroc=values(row, "auroc", list(METHODS)),
+                flagged=values(row, "flagged", list(METHODS)),
+                precision=values(row, "precision", NAMING),
+                recall=values(row, "recall", NAMING),
+                named=values(row, "named", NAMING),
+                any_alone=float(row["any_alone"]),
+                each_alone=float(row["each_alone"]),
+                any_of_all=float(row["any_of_all"]),
             )
             for row in csv.DictReader(file)
         ]

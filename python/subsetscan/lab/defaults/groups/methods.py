@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ _PARTS = {
     "scan of values": "the group scan of the residuals of values, alone",
     "Fisher, automatic": "Fisher's sum over the inputs of their p-values by `AutomaticDetector()`, alone",
 }
-_FISHER = {
+_FISHER: Mapping[str, tuple[Callable[[], CalibratedDetector], str]] = {
     "Fisher, nearest neighbour": (
         lambda: NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False),
         "`NearestNeighborDetector(n_neighbors=1, metric='cosine', scale=False)`",
