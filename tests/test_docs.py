@@ -14,6 +14,8 @@ import pytest
 
 from subsetscan.lab.defaults import page as defaults_page
 from subsetscan.lab.defaults.cells import read_cells
+from subsetscan.lab.defaults.groups import cells as campaign_cells
+from subsetscan.lab.defaults.groups import page as campaigns_page
 from subsetscan.lab.defaults.times import read_times
 from subsetscan.lab.experiment.cells import Cell
 from subsetscan.lab.reproduction import page as results_page
@@ -139,6 +141,12 @@ def test_defaults_are_what_the_code_writes(out):
         out / "defaults.md", _results("defaults"), read_cells(DOCS / "defaults" / "cells.csv"), times
     )
     _assert_same("defaults.md", out)
+
+
+def test_campaigns_are_what_the_code_writes(out):
+    cells = campaign_cells.read_cells(DOCS / "campaigns" / "cells.csv")
+    campaigns_page.write_page(out / "campaigns.md", _results("campaigns"), cells)
+    _assert_same("campaigns.md", out)
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,8 @@ class AutomaticGroupScan:
         The nodes that they share, increasing.
     directions : ndarray of shape (c,), int64
         1 where those rows are above what the other nodes predict, -1 where they are below, 0 where the block has both.
+    part_scores : ndarray of shape (3,), float64
+        What the score is combined of, in the order of `AutomaticGroupScanner`.
     """
 
     score: float
@@ -46,6 +48,7 @@ class AutomaticGroupScan:
     images: np.ndarray
     nodes: np.ndarray
     directions: np.ndarray
+    part_scores: np.ndarray
 
 
 class AutomaticGroupScanner:
@@ -159,20 +162,47 @@ class AutomaticGroupScanner:
             If a value is not finite, the number of nodes is another, or there are fewer than twice as many clean images
             to draw groups from.
         """
+        return self.scan_groups(X, [np.arange(len(X))])[0]
+
+    def scan_groups(self, X: Any, groups: Sequence[np.ndarray]) -> list[AutomaticGroupScan]:
+        """Scan several groups of the same images, which is faster than `scan` for each where they share images.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, J)
+            Images that were not in the fit.
+        groups : sequence of ndarray of int
+            The rows of each group, at least 2. The images that are named are places in it.
+
+        Returns
+        -------
+        list of AutomaticGroupScan
+
+        Raises
+        ------
+        ValueError
+            As for `scan`.
+        """
         X = self.detector_.check_values(X)
-        null = self.null_part_scores(len(X))
-        own = {of: self._p_values(X, of) for of in _ALPHA_MAX}
-        parts, blocks = self._scan(own, self._surprise(X))
+        null = {size: self.null_part_scores(size) for size in dict.fromkeys(map(len, groups))}
+        own, single = {of: self._p_values(X, of) for of in _ALPHA_MAX}, self._surprise(X)
+        return [
+            self._judged(*self._scan({of: p[rows] for of, p in own.items()}, single[rows]), null[len(rows)])
+            for rows in groups
+        ]
+
+    def _judged(self, parts: np.ndarray, blocks: list[GroupScanResult], null: np.ndarray) -> AutomaticGroupScan:
+        """Combine the scores of the parts, beside those of clean groups, and take the block that is rarer."""
         p_values = np.array([extrapolated_p_values(parts[n : n + 1], null[:, n])[0] for n in range(len(parts))])
         score = combined_scores(p_values[np.newaxis], "harmonic")
         null_p_values = np.column_stack([extrapolated_null_p_values(own) for own in null.T])
         p_value = conformal_p_values(score, combined_scores(null_p_values, "harmonic"))
         block = blocks[int(np.argmin(p_values[: len(blocks)]))]
-        above = np.zeros((2, X.shape[1]), bool)
+        above = np.zeros((2, self.n_features_in_), bool)
         above.ravel()[block.nodes] = True
         nodes = np.flatnonzero(above.any(axis=0))
         directions = above[0, nodes].astype(np.int64) - above[1, nodes]
-        return AutomaticGroupScan(float(score[0]), float(p_value[0]), block.images, nodes, directions)
+        return AutomaticGroupScan(float(score[0]), float(p_value[0]), block.images, nodes, directions, parts)
 
     def null_part_scores(self, size: int) -> np.ndarray:
         """Return the three scores of clean groups of this size, widened, (n_groups, 3); drawn once for each size.

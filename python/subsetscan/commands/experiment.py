@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..lab.defaults import run as defaults
+from ..lab.defaults.groups import run as groups
 from ..lab.defaults.subjects import SUBJECTS
 from ..lab.options import names_in
 from . import options
@@ -15,7 +16,7 @@ from .report import Report
 
 __all__ = ["experiment"]
 
-_EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {"defaults": defaults.defaults}
+_EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {"defaults": defaults.defaults, "groups": groups.groups}
 
 
 def _known(name: str) -> str:
@@ -48,7 +49,12 @@ def experiment(
     """Judge the package's detectors beside others.
 
     defaults: the automatic detector on networks that others made. Writes defaults.md, and in defaults/ every number as
-    CSV and JSON. Activations and scores are kept as they are made: the same command continues where it was stopped.
+    CSV and JSON.
+
+    groups: the automatic scan of groups, of which a few inputs are anomalous, on the same activations. Writes
+    campaigns.md and campaigns/.
+
+    Activations and scores are kept as they are made: the same command continues where it was stopped.
     """
     report = Report(json, quiet)
     results = _EXPERIMENTS[name](

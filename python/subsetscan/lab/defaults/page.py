@@ -17,7 +17,7 @@ from .methods import AUTOMATIC, METHODS, PAPER, RIVALS
 from .subject import CHOOSE, REPORT
 from .times import Timing
 
-__all__ = ["write_page"]
+__all__ = ["listed", "write_page"]
 
 WITHIN = "within a layer"
 STEADIEST = TOGETHER["fisher+harmonic"]
@@ -351,7 +351,7 @@ class _Page:
         rival, value = _best_rival(of)
         layers = list(dict.fromkeys(f"{cell.network} {cell.layer}" for cell in of))
         return (
-            f"Layers of fewer than {_FEW_NODES} nodes ({_listed(layers)}): {number(_mean(of, AUTOMATIC))} on average, "
+            f"Layers of fewer than {_FEW_NODES} nodes ({listed(layers)}): {number(_mean(of, AUTOMATIC))} on average, "
             f"where {rival} has {number(value)}."
         )
 
@@ -424,12 +424,12 @@ class _Page:
     @cached_property
     def chosen_on(self) -> str:
         """Name the networks that options were chosen on."""
-        return _listed(self.of_role(CHOOSE)) or "none of these"
+        return listed(self.of_role(CHOOSE)) or "none of these"
 
     @cached_property
     def reported_on(self) -> str:
         """Name the networks that were kept aside."""
-        return _listed(self.of_role(REPORT)) or "none of these"
+        return listed(self.of_role(REPORT)) or "none of these"
 
 
 def _mean(cells: Iterable[Cell], method: str) -> float:
@@ -459,7 +459,8 @@ def _counts(counts: Counter[str]) -> str:
     return ", ".join(f'"{name}"' + (f" {n}" if n > 1 else "") for name, n in counts.most_common())
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Write names as a list within a sentence."""
     *first, last = names or [""]
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -22,13 +22,13 @@ from .page import write_page
 from .subject import Subject
 from .subjects import SUBJECTS, kept_subject
 
-__all__ = ["defaults"]
+__all__ = ["SECONDS_MADE", "defaults", "take_subject"]
 
 _N_BACKGROUND = 1000
 _QUICK = {"n_clean": 300, "n_kind": 30}
 _N_QUICK_BACKGROUND = 200
 _WITH_DIGITS = ("autoencoder", "classifier")  # take a folder of MNIST
-_SECONDS_MADE, _SECONDS_SCORED = 300.0, 60.0  # of a subject, on average
+SECONDS_MADE, _SECONDS_SCORED = 300.0, 60.0  # of a subject, on average
 # The code that scores depend on.
 _SCORED_BY = (
     "_core", "background", "calibration", "combination", "detectors", "residuals", "scanning", "lab.defaults.methods",
@@ -94,16 +94,16 @@ def defaults(
     start_writing(out / "defaults", "cells.csv", "results.json", *["times.csv"] * times)
     stages = Progress(progress=progress, say=say)
     for name in names:
-        stages.expect(f"{name}: activations", _SECONDS_MADE)
+        stages.expect(f"{name}: activations", SECONDS_MADE)
         stages.expect(f"{name}: scores", _SECONDS_SCORED)
     results: dict[str, Any] = {"subjects": {}, "quick": quick, "seed": seed}
     for name in names:  # all of them first: a missing package is known before the scores
         with stages.stage(f"{name}: activations", 1) as done:
-            _subject(folder, name, data, quick, seed)
+            take_subject(folder, name, data, quick, seed)
             done(1)
     cells: list[Cell] = []
     for name in names:
-        subject = _subject(folder, name, data, quick, seed)
+        subject = take_subject(folder, name, data, quick, seed)
         found = _Judged(subject, _N_QUICK_BACKGROUND if quick else _N_BACKGROUND)
         with stages.stage(f"{name}: scores", len(subject.layers)) as done:
             cells += found.cells(ResultCache(folder / "scores", _code()), done)
@@ -137,8 +137,8 @@ def _code() -> str:
     return code_version(*(f"{package}.{module}" for module in _SCORED_BY))
 
 
-def _subject(folder: Path, name: str, data: Path | str | None, quick: bool, seed: int) -> Subject:
-    """Take a subject from the folder, or make it."""
+def take_subject(folder: Path, name: str, data: Path | str | None, quick: bool, seed: int) -> Subject:
+    """Take a subject from the folder where it is kept, or make it; for the options see `defaults`."""
     digits = folder_in(data, "mnist") if name in _WITH_DIGITS else None
     counts = _QUICK if quick else {}
     options = counts if digits is None else {**counts, "mnist": digits}
