@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from subsetscan import Background, GroupScanner
-from subsetscan.calibration import extrapolated_p_values, plan
+from subsetscan.calibration import extrapolated_p_values
 from subsetscan.detectors import AutomaticDetector, NearestNeighborDetector
 from subsetscan.lab.defaults import run as defaults
 from subsetscan.lab.defaults.groups import page as page_module
@@ -81,11 +81,15 @@ def test_cells_are_what_scanners_give(out):
     clean = subject.clean["last"]
     order = np.random.default_rng([0, 0]).permutation(260)
     fit, test = clean[order[:200]], clean[order[200:]]
-    shares = plan(200, "holdout", 0.5, 0)
-    background, calibrating = fit[shares.background], fit[shares.calibration]
-    automatic = GroupScanner.automatic(fit, n_groups=39, restarts=2, random_state=0)
-    upper = GroupScanner(Background(background), restarts=2, random_state=0).calibrate(calibrating, 39)
-    nearest = NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False).fit(background)
+    automatic = GroupScanner.automatic(fit, n_groups=39, n_folds=3, restarts=2, random_state=0)
+    upper = GroupScanner(Background(fit), restarts=2, random_state=0)
+    order, rng, null = np.random.RandomState(0).permutation(200), np.random.default_rng(0), []
+    for n in range(3):
+        fold = np.sort(order[n::3])
+        beside = GroupScanner(Background(np.delete(fit, fold, axis=0)), restarts=2, random_state=0)
+        draws = [rng.choice(len(fold), 20, replace=False) for _ in range(13)]
+        null += [beside.scan(fit[fold][rows]).score for rows in draws]
+    nearest = NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False).fit(fit)
     alone = AutomaticDetector().fit(fit)
     kinds = {kind: subject.kinds[kind]["last"] for kind in (KINDS[0], KINDS[2], ATTACK)}
     drawn = draw_groups(setting, 60, {kind: len(rows) for kind, rows in kinds.items()}, (ATTACK,), 0, 0)
@@ -102,7 +106,7 @@ def test_cells_are_what_scanners_give(out):
                 "automatic": scan.score,
                 "automatic flagged": scan.p_value <= 0.05,
                 "upper": block.score,
-                "upper flagged": upper.p_value(rows) <= 0.05,
+                "upper flagged": p_value(block.score, null) <= 0.05,
                 "nearest": -np.log(extrapolated_p_values(nearest.anomaly_score(rows), nearest.null_scores_)).sum(),
                 "precision": len(odd & set(scan.images)) / max(len(scan.images), 1),
                 "recall": len(odd & set(scan.images)) / max(group.k, 1),
@@ -140,7 +144,7 @@ def test_the_story_is_of_the_group_drawn_first(out):
     fit, test = (subject.clean["last"][rows] for rows in (order[:200], order[200:]))
     group = draw_groups(groups._QUICK, 60, {ATTACK: 30}, (ATTACK,), 0, 0)[6]
     rows = np.concatenate([test, subject.kinds[ATTACK]["last"]])[group.rows({ATTACK: 60})]
-    found = GroupScanner.automatic(fit, n_groups=39, restarts=2, random_state=0).scan(rows)
+    found = GroupScanner.automatic(fit, n_groups=39, n_folds=3, restarts=2, random_state=0).scan(rows)
     assert told["anomalous"] == np.flatnonzero(group.mask).tolist()
     assert told["named"] == found.images.tolist()
     assert told["n_nodes"] == len(found.nodes)

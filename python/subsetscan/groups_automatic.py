@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ._random import RandomState, as_generator
+from ._random import RandomState, as_generator, check_random_state
 from ._validation import node_values
 from .background import Background
-from .calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values, plan
+from .calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values
 from .combination import combined_scores
-from .detectors import AutomaticDetector
+from .detectors import AutomaticDetector, CalibratedDetector, MahalanobisDetector
 from .group_scan import GroupScanResult, scan_group
 from .residuals import Residuals, within_sample_ranks
 
 __all__ = ["AutomaticGroupScan", "AutomaticGroupScanner"]
 
-_ALPHA_MAX = {"ranks": 0.01, "values": 0.005}  # of the scans of residuals: a few nodes of a campaign are far out
+_SCANNED = ("ranks", "values")
+_ALPHA_MAX = 0.01  # of the scans of residuals: a few nodes of a campaign are far out
 _STEPS = 10  # p-values are multiples of 1 / (M + 1): at least so many are looked at
 
 
@@ -39,7 +40,7 @@ class AutomaticGroupScan:
         The nodes that they share, increasing.
     directions : ndarray of shape (c,), int64
         1 where those rows are above what the other nodes predict, -1 where they are below, 0 where the block has both.
-    part_scores : ndarray of shape (3,), float64
+    part_scores : ndarray of shape (4,), float64
         What the score is combined of, in the order of `AutomaticGroupScanner`.
     """
 
@@ -54,28 +55,33 @@ class AutomaticGroupScan:
 class AutomaticGroupScanner:
     """Detect groups of images of which some share what is odd about them.
 
-    Three scores, each of which becomes a p-value among those of clean groups of the same size, with an exponential
-    tail; the harmonic mean of the three is calibrated as a score of its own:
+    Four scores, each of which becomes a p-value among those of clean groups of the same size, with an exponential tail:
 
     1. The group scan of the residuals of within-sample ranks, each node given all others; a node that is above what the
        others predict, and one that is below, count as two nodes, so that a block has one direction.
     2. The same of the values.
     3. Fisher's sum over the images of their p-values by `AutomaticDetector`.
+    4. Fisher's sum over the images of their p-values by `MahalanobisDetector` of ranks.
 
-    Clean groups are drawn from clean images that are not in the background. They share images, so that their scores
-    differ less than those of groups that share none: N of n images, all drawn from the same n, by a factor of
-    sqrt((n - N) / (n + N)) in a sum over images. Their scores are widened by as much about their mean.
+    The harmonic mean of the first two p-values, and Fisher's sum of that and the other two, make the score, which is
+    calibrated as a score of its own.
+
+    Clean images are shared out among folds. Clean groups are drawn within a fold, and scored beside a background of all
+    other folds: images of a group that are in its background hide what they share. A new group is scored beside all
+    clean images. Clean groups share images, so that their scores differ less than those of groups that share none: N of
+    n images, all drawn from the same n, by a factor of sqrt((n - N) / (n + N)) in a sum over images. Their scores are
+    widened by as much about their mean.
 
     Parameters
     ----------
     n_groups : int, default 199
         Clean groups that are drawn for each size of a group.
-    calibration_fraction : float in (0, 1), default 0.5
-        The part of the clean images that clean groups are drawn from; a group may have half as many images as that.
+    n_folds : int, default 5
+        At least 2. A group may have half as many images as a fold; a fit takes as many times as long.
     restarts : int, default 10
         As for `scan_group`.
     random_state : int, RandomState, Generator or None, default None
-        Draws that part, the groups and the starts.
+        Draws the folds, the groups and the starts.
 
     Attributes
     ----------
@@ -87,23 +93,23 @@ class AutomaticGroupScanner:
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> clean, group = rng.normal(size=(300, 30)), rng.normal(size=(40, 30))
+    >>> clean, group = rng.normal(size=(400, 30)), rng.normal(size=(40, 30))
     >>> group[:4, 5:10] += 4
     >>> found = AutomaticGroupScanner(random_state=0).fit(clean).scan(group)
     >>> found.p_value, found.images, found.nodes
-    (0.005, array([ 0,  1,  2,  3, 15]), array([ 5,  6,  7,  8,  9, 16, 18, 22]))
+    (0.005, array([0, 1, 2, 3]), array([5, 6, 7, 8, 9]))
     """
 
     def __init__(
         self,
         *,
         n_groups: int = 199,
-        calibration_fraction: float = 0.5,
+        n_folds: int = 5,
         restarts: int = 10,
         random_state: RandomState = None,
     ) -> None:
         self.n_groups = n_groups
-        self.calibration_fraction = calibration_fraction
+        self.n_folds = n_folds
         self.restarts = restarts
         self.random_state = random_state
 
@@ -127,18 +133,16 @@ class AutomaticGroupScanner:
         X = node_values(X, "the clean images")
         if self.n_groups < 1:
             raise ValueError(f"n_groups must be at least 1, got {self.n_groups}")
-        shares = plan(len(X), "holdout", self.calibration_fraction, self.random_state)
-        background, calibrating = X[shares.background], X[shares.calibration]
-        self.detector_ = AutomaticDetector().fit(background)
+        if self.n_folds < 2:
+            raise ValueError(f"n_folds must be at least 2, got {self.n_folds}")
+        if len(X) < 4 * self.n_folds:  # two of each fold make the smallest group
+            raise ValueError(f"{self.n_folds} folds need at least {4 * self.n_folds} clean images, got {len(X)}")
+        order = check_random_state(self.random_state).permutation(len(X))
+        folds = [np.sort(order[n :: self.n_folds]) for n in range(self.n_folds)]
+        self._clean = [_Background(np.delete(X, fold, axis=0)).looked_at(X[fold]) for fold in folds]
+        self._background = _Background(X)
+        self.detector_ = self._background.detector
         self.n_features_in_ = X.shape[1]
-        self._residuals = {of: Residuals() for of in _ALPHA_MAX}
-        self._backgrounds = {
-            of: Background(_both_ways(residuals.fit_transform(_values(background, of))))
-            for of, residuals in self._residuals.items()
-        }
-        self._alpha_max = {of: min(max(most, _STEPS / (len(background) + 1)), 1.0) for of, most in _ALPHA_MAX.items()}
-        self._clean = {of: self._p_values(calibrating, of) for of in _ALPHA_MAX}
-        self._single = self._surprise(calibrating)
         self._null: dict[int, np.ndarray] = {}
         return self
 
@@ -159,8 +163,8 @@ class AutomaticGroupScanner:
         Raises
         ------
         ValueError
-            If a value is not finite, the number of nodes is another, or there are fewer than twice as many clean images
-            to draw groups from.
+            If a value is not finite, the number of nodes is another, or a fold has fewer than twice as many clean
+            images to draw groups from.
         """
         return self.scan_groups(X, [np.arange(len(X))])[0]
 
@@ -185,60 +189,109 @@ class AutomaticGroupScanner:
         """
         X = self.detector_.check_values(X)
         null = {size: self.null_part_scores(size) for size in dict.fromkeys(map(len, groups))}
-        own, single = {of: self._p_values(X, of) for of in _ALPHA_MAX}, self._surprise(X)
+        looked_at = self._background.looked_at(X)
         return [
-            self._judged(*self._scan({of: p[rows] for of, p in own.items()}, single[rows]), null[len(rows)])
+            self._judged(*self._scan(looked_at.group(rows)), null[len(rows)], self.null_scores(len(rows)))
             for rows in groups
         ]
 
-    def _judged(self, parts: np.ndarray, blocks: list[GroupScanResult], null: np.ndarray) -> AutomaticGroupScan:
+    def null_part_scores(self, size: int) -> np.ndarray:
+        """Return the four scores of clean groups of this size, widened, (n_groups, 4); drawn once for each size.
+
+        Raises
+        ------
+        ValueError
+            If a fold has fewer than twice as many clean images to draw from.
+        """
+        n_each = min(len(fold.surprise) for fold in self._clean)
+        if 2 * size > n_each:
+            raise ValueError(
+                f"groups of {size} images need at least {2 * size} clean images in each of the {self.n_folds} folds "
+                f"that they are drawn from, got {n_each}: fit on more, or with fewer folds"
+            )
+        if size not in self._null:
+            rng = as_generator(self.random_state)
+            folds = [self._clean[n % self.n_folds] for n in range(self.n_groups)]
+            draws = [np.sort(rng.choice(len(fold.surprise), size, replace=False)) for fold in folds]
+            scores = np.array([self._scan(fold.group(rows))[0] for fold, rows in zip(folds, draws, strict=True)])
+            n, mean = sum(len(fold.surprise) for fold in self._clean), scores.mean(axis=0)
+            self._null[size] = mean + (scores - mean) * np.sqrt((n + size) / (n - size))
+        return self._null[size]
+
+    def null_scores(self, size: int) -> np.ndarray:
+        """Return the scores of clean groups of this size, float64 (n_groups,). Raises what `null_part_scores` does."""
+        return _together(np.column_stack([extrapolated_null_p_values(own) for own in self.null_part_scores(size).T]))
+
+    def _scan(self, group: _LookedAt) -> tuple[np.ndarray, list[GroupScanResult]]:
+        """Return the four scores of a group, and both blocks."""
+        blocks = [
+            scan_group(p_values, alpha_max=group.alpha_max, restarts=self.restarts, random_state=self.random_state)
+            for p_values in group.p_values
+        ]
+        return np.array([*(block.score for block in blocks), *group.surprise.sum(axis=0)]), blocks
+
+    def _judged(
+        self, parts: np.ndarray, blocks: list[GroupScanResult], null: np.ndarray, null_scores: np.ndarray
+    ) -> AutomaticGroupScan:
         """Combine the scores of the parts, beside those of clean groups, and take the block that is rarer."""
-        p_values = np.array([extrapolated_p_values(parts[n : n + 1], null[:, n])[0] for n in range(len(parts))])
-        score = combined_scores(p_values[np.newaxis], "harmonic")
-        null_p_values = np.column_stack([extrapolated_null_p_values(own) for own in null.T])
-        p_value = conformal_p_values(score, combined_scores(null_p_values, "harmonic"))
-        block = blocks[int(np.argmin(p_values[: len(blocks)]))]
+        p_values = _extrapolated(parts[np.newaxis], null)
+        score = _together(p_values)
+        p_value = conformal_p_values(score, null_scores)
+        block = blocks[int(np.argmin(p_values[0, : len(blocks)]))]
         above = np.zeros((2, self.n_features_in_), bool)
         above.ravel()[block.nodes] = True
         nodes = np.flatnonzero(above.any(axis=0))
         directions = above[0, nodes].astype(np.int64) - above[1, nodes]
         return AutomaticGroupScan(float(score[0]), float(p_value[0]), block.images, nodes, directions, parts)
 
-    def null_part_scores(self, size: int) -> np.ndarray:
-        """Return the three scores of clean groups of this size, widened, (n_groups, 3); drawn once for each size.
 
-        Raises
-        ------
-        ValueError
-            If there are fewer than twice as many clean images to draw from.
-        """
-        n = len(self._single)
-        if 2 * size > n:
-            raise ValueError(f"groups of {size} images need at least {2 * size} clean images to be drawn from, got {n}")
-        if size not in self._null:
-            rng = as_generator(self.random_state)
-            groups = [np.sort(rng.choice(n, size, replace=False)) for _ in range(self.n_groups)]
-            scores = np.array(
-                [self._scan({of: p[rows] for of, p in self._clean.items()}, self._single[rows])[0] for rows in groups]
-            )
-            mean = scores.mean(axis=0)
-            self._null[size] = mean + (scores - mean) * np.sqrt((n + size) / (n - size))
-        return self._null[size]
+@dataclass(frozen=True)
+class _LookedAt:
+    """Images beside a background: p-values of their nodes, both ways, and -log p of each image by two detectors."""
 
-    def _surprise(self, X: np.ndarray) -> np.ndarray:
-        """Compute -log p of each image."""
-        return -np.log(self.detector_.p_values_of(self.detector_.anomaly_score(X), extrapolate=True))
+    p_values: tuple[np.ndarray, ...]  # of residuals of ranks and of values, (N, 2 J)
+    alpha_max: float
+    surprise: np.ndarray  # (N, 2)
 
-    def _p_values(self, X: np.ndarray, of: str) -> np.ndarray:
-        return self._backgrounds[of].p_values(_both_ways(self._residuals[of].transform(_values(X, of))))
+    def group(self, rows: np.ndarray) -> _LookedAt:
+        return _LookedAt(tuple(p[rows] for p in self.p_values), self.alpha_max, self.surprise[rows])
 
-    def _scan(self, p_values: Mapping[str, np.ndarray], single: np.ndarray) -> tuple[np.ndarray, list[GroupScanResult]]:
-        """Return the three scores of a group, of its nodes' p-values and its images' -log p, and both blocks."""
-        blocks = [
-            scan_group(p_values[of], alpha_max=alpha_max, restarts=self.restarts, random_state=self.random_state)
-            for of, alpha_max in self._alpha_max.items()
-        ]
-        return np.array([*(block.score for block in blocks), single.sum()]), blocks
+
+class _Background:
+    """What groups are scored beside: the residuals of clean images, and a detector of single ones."""
+
+    def __init__(self, clean: np.ndarray) -> None:
+        self.detector = AutomaticDetector().fit(clean)
+        self._distance = MahalanobisDetector(of="ranks").fit(clean)
+        self._residuals = {of: Residuals() for of in _SCANNED}
+        self._clean = {
+            of: Background(_both_ways(residuals.fit_transform(_values(clean, of))))
+            for of, residuals in self._residuals.items()
+        }
+        self._alpha_max = min(max(_ALPHA_MAX, _STEPS / (len(clean) + 1)), 1.0)
+
+    def looked_at(self, X: np.ndarray) -> _LookedAt:
+        p_values = tuple(
+            self._clean[of].p_values(_both_ways(residuals.transform(_values(X, of))))
+            for of, residuals in self._residuals.items()
+        )
+        surprise = [_surprise(detector, X) for detector in (self.detector, self._distance)]
+        return _LookedAt(p_values, self._alpha_max, np.column_stack(surprise))
+
+
+def _surprise(detector: CalibratedDetector, X: np.ndarray) -> np.ndarray:
+    """Compute -log p of each image."""
+    return -np.log(detector.p_values_of(detector.anomaly_score(X), extrapolate=True))
+
+
+def _extrapolated(parts: np.ndarray, null: np.ndarray) -> np.ndarray:
+    return np.column_stack([extrapolated_p_values(own, null) for own, null in zip(parts.T, null.T, strict=True)])
+
+
+def _together(p_values: np.ndarray) -> np.ndarray:
+    """Combine the p-values of the four scores of each group, (G, 4)."""
+    scans = 1 / (1 / p_values[:, :2]).mean(axis=1)
+    return combined_scores(np.column_stack([scans, p_values[:, 2:]]), "fisher")
 
 
 def _values(X: np.ndarray, of: str) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...._random import check_random_state
 from ....background import Background
-from ....calibration import extrapolated_null_p_values, plan
-from ....combination import combined_scores
-from ....detectors import AutomaticDetector, CalibratedDetector, MahalanobisDetector, NearestNeighborDetector
+from ....detectors import AutomaticDetector, CalibratedDetector, NearestNeighborDetector
+from ....group_scan import GroupScanResult
 from ....groups import GroupScanner
 
 __all__ = [
@@ -26,27 +26,27 @@ _PARTS = {
     "scan of ranks": "the group scan of the residuals of within-sample ranks, alone",
     "scan of values": "the group scan of the residuals of values, alone",
     "Fisher, automatic": "Fisher's sum over the inputs of their p-values by `AutomaticDetector()`, alone",
+    "Fisher, Mahalanobis of ranks": "Fisher's sum of their p-values by `MahalanobisDetector(of='ranks')`, alone",
 }
 _FISHER: Mapping[str, tuple[Callable[[], CalibratedDetector], str]] = {
     "Fisher, nearest neighbour": (
         lambda: NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False),
         "`NearestNeighborDetector(n_neighbors=1, metric='cosine', scale=False)`",
     ),
-    "Fisher, Mahalanobis of ranks": (lambda: MahalanobisDetector(of="ranks"), "`MahalanobisDetector(of='ranks')`"),
 }
 _SMALLEST = "smallest p-value"
 _PLAIN = {"plain scan, upper tail": "upper", "plain scan, two-sided": "two-sided"}
 _WHAT_ART_DOES = {"upper": ", which is what ART does", "two-sided": ""}
 
 PARTS = tuple(_PARTS)
-RIVALS = (*_FISHER, _SMALLEST, *_PLAIN)
 METHODS: Mapping[str, str] = {
-    AUTOMATIC: "`GroupScanner.automatic`: the three parts below, combined",
+    AUTOMATIC: "`GroupScanner.automatic`: the four parts below, combined",
     **_PARTS,
     **{name: f"Fisher's sum over the inputs of their p-values by {about}" for name, (_, about) in _FISHER.items()},
     _SMALLEST: "the smallest of the inputs' p-values by `AutomaticDetector()`: each input on its own",
     **{name: f"`GroupScanner(tail='{tail}')` of raw values{_WHAT_ART_DOES[tail]}" for name, tail in _PLAIN.items()},
 }
+RIVALS = tuple(name for name in METHODS if name != AUTOMATIC)
 NAMING = (AUTOMATIC, *_PLAIN)  # which inputs are anomalous
 
 
@@ -67,6 +67,8 @@ class Setting:
     n_null : int
         Groups of clean rows of the fit, to calibrate by.
     restarts : int
+    n_folds : int
+        In how many shares the fit's rows are for that, each beside a background of the others.
     n_splits : int
         How often clean rows are shared out between the fit and groups; anomalous groups are drawn for the first alone.
     most_kinds : int
@@ -80,6 +82,7 @@ class Setting:
     n_kind: int = 8
     n_attacked: int = 20
     n_null: int = 99
+    n_folds: int = 5
     restarts: int = 5
     n_splits: int = 8
     most_kinds: int = 12
@@ -166,7 +169,7 @@ class GroupScores(NamedTuple):
 
 
 def score_groups(fit: np.ndarray, rows: np.ndarray, groups: np.ndarray, setting: Setting, seed: int) -> GroupScores:
-    """Fit every method on the same clean rows, of which half calibrate, and score groups.
+    """Fit every method on the same clean rows, calibrate it in the same folds, and score groups.
 
     Parameters
     ----------
@@ -177,46 +180,59 @@ def score_groups(fit: np.ndarray, rows: np.ndarray, groups: np.ndarray, setting:
         Which rows are in each group.
     setting : Setting
     seed : int
-        Draws what calibrates, clean groups and starts.
+        Draws folds, clean groups and starts.
     """
-    shares = plan(len(fit), "holdout", 0.5, seed)  # as the automatic scanner shares out
-    background, calibrating = fit[shares.background], fit[shares.calibration]
+    order = check_random_state(seed).permutation(len(fit))  # as the automatic scanner shares out
+    folds = [np.sort(order[n :: setting.n_folds]) for n in range(setting.n_folds)]
     rng = np.random.default_rng(seed)
-    null_rows = [rng.choice(len(calibrating), setting.size, replace=False) for _ in range(setting.n_null)]
+    drawn = [
+        [rng.choice(len(fold), setting.size, replace=False) for _ in range(n, setting.n_null, setting.n_folds)]
+        for n, fold in enumerate(folds)
+    ]
     own: dict[str, np.ndarray] = {}
     null: dict[str, np.ndarray] = {}
     named: dict[str, np.ndarray] = {}
 
-    automatic = GroupScanner.automatic(fit, n_groups=setting.n_null, restarts=setting.restarts, random_state=seed)
+    automatic = GroupScanner.automatic(
+        fit, n_groups=setting.n_null, n_folds=setting.n_folds, restarts=setting.restarts, random_state=seed
+    )
     found = automatic.scan_groups(rows, list(groups))
-    own[AUTOMATIC] = np.array([one.score for one in found])
-    null_parts = automatic.null_part_scores(setting.size)
-    null_p_values = np.column_stack([extrapolated_null_p_values(scores) for scores in null_parts.T])
-    null[AUTOMATIC] = combined_scores(null_p_values, "harmonic")
+    own[AUTOMATIC], null[AUTOMATIC] = np.array([one.score for one in found]), automatic.null_scores(setting.size)
     named[AUTOMATIC] = _masks([one.images for one in found], setting.size)
+    null_parts = automatic.null_part_scores(setting.size)
     for n, part in enumerate(PARTS):
         own[part], null[part] = np.array([one.part_scores[n] for one in found]), null_parts[:, n]
 
-    def by_input(name: str, detector: CalibratedDetector) -> None:
+    def by_input(name: str, make: Callable[[], CalibratedDetector]) -> None:
         """Sum -log p over the inputs of each group, and of each clean group, or take the largest."""
-        p_values = [detector.p_values_of(detector.anomaly_score(x), extrapolate=True) for x in (rows, calibrating)]
-        singles, clean = (-np.log(p) for p in p_values)
         together = np.max if name == _SMALLEST else np.sum
-        own[name] = together(singles[groups], axis=1)
-        scores = np.array([together(clean[chosen]) for chosen in null_rows])
-        null[name] = scores if name == _SMALLEST else _widened(scores, len(calibrating), setting.size)
+
+        def surprise(detector: CalibratedDetector, x: np.ndarray) -> np.ndarray:
+            return -np.log(detector.p_values_of(detector.anomaly_score(x), extrapolate=True))
+
+        own[name] = together(surprise(make().fit(fit), rows)[groups], axis=1)
+        clean = [surprise(make().fit(np.delete(fit, fold, axis=0)), fit[fold]) for fold in folds]
+        scores = [together(one[chosen]) for one, draws in zip(clean, drawn, strict=True) for chosen in draws]
+        null[name] = np.array(scores) if name == _SMALLEST else _widened(np.array(scores), len(fit), setting.size)
 
     for name, (make, _) in _FISHER.items():
-        by_input(name, make().fit(background))
-    by_input(_SMALLEST, automatic.detector_)
+        by_input(name, make)
+    by_input(_SMALLEST, AutomaticDetector)
 
-    whole = Background(background)
     for name, tail in _PLAIN.items():
-        scanner = GroupScanner(whole, tail=tail, restarts=setting.restarts, random_state=seed)
-        blocks = [scanner.scan(rows[group]) for group in groups]
+
+        def plain(background: np.ndarray, x: list[np.ndarray], tail: str = tail) -> list[GroupScanResult]:
+            scanner = GroupScanner(Background(background), tail=tail, restarts=setting.restarts, random_state=seed)
+            return [scanner.scan(group) for group in x]
+
+        blocks = plain(fit, [rows[group] for group in groups])
         own[name] = np.array([block.score for block in blocks])
-        null[name] = scanner.calibrate(calibrating, setting.n_null).null_scores(setting.size)
         named[name] = _masks([block.images for block in blocks], setting.size)
+        clean = [
+            plain(np.delete(fit, fold, axis=0), [fit[fold][chosen] for chosen in draws])
+            for fold, draws in zip(folds, drawn, strict=True)
+        ]
+        null[name] = np.array([block.score for blocks in clean for block in blocks])
 
     single = AutomaticDetector().fit(fit)
     scores = single.anomaly_score(rows)
@@ -236,5 +252,5 @@ def _masks(images: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def _widened(scores: np.ndarray, n: int, size: int) -> np.ndarray:
-    """Widen sums over groups that share inputs, as `AutomaticGroupScanner` does."""
+    """Widen sums over groups that share inputs as `AutomaticGroupScanner` does."""
     return scores.mean() + (scores - scores.mean()) * np.sqrt((n + size) / (n - size))

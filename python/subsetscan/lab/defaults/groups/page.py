@@ -237,11 +237,6 @@ class _Page:
         return listed([f'{name} "{layer}"' for name, layer in places]) or "none of these"
 
     @property
-    def least_alpha(self) -> float:
-        """Tell the least alpha that the automatic scan looks up to, by the size of its background: half of the fit."""
-        return float(min(10 / (self.setting["n_fit"] // 2 + 1), 1))
-
-    @property
     def minutes(self) -> int:
         """Minutes that the scores took."""
         return max(1, round(sum(about["seconds"] for about in self.subjects.values()) / 60))

@@ -33,7 +33,17 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
 LOOKED_AT = {("magika", "max pool"), ("encoder", "layer 6"), ("classifier", "dense_1")}  # for the largest alphas
 ATTACKS: Mapping[str, tuple[str, ...]] = {"magika": ("attack, just enough", "attack, confident")}  # the story's
 _QUICK = Setting(
-    size=20, ks=(2, 4), n_fit=200, n_clean=6, n_kind=3, n_attacked=4, n_null=39, restarts=2, n_splits=2, most_kinds=3
+    size=20,
+    ks=(2, 4),
+    n_fit=200,
+    n_clean=6,
+    n_kind=3,
+    n_attacked=4,
+    n_null=39,
+    n_folds=3,
+    restarts=2,
+    n_splits=2,
+    most_kinds=3,
 )
 _SECONDS_SCORED = 40.0  # of a layer
 # The code that scores depend on.
