@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["InvalidTypeError", "column_names", "node_values", "probabilities", "rounded"]
+__all__ = [
+    "InvalidTypeError",
+    "check_columns",
+    "column_names",
+    "node_values",
+    "probabilities",
+    "refuse_masked",
+    "rounded",
+]
 
 _BORROWED = (np.float16, np.float32, np.float64)
 
@@ -32,8 +40,7 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     ValueError
         If there are not two dimensions.
     """
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(f"{what} must not have masked values, got {int(values.mask.sum())}: fill them first")
+    refuse_masked(values, what)
     array = np.asarray(values)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
@@ -47,10 +54,31 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     return array
 
 
+def refuse_masked(values: Any, what: str) -> None:
+    """Raise ValueError for masked values: other libraries take what is behind the mask."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{what} must not have masked values, got {int(values.mask.sum())}: fill them first")
+
+
 def column_names(values: Any) -> tuple[str, ...] | None:
     """Return the names of a data frame's columns; None where there are none, or not all are text."""
     names = getattr(values, "columns", None)
     return tuple(names) if names is not None and all(isinstance(name, str) for name in names) else None
+
+
+def check_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | None, whose: str) -> None:
+    """Refuse names of columns that are not the expected ones, in their order; where one side has none, all is well.
+
+    Raises
+    ------
+    ValueError
+        The message says what was expected of whom.
+    """
+    if not names or not expected or names == expected:
+        return
+    first = next((n for n, (a, b) in enumerate(zip(names, expected, strict=False)) if a != b), None)
+    what = f"column {first} is {names[first]!r}" if first is not None else f"there are {len(names)} columns"
+    raise ValueError(f"the columns must be those of {whose}, in the same order, but {what}")
 
 
 def probabilities(values: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._validation import InvalidTypeError, column_names, node_values, rounded
+from ._validation import InvalidTypeError, check_columns, column_names, node_values, rounded
 from .persistence import Persistent, State
 from .scanning import ScanResult
 
@@ -337,13 +337,7 @@ class Background(Persistent):
 
     def check_names(self, x: Any) -> None:
         """Refuse a data frame whose columns are not those of the background. Raises ValueError."""
-        names = column_names(x)
-        if names and self._names and names != self._names:
-            first = next(
-                (n for n, pair in enumerate(zip(names, self._names, strict=False)) if len(set(pair)) > 1), None
-            )
-            what = f"column {first} is {names[first]!r}" if first is not None else f"there are {len(names)} columns"
-            raise ValueError(f"the columns must be those of the background, in the same order, but {what}")
+        check_columns(column_names(x), self._names, "the background")
 
     def _in_one_type(self, x: Any) -> tuple[_core.Background, np.ndarray]:
         """Take images in the coarser of both types, and the sorted values in the same one."""

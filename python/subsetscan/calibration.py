@@ -26,6 +26,7 @@ __all__ = [
 CALIBRATIONS = ("holdout", "leave-one-out", None)
 _TAIL_POINT = 0.9  # the share of null scores below the tail
 _LEAST_TAIL = 6  # scores to fit one to
+_MOST_EXCESS = 8  # of one null score, in medians; of an exponential distribution 0.4 % exceed it
 _LEAST_P_VALUE = 1e-300
 
 
@@ -129,15 +130,16 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
 
     A conformal p-value ends at 1 / (n + 1), however high the score; a combination of several then cannot tell one
     space that is far beyond all clean images from one that is just beyond them. Up to the null scores' 90 % point these
-    p-values are the conformal ones; above it, with k null scores that exceed the point u by e on average, they are
-    k / (n + 1) exp(-(score - u) / e). They are estimates without a guarantee: what they are combined to is calibrated
-    again.
+    p-values are the conformal ones; above it, with k null scores that exceed the point u, they are
+    k / (n + 1) exp(-(score - u) / e), with e their mean excess, in which none counts for more than 8 times the median
+    one: lest a single clean image that lies far out hides what is less far. They are estimates without a guarantee:
+    what they are combined to is calibrated again.
 
     Parameters
     ----------
     scores : ndarray of shape (N,)
     null_scores : ndarray of shape (n,)
-        Where fewer than 6 are above their 90 % point, or all of those are equal to it, there is no tail.
+        Where fewer than 6 are above their 90 % point, there is no tail.
 
     Returns
     -------
@@ -153,11 +155,23 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
     ----------
     Exceedances of a high threshold: S. Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, ch. 4.
     """
-    return _extrapolated(conformal_p_values(scores, null_scores), scores, null_scores)
+    p_values = conformal_p_values(scores, null_scores)
+    scores, null_scores, n = np.asarray(scores, np.float64), np.sort(null_scores), len(null_scores)
+    if not n:
+        return p_values
+    point = null_scores[int(_TAIL_POINT * n)]
+    excess = null_scores[np.searchsorted(null_scores, point, side="right") :] - point
+    if len(excess) < _LEAST_TAIL:
+        return p_values
+    mean = np.minimum(excess, _MOST_EXCESS * np.median(excess)).mean()
+    return _with_tail(p_values, scores - point, len(excess) / (n + 1), mean)
 
 
 def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
-    """Compute what `extrapolated_p_values` gives for the images that calibrate, among themselves: see `null_p_values`.
+    """Compute what `extrapolated_p_values` gives for the images that calibrate, each beside the others alone.
+
+    A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new image can: a
+    combination that is calibrated by such p-values would flag too many.
 
     Parameters
     ----------
@@ -167,21 +181,38 @@ def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n,), float64
     """
-    return _extrapolated(null_p_values(null_scores), null_scores, null_scores)
+    null_scores = _numbers(null_scores, "null scores")
+    n = len(null_scores)
+    order = np.argsort(null_scores, kind="stable")
+    ordered, place = null_scores[order], np.arange(n)
+    p_values = np.empty(n)
+    p_values[order] = (n - np.searchsorted(ordered, ordered, side="left")) / max(n, 1)  # 1 + the others, of n
+    if n < 2:
+        return p_values
+    at = int(_TAIL_POINT * (n - 1))
+    point = np.where(place > at, ordered[at], ordered[at + 1])  # of the others
+    first = np.searchsorted(ordered, point, side="right")  # the first that exceeds it
+    n_above = n - first - (place >= first)
+    # The median of the excesses of the others: the places of two among all, stepping over one's own.
+    middle = np.stack([first + (n_above - 1) // 2, first + n_above // 2])
+    middle += (place >= first) & (place <= middle)
+    limit = point + _MOST_EXCESS * (ordered[np.minimum(middle, n - 1)].mean(axis=0) - point)
+    inside = np.searchsorted(ordered, limit, side="right")
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    total = sums[inside] - sums[first] + (n - inside) * limit - np.where(place >= first, np.minimum(ordered, limit), 0)
+    tailed = n_above >= _LEAST_TAIL
+    mean = total[tailed] / n_above[tailed] - point[tailed]
+    told = p_values[order]
+    told[tailed] = _with_tail(told[tailed], (ordered - point)[tailed], n_above[tailed] / n, mean)
+    p_values[order] = told
+    return p_values
 
 
-def _extrapolated(p_values: np.ndarray, scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
-    """Put an exponential tail in the place of the p-values of high scores."""
-    scores, n = np.asarray(scores, dtype=np.float64), len(null_scores)
-    if not n:
-        return p_values
-    point = np.sort(null_scores)[int(_TAIL_POINT * n)]
-    excess = null_scores[null_scores > point] - point
-    if len(excess) < _LEAST_TAIL:
-        return p_values
+def _with_tail(p_values: np.ndarray, excess: np.ndarray, share: Any, mean: Any) -> np.ndarray:
+    """Put an exponential tail in the place of the p-values of scores that exceed the point where it starts."""
     with np.errstate(over="ignore", under="ignore"):
-        tail = len(excess) / (n + 1) * np.exp(-np.maximum(scores - point, 0) / excess.mean())
-    return np.where(scores > point, np.maximum(tail, _LEAST_P_VALUE), p_values)
+        tail = share * np.exp(-np.maximum(excess, 0) / mean)
+    return np.where(excess > 0, np.maximum(tail, _LEAST_P_VALUE), p_values)
 
 
 def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from ._random import RandomState, as_generator, check_random_state
-from ._validation import node_values
+from ._validation import check_columns, column_names, node_values
 from .background import Background
 from .calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values
 from .combination import combined_scores
 from .detectors import AutomaticDetector, CalibratedDetector, MahalanobisDetector
 from .group_scan import GroupScanResult, scan_group
-from .residuals import Residuals, within_sample_ranks
+from .residuals import Residuals, on_grid, within_sample_ranks
 
 __all__ = ["AutomaticGroupScan", "AutomaticGroupScanner"]
 
 _SCANNED = ("ranks", "values")
 _ALPHA_MAX = 0.01  # of the scans of residuals: a few nodes of a campaign are far out
+_FEWEST = 19  # groups for a p-value of 0.05
 _STEPS = 10  # p-values are multiples of 1 / (M + 1): at least so many are looked at
 
 
@@ -129,20 +131,32 @@ class AutomaticGroupScanner:
         ------
         ValueError
             If a value is not finite, there are too few images, or a parameter is out of its range.
+
+        Warns
+        -----
+        UserWarning
+            If there are too few clean groups for a p-value of 0.05.
         """
-        X = node_values(X, "the clean images")
+        columns, X = column_names(X), node_values(X, "the clean images")
         if self.n_groups < 1:
             raise ValueError(f"n_groups must be at least 1, got {self.n_groups}")
         if self.n_folds < 2:
             raise ValueError(f"n_folds must be at least 2, got {self.n_folds}")
         if len(X) < 4 * self.n_folds:  # two of each fold make the smallest group
             raise ValueError(f"{self.n_folds} folds need at least {4 * self.n_folds} clean images, got {len(X)}")
+        if self.n_groups < _FEWEST:
+            warnings.warn(
+                f"{self.n_groups} clean groups give no p-value below {1 / (self.n_groups + 1):.2g}: a group cannot be "
+                f"flagged at 5 %; take at least {_FEWEST}",
+                stacklevel=2,
+            )
         order = check_random_state(self.random_state).permutation(len(X))
         folds = [np.sort(order[n :: self.n_folds]) for n in range(self.n_folds)]
         self._clean = [_Background(np.delete(X, fold, axis=0)).looked_at(X[fold]) for fold in folds]
         self._background = _Background(X)
         self.detector_ = self._background.detector
         self.n_features_in_ = X.shape[1]
+        self._columns = columns
         self._null: dict[int, np.ndarray] = {}
         return self
 
@@ -187,7 +201,8 @@ class AutomaticGroupScanner:
         ValueError
             As for `scan`.
         """
-        X = self.detector_.check_values(X)
+        check_columns(column_names(X), self._columns, "the fit")
+        X = self.detector_.check_values(node_values(X))
         null = {size: self.null_part_scores(size) for size in dict.fromkeys(map(len, groups))}
         looked_at = self._background.looked_at(X)
         return [
@@ -265,14 +280,14 @@ class _Background:
         self._distance = MahalanobisDetector(of="ranks").fit(clean)
         self._residuals = {of: Residuals() for of in _SCANNED}
         self._clean = {
-            of: Background(_both_ways(residuals.fit_transform(_values(clean, of))))
+            of: Background(_both_ways(on_grid(residuals.fit_transform(_values(clean, of)))))
             for of, residuals in self._residuals.items()
         }
         self._alpha_max = min(max(_ALPHA_MAX, _STEPS / (len(clean) + 1)), 1.0)
 
     def looked_at(self, X: np.ndarray) -> _LookedAt:
         p_values = tuple(
-            self._clean[of].p_values(_both_ways(residuals.transform(_values(X, of))))
+            self._clean[of].p_values(_both_ways(on_grid(residuals.transform(_values(X, of)))))
             for of, residuals in self._residuals.items()
         )
         surprise = [_surprise(detector, X) for detector in (self.detector, self._distance)]

@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["InputDict", "InputSummary", "Inputs", "ScaleWatch", "SeenInputs", "as_inputs", "one_input"]
+from ._validation import column_names
+
+__all__ = ["InputDict", "InputSummary", "Inputs", "ScaleWatch", "SeenInputs", "as_inputs", "columns_of", "one_input"]
 
 # Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
 _OTHER_SCALE = 8
@@ -46,6 +48,12 @@ Inputs = np.ndarray | InputDict
 def as_inputs(inputs: Any) -> Inputs:
     """Take an array or a mapping of arrays whose first axis counts the inputs. Raises ValueError for anything else."""
     return InputDict(inputs) if isinstance(inputs, Mapping) else _counted(inputs, "images")
+
+
+def columns_of(inputs: Any) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns of data frames among inputs, by the frame's name; "" is that of a single one."""
+    arrays = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    return {name: columns for name, array in arrays.items() if (columns := column_names(array))}
 
 
 def one_input(value: Any) -> Inputs:

@@ -19,8 +19,10 @@ from . import _core
 from ._validation import node_values
 from .persistence import Persistent, State, pack_attributes, unpack_attributes
 
-__all__ = ["Residuals", "within_sample_ranks"]
+__all__ = ["Residuals", "on_grid", "within_sample_ranks"]
 
+_GRID = np.float32(64)
+_UNDERFLOWS = 1e-150
 _FARTHEST = 1e100  # standard deviations: sums of so many nodes as there can be stay finite
 
 
@@ -53,6 +55,25 @@ def within_sample_ranks(x: Any) -> np.ndarray:
     return _core.within_sample_ranks(node_values(x))
 
 
+def on_grid(residuals: np.ndarray) -> np.ndarray:
+    """Round residuals to multiples of 1/64, so that those tie that differ by what a fit without an image differs.
+
+    Where many images are alike, as where most nodes are zero, a new one like them has not quite the residuals that they
+    have by fits without themselves: by a hair it would lie beyond them all.
+
+    Parameters
+    ----------
+    residuals : ndarray of float32
+
+    Returns
+    -------
+    ndarray of float32
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.round(residuals * _GRID) / _GRID
+    return np.where(np.isfinite(rounded), rounded, residuals)
+
+
 class Residuals(Persistent, TransformerMixin, BaseEstimator):
     """The residual of each node given all others, learnt from clean images: a transformer as scikit-learn has them.
 
@@ -62,8 +83,9 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     least `least_shrinkage`. No matrix of J x J is made where there are more nodes than images.
 
     Images take part in their own fit, so that their residuals would be too small. `fit_transform` therefore gives those
-    of a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not. The images that lie
-    farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of new images.
+    of a mean and a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not. The images
+    that lie farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of new
+    images.
 
     Parameters
     ----------
@@ -256,7 +278,12 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class _Solved:
-    """The images of a fit, multiplied by P: y = P z, the products z'y, and the share of one image in the covariance."""
+    """The images of a fit, multiplied by P: y = P z, the products z'y, and the share of one image in the covariance.
+
+    The mean of M images without one lies beside that of all, so that the image is M / (M - 1) as far from it, and the
+    covariance about it lacks so much of zz'. That, taken out by Sherman and Morrison's formula, gives the fit without
+    it; the scale, the shrinkage and the level stay.
+    """
 
     y: np.ndarray
     products: np.ndarray
@@ -265,18 +292,22 @@ class _Solved:
     @property
     def distances(self) -> np.ndarray:
         """How far each image lies from the others, squared: Mahalanobis' distance by a fit without it."""
-        return self.products * self._growth
+        return self._farther**2 * self.products * self._growth
 
     def residuals(self, precision: np.ndarray) -> np.ndarray:
         """Compute the residuals of each image by a fit without it, in units of the fit with it."""
-        y = self.y * self._growth[:, np.newaxis]
-        without = precision + self.share * y**2 / self._growth[:, np.newaxis]  # the diagonal of P
-        return y * np.sqrt(precision) / without
+        growth = self._growth[:, np.newaxis]
+        without = precision + self._farther * self.share * self.y**2 * growth  # the diagonal of P
+        return self._farther * self.y * growth * np.sqrt(precision) / without
+
+    @property
+    def _farther(self) -> float:
+        return len(self.y) / (len(self.y) - 1)
 
     @property
     def _growth(self) -> np.ndarray:
-        """By how much y grows where the image is taken out: Sherman and Morrison's formula."""
-        return 1 / (1 - self.share * self.products)
+        """By how much y grows where the image is taken out of the covariance."""
+        return 1 / (1 - self._farther * self.share * self.products)
 
 
 def _mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -286,6 +317,9 @@ def _mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.where(varies, values.mean(axis=0), lowest)  # the mean of equal values may be rounded
         scale = values.std(axis=0)
+        tiny = varies & (scale < _UNDERFLOWS)  # squares so small are rounded, or 0
+        span = highest[tiny] - lowest[tiny]
+        scale[tiny] = span * ((values[:, tiny] - lowest[tiny]) / span).std(axis=0)
     if not np.isfinite(scale).all():
         node = int(np.argmin(np.isfinite(scale)))
         raise ValueError(

@@ -13,14 +13,14 @@ from sklearn.exceptions import NotFittedError
 from . import scanner_files
 from ._labels import as_callable, predict_labels
 from ._random import RandomState
-from ._validation import InvalidTypeError
+from ._validation import InvalidTypeError, check_columns
 from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
 from .fingerprints import NetworkWatch
-from .inputs import Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, one_input
+from .inputs import Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, columns_of, one_input
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
 from .spaces.automatic import as_spaces
@@ -124,6 +124,7 @@ class ModelScanner(Decisions):
         self._needs_labels = any(detector.needs_labels for detector in self.detectors.values())
         self._networks = NetworkWatch(self.spaces, classifier if self._needs_labels else None)
         self._inputs: InputSummary | None = None
+        self._columns: dict[str, tuple[str, ...]] = {}
         if joint:
             JointScan.check(self.detectors)
             if JOINT in self.names:
@@ -164,7 +165,7 @@ class ModelScanner(Decisions):
             If the images have another shape than the model's input, a pixel is not finite, there are too few images,
             labels are needed and missing or of another number, or a parameter of a detector is invalid.
         """
-        images = as_inputs(images)
+        columns, images = columns_of(images), as_inputs(images)
         labels = self._labels(images, labels)
         planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
         shares = planner.plan(len(images), labels)
@@ -190,6 +191,7 @@ class ModelScanner(Decisions):
             self._joint = joint
             self._networks.expect(self._networks.now())
             self._inputs = seen.summary
+            self._columns = columns
             self._warn_of_few_null_scores()
         return self
 
@@ -258,7 +260,7 @@ class ModelScanner(Decisions):
             As for `scan`.
         """
         self._check_fitted()
-        images = as_inputs(images)
+        images = self._as_inputs(images)
         labels = self._labels(images, labels)
         calibrations = {name: detector.start_calibration() for name, detector in self.detectors_.items()}
         joint = self._joint.uncalibrated() if self._joint else None
@@ -301,7 +303,7 @@ class ModelScanner(Decisions):
             Before `fit`.
         """
         self._check_finds_subsets()
-        images = as_inputs(images)
+        images = self._as_inputs(images)
         labels = self._labels(images, labels)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
         joint: list[JointScanResult] = []
@@ -369,7 +371,7 @@ class ModelScanner(Decisions):
         scanner_files.save(
             folder,
             scanner_files.SavedScanner(
-                self.detectors_, null_scores, self._networks.fingerprints, self._inputs, self.combine
+                self.detectors_, null_scores, self._networks.fingerprints, self._inputs, self.combine, self._columns
             ),
         )
 
@@ -402,7 +404,7 @@ class ModelScanner(Decisions):
         options = {"combine": saved.combine} | options
         scanner = cls(spaces, unfitted, joint=saved.joint_null_scores is not None, **options)
         scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
-        scanner._inputs = saved.inputs
+        scanner._inputs, scanner._columns = saved.inputs, dict(saved.columns)
         scanner._networks.expect(saved.fingerprints)
         scanner._networks.look(f"{folder} was fitted")
         if saved.joint_null_scores is not None:
@@ -422,7 +424,7 @@ class ModelScanner(Decisions):
         check_combination(combine)  # an unknown one is refused before the scan, as is
         if calibrated and not self.is_calibrated:
             self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
-        images = as_inputs(images)
+        images = self._as_inputs(images)
         labels = self._labels(images, labels)
         scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([JOINT] if self._joint else []))}
         for rows, values in self._values(images, np.arange(len(images)), "scan"):
@@ -431,6 +433,12 @@ class ModelScanner(Decisions):
             if self._joint:
                 scores[JOINT].append(self._joint.scan(values).scores)
         return {name: np.concatenate(parts) for name, parts in scores.items()}, labels
+
+    def _as_inputs(self, images: Any) -> Inputs:
+        """Take inputs for a fitted scanner. Raises ValueError for data frames with other columns than in the fit."""
+        for name, columns in columns_of(images).items():
+            check_columns(columns, self._columns.get(name), f"the fit{f' in {name}' if name else ''}")
+        return as_inputs(images)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "detectors_"):

@@ -43,6 +43,8 @@ class SavedScanner:
         What the background's inputs looked like.
     combine : str or None
         How the scanner combines its spaces.
+    columns : mapping of str to tuple of str
+        Names of the columns of data frames that the scanner was fitted on, by the frame's name.
     """
 
     detectors: Mapping[str, Any]
@@ -50,6 +52,7 @@ class SavedScanner:
     fingerprints: Mapping[str, str]
     inputs: InputSummary | None
     combine: str | None
+    columns: Mapping[str, tuple[str, ...]]
 
 
 def save(folder: Path | str, scanner: SavedScanner) -> None:
@@ -74,6 +77,7 @@ def save(folder: Path | str, scanner: SavedScanner) -> None:
         "fingerprints": dict(scanner.fingerprints),
         "inputs": None if scanner.inputs is None else scanner.inputs.as_dict(),
         "combine": scanner.combine,
+        "columns": dict(scanner.columns),
     }
     with atomic_write(manifest) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -98,7 +102,8 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
         joint, fingerprints = content.get("joint"), dict(content.get("fingerprints") or {})
         inputs = InputSummary.from_dict(content["inputs"]) if content.get("inputs") else None
         combine = content.get("combine")
-    except (KeyError, TypeError, ValueError) as error:
+        columns = {str(name): tuple(map(str, own)) for name, own in (content.get("columns") or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{manifest} is damaged: {error!r}") from error
     if (kind, version) != (_FORMAT, _FORMAT_VERSION):
         raise ValueError(f"{manifest} is {kind} version {version}; expected {_FORMAT} version {_FORMAT_VERSION}")
@@ -109,7 +114,7 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
     if saved != sizes:
         raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
     null_scores = None if joint is None else _joint_null_scores(Path(folder) / Path(joint).name)
-    return SavedScanner(detectors, null_scores, fingerprints, inputs, combine)
+    return SavedScanner(detectors, null_scores, fingerprints, inputs, combine, columns)
 
 
 def _joint_null_scores(path: Path) -> np.ndarray:

@@ -110,8 +110,11 @@ def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any]) -> ScannedSets:
     Raises
     ------
     ValueError
-        If p-values are to be combined, and the scanner is not calibrated or the combination is unknown.
+        If p-values are to be combined, and the scanner is not calibrated or the combination is unknown, or a space has
+        the name that the combination has in tables.
     """
+    if scanner.combine is not None and COMBINED in scanner.names:
+        raise ValueError(f'a layer is named "{COMBINED}", as all layers together are in tables: give it another name')
     if scanner.combine is not None and not scanner.is_calibrated:
         raise ValueError("combining needs p-values: choose a calibration")
     scans = {kind: scanner.scan(images) for kind, images in sets.items()}

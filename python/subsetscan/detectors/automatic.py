@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from .residual_scan import ResidualScanDetector
 
 __all__ = ["AutomaticDetector"]
 
+_COPIES = 0.01  # of all images: with more, false positives are too many
+_RARE = 5  # images in which a node differs from its usual value
 _POINTING = 0.05  # alpha_max of the scan that points
 
 
@@ -86,6 +89,9 @@ class AutomaticDetector(CalibratedDetector):
         self.random_state = random_state
 
     def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for those below)
+        _warn_of_copies(X)
+        if self.calibration == "leave-one-out":
+            _warn_of_rare_values(X)
         self.rank_scan_ = ResidualScanDetector(of="ranks", calibration=None)
         self.value_scan_ = ResidualScanDetector(of="values", calibration=None)
         self.nearest_ = NearestNeighborDetector(calibration=None)
@@ -144,3 +150,28 @@ class AutomaticDetector(CalibratedDetector):
 
 def _together(p_values: list[np.ndarray]) -> np.ndarray:
     return combined_scores(np.column_stack(p_values), "harmonic")
+
+
+def _warn_of_copies(X: np.ndarray) -> None:
+    """Warn of many images that equal another one; those whose nodes are all equal, as zeros, may do so by nature."""
+    varied = X[(X[:, :1] != X).any(axis=1)]
+    n_copies = len(varied) - len({row.tobytes() for row in np.ascontiguousarray(varied)})
+    if n_copies > _COPIES * len(X):
+        warnings.warn(
+            f"{n_copies} of {len(X)} clean images equal an earlier one. If they are copies, more clean images are "
+            "flagged than asked for, as no new image has such a neighbor: leave them out",
+            stacklevel=4,
+        )
+
+
+def _warn_of_rare_values(X: np.ndarray) -> None:
+    """Warn where most nodes have one value but for very few images: what one of these adds to a fit is not small."""
+    n_others = (np.median(X, axis=0) != X).sum(axis=0)
+    rare = (n_others > 0) & (n_others <= _RARE)
+    if rare.sum() > X.shape[1] / 2 and len(X) > 2 * _RARE:
+        warnings.warn(
+            f"{rare.sum()} of {X.shape[1]} nodes have the same value in all but at most {_RARE} of {len(X)} clean "
+            "images. Calibrated by leaving one out, more clean images may be flagged than asked for: give more clean "
+            "images, or calibration='holdout'",
+            stacklevel=4,
+        )

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from .._random import RandomState
-from .._validation import InvalidTypeError, rounded
+from .._validation import InvalidTypeError, refuse_masked, rounded
 from ..calibration import (
     Plan,
     conformal_p_values,
@@ -141,6 +141,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         ValueError
             If a value is NaN or infinite, there are too few images, or a parameter has an invalid value.
         """
+        refuse_masked(X, "node values")
         with unchanged_on_error(self):
             X = validate_data(self, X, dtype=DTYPES)
             y = check_labels(y) if self.needs_labels else None
@@ -237,6 +238,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         they would not equal the values that they were rounded from.
         """
         check_is_fitted(self)
+        refuse_masked(X, "node values")
         X = validate_data(self, X, dtype=DTYPES, reset=False, ensure_min_samples=0)
         if (dtype := getattr(self, "dtype_", None)) is None:
             return X

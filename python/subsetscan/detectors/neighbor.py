@@ -96,5 +96,10 @@ class NearestNeighborDetector(CalibratedDetector):
         """Compute the distance of images to the k-th nearest in the background, or of that to its other images."""
         search = NearestNeighbors(n_neighbors=self.n_neighbors, metric=self.metric, algorithm="brute")
         distances, _ = search.fit(self.background_ / self.scale_).kneighbors(X)
-        last = distances[:, -1]
-        return np.where(last < _SMALLEST, 0.0, last)
+        last = np.where(distances[:, -1] < _SMALLEST, 0.0, distances[:, -1])
+        if self.metric == "cosine":  # rows of zeros have no direction, but are equal
+            own = ~(self.background_ if X is None else X).any(axis=1)
+            alike = (~self.background_.any(axis=1)).sum() - (X is None)
+            if alike >= self.n_neighbors:
+                last[own] = 0.0
+        return last

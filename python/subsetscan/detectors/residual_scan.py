@@ -8,7 +8,7 @@ import numpy as np
 
 from .._random import RandomState
 from ..background import Background
-from ..residuals import Residuals, within_sample_ranks
+from ..residuals import Residuals, on_grid, within_sample_ranks
 from ..scanning import ScanResult
 from .base import CalibratedDetector
 from .leading import leading_subsets
@@ -89,6 +89,7 @@ class ResidualScanDetector(CalibratedDetector):
         self.residuals_ = Residuals()
         values = within_sample_ranks(X) if self.of == "ranks" else X
         residuals, self.distances_ = self.residuals_.fit_transform_with_distances(values)
+        residuals = on_grid(residuals)
         self.background_ = Background(residuals, self.tail, self.alpha_max)
         self.scan_options_ = {name: getattr(self, name) for name in ("statistic", "tail", "alpha_max", "scope")}
         self.of_ = self.of
@@ -123,4 +124,6 @@ class ResidualScanDetector(CalibratedDetector):
     def _residuals_of(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the residuals of images, and their squared Mahalanobis distances."""
         X = self.check_values(X)
-        return self.residuals_.transform_with_distances(within_sample_ranks(X) if self.of_ == "ranks" else X)
+        values = within_sample_ranks(X) if self.of_ == "ranks" else X
+        residuals, distances = self.residuals_.transform_with_distances(values)
+        return on_grid(residuals), distances

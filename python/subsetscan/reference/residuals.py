@@ -35,20 +35,25 @@ def residuals(image: Row, background: Sequence[Row], least_shrinkage: float = 0.
 
 
 def left_out_residuals(background: Sequence[Row], least_shrinkage: float = 0.1) -> list[list[float]]:
-    """Compute the residuals of background images, each by the covariance without its own part, in units of the whole.
+    """Compute the residuals of background images, each by the mean and the covariance of the others.
 
-    The mean, the scale, the shrinkage and the level are those of all images.
+    The scale, the shrinkage, the level, the number that sums are divided by, and the units are those of all images.
     """
     mean, scale = _mean_and_scale(background)
     rows = [_standardised(row, mean, scale) for row in background]
     whole = _shrunk(rows, least_shrinkage)
     inverse = _inverse(whole)
-    units = [inverse[j][j] for j in range(len(inverse))]
+    nodes = range(len(inverse))
+    units = [inverse[j][j] for j in nodes]
     share = (1 - max(ledoit_wolf(rows)[0], least_shrinkage)) / len(rows)
     found = []
-    for row in rows:
-        without = [[whole[i][j] - share * row[i] * row[j] for j in range(len(row))] for i in range(len(row))]
-        found.append(_given_the_others(row, _inverse(without), units))
+    for n, row in enumerate(rows):
+        others = [*rows[:n], *rows[n + 1 :]]
+        center = [math.fsum(column) / len(others) for column in zip(*others, strict=True)]
+        about = [[x - m for x, m in zip(other, center, strict=True)] for other in others]
+        without = [[whole[i][j] - share * sum(r[i] * r[j] for r in rows) for j in nodes] for i in nodes]  # the floor
+        without = [[without[i][j] + share * sum(r[i] * r[j] for r in about) for j in nodes] for i in nodes]
+        found.append(_given_the_others([x - m for x, m in zip(row, center, strict=True)], _inverse(without), units))
     return found
 
 
