@@ -99,14 +99,17 @@ def scores_of(method, background, rows):
     return detector.null_scores_, detector.anomaly_score(rows)
 
 
-def tail(scores, null_scores, counts):
-    """Compute p-values of counts of null scores at or above each, with an exponential tail above their 90 % point."""
+def tail(scores, null_scores):
+    """Compute p-values among null scores, with an exponential tail above their 90 % point."""
     n = len(null_scores)
     point = sorted(null_scores)[int(0.9 * n)]
     above = [score - point for score in null_scores if score > point]
+    mean = np.mean([min(excess, 8 * np.median(above)) for excess in above])
     return [
-        len(above) / (n + 1) * np.exp(-(score - point) / np.mean(above)) if score > point else count / (n + 1)
-        for score, count in zip(scores, counts, strict=True)
+        len(above) / (n + 1) * np.exp(-(score - point) / mean)
+        if score > point
+        else (1 + np.sum(null_scores >= score)) / (n + 1)
+        for score in scores
     ]
 
 
@@ -126,8 +129,8 @@ def test_cells_are_what_detectors_give(out):
                 }
                 null, own = scores_of(method, background, np.concatenate(list(sets.values())))
                 found[layer] = null, own
-                p.append(tail(own, null, [1 + np.sum(null >= score) for score in own]))
-                p_null.append(tail(null, null, [np.sum(null >= score) for score in null]))
+                p.append(tail(own, null))
+                p_null.append([tail(null[[n]], np.delete(null, n))[0] for n in range(len(null))])
             for how, layer in TOGETHER.items():
                 own, null = combined(np.array(p).T, np.array(p_null).T, how)
                 found[layer] = null, own

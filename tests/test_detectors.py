@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import BaseEstimator, clone
@@ -114,18 +114,42 @@ def test_two_combinations_are_combined_by_hand():
     own = np.array([[0.1, 0.7], [1.0, 1.0]])
     scores, null_scores = combined(own, null, "fisher+harmonic")
     # Products .08, .36, .16, and .07, 1; means of 1/p 3.75, 1.67, 3.12, and 5.71, 1: either puts them in one order.
-    assert null_scores == pytest.approx([-4 * np.log(1 / 4), -4 * np.log(3 / 4), -4 * np.log(2 / 4)])
+    assert null_scores == pytest.approx([-4 * np.log(1 / 3), -4 * np.log(3 / 3), -4 * np.log(2 / 3)])
     assert scores == pytest.approx([-4 * np.log(1 / 4), -4 * np.log(1)])
 
 
 def test_p_values_go_on_below_the_smallest_conformal_one():
-    null = np.arange(100.0)  # the 90 % point is 90, and nine are above it, by 5 on average
+    null = np.arange(100.0)  # the 90 % point is 90, and nine are above it, by 5 on average and in the middle
     scores = np.array([-1.0, 50.5, 90.0, 90.5, 190.0, 1e6])
     expected = [1, 50 / 101, 11 / 101, 9 / 101 * np.exp(-0.1), 9 / 101 * np.exp(-20), 1e-300]
     assert extrapolated_p_values(scores, null) == pytest.approx(expected, rel=1e-12)
-    own = extrapolated_null_p_values(null)
-    assert own[:91] == pytest.approx((100 - np.arange(91)) / 101)
-    assert own[91:] == pytest.approx(9 / 101 * np.exp(-np.arange(1, 10) / 5))
+
+
+@settings(max_examples=60)
+@given(arrays(np.float64, st.integers(2, 150), elements=st.integers(0, 40).map(float) | st.floats(0, 1e6)))
+def test_images_that_calibrate_are_judged_by_the_others(null):
+    own = [extrapolated_p_values(null[n : n + 1], np.delete(null, n))[0] for n in range(len(null))]
+    assert extrapolated_null_p_values(null) == pytest.approx(np.array(own), rel=1e-9)
+
+
+def test_one_null_score_far_out_leaves_the_tail_of_the_others():
+    null = np.arange(100.0)
+    expected = extrapolated_p_values(np.array([120.0]), null)
+    null[-1] = 1e9
+    assert expected < extrapolated_p_values(np.array([120.0]), null) < 15 * expected  # by the mean, 400 times
+
+
+def test_combinations_flag_as_many_as_is_asked_with_few_null_scores():
+    """At 1 and 5 %: with scores that had a part in their own tail it was .045 and .10."""
+    flagged = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        null, new = rng.normal(size=(99, 20)), rng.normal(size=(1000, 20))
+        own = np.column_stack([extrapolated_p_values(new[:, n], null[:, n]) for n in range(20)])
+        among = np.column_stack([extrapolated_null_p_values(null[:, n]) for n in range(20)])
+        p_values = conformal_p_values(*combined(own, among, "fisher+harmonic"))
+        flagged.append([np.mean(p_values <= rate) for rate in (0.01, 0.05)])
+    assert (np.mean(flagged, axis=0) < [0.016, 0.06]).all()
 
 
 @pytest.mark.parametrize("n", [1, 5, 59])
@@ -133,7 +157,8 @@ def test_few_or_equal_null_scores_have_no_tail(n):
     for null in (np.zeros(n), np.arange(float(n))):
         scores = np.array([-1.0, 0.0, 1e9])
         assert np.array_equal(extrapolated_p_values(scores, null), conformal_p_values(scores, null))
-        assert np.array_equal(extrapolated_null_p_values(null), null_p_values(null))
+        among = null_p_values(null) * (n + 1) / n  # each beside n - 1 others
+        assert extrapolated_null_p_values(null) == pytest.approx(among, rel=1e-12)
 
 
 @given(arrays(np.float64, st.integers(1, 200), elements=st.integers(0, 50).map(float)))
@@ -142,7 +167,7 @@ def test_extrapolated_p_values_fall_as_scores_grow(null):
     p_values = extrapolated_p_values(scores, null)
     assert (np.diff(p_values) <= 0).all()
     assert ((p_values > 0) & (p_values <= 1)).all()
-    assert (extrapolated_null_p_values(null) <= extrapolated_p_values(null, null)).all()
+    assert ((extrapolated_null_p_values(null) > 0) & (extrapolated_null_p_values(null) <= 1)).all()
 
 
 @pytest.mark.parametrize("combine", SUMS)

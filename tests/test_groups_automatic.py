@@ -7,7 +7,7 @@ from subsetscan import Background, GroupScanner, scan_group
 from subsetscan.calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values
 from subsetscan.detectors import AutomaticDetector, MahalanobisDetector
 from subsetscan.groups_automatic import AutomaticGroupScanner
-from subsetscan.residuals import Residuals, within_sample_ranks
+from subsetscan.residuals import Residuals, on_grid, within_sample_ranks
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def parts_of(clean, group):
     for of in ("ranks", "values"):
         transformer = Residuals()
         values = [within_sample_ranks(x) if of == "ranks" else x for x in (clean, group)]
-        background, own = transformer.fit_transform(values[0]), transformer.transform(values[1])
+        background, own = (on_grid(x) for x in (transformer.fit_transform(values[0]), transformer.transform(values[1])))
         p_values = [Background(sign * background).p_values(sign * own) for sign in (1, -1)]
         alpha_max = 10 / (len(clean) + 1)
         scores.append(scan_group(np.concatenate(p_values, axis=1), alpha_max=alpha_max, random_state=0).score)
@@ -67,7 +67,8 @@ def test_clean_groups_are_scored_beside_the_other_folds_and_widened_about_their_
         fold = np.sort(order[n % 3 :: 3])
         rows = np.sort(rng.choice(len(fold), 50, replace=False))
         scores.append(parts_of(np.delete(clean, fold, axis=0), clean[fold[rows]]))
-    scanner = AutomaticGroupScanner(n_groups=6, n_folds=3, random_state=0).fit(clean)
+    with pytest.warns(UserWarning, match="6 clean groups"):
+        scanner = AutomaticGroupScanner(n_groups=6, n_folds=3, random_state=0).fit(clean)
     mean = np.mean(scores, axis=0)
     assert scanner.null_part_scores(50) == pytest.approx(mean + (scores - mean) * np.sqrt(450 / 350), rel=1e-9)
 
@@ -118,3 +119,22 @@ def test_what_cannot_be_scanned_is_refused(fitted, draw):
         GroupScanner.automatic(draw(19))
     with pytest.raises(ValueError, match="2 dimensions"):
         GroupScanner.automatic(np.zeros(5))
+
+
+def test_frames_with_other_columns_are_refused(draw):
+    pandas = pytest.importorskip("pandas")
+    names = [f"n{n}" for n in range(40)]
+    scanner = GroupScanner.automatic(pandas.DataFrame(draw(60), columns=names), n_groups=19, n_folds=2, random_state=0)
+    group = pandas.DataFrame(draw(10), columns=names)
+    assert scanner.scan(group).score == scanner.scan(group.to_numpy()).score
+    with pytest.raises(
+        ValueError, match="the columns must be those of the fit, in the same order, but column 0 is 'n39'"
+    ):
+        scanner.scan(group[names[::-1]])
+    with pytest.raises(ValueError, match="masked"):
+        scanner.scan(np.ma.masked_greater(group.to_numpy(), 1))
+
+
+def test_few_clean_groups_are_warned_of(draw):
+    with pytest.warns(UserWarning, match=r"18 clean groups give no p-value below 0.053.*take at least 19"):
+        GroupScanner.automatic(draw(60), n_groups=18, n_folds=2, random_state=0)

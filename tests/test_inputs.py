@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from subsetscan.spaces import ClassifierMargin, FeatureResponse, KerasLayers, Laplacian, Pixels, ReconstructionError
+from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan.spaces import (
+    Arrays,
+    ClassifierMargin,
+    FeatureResponse,
+    KerasLayers,
+    Laplacian,
+    Pixels,
+    ReconstructionError,
+)
 from subsetscan.spaces.base import check_images
 
 
@@ -98,3 +107,25 @@ def test_other_inputs(dtype):
     words = keras.Model(strings, keras.layers.Hashing(9)(strings), name="words")
     with pytest.raises(ValueError, match="expected a model with numeric input, words takes strings"):
         KerasLayers(words)
+
+
+def test_frames_with_other_columns_are_refused(rng, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(rng.normal(size=(60, 4)), columns=list("abcd"))
+    space, detector = Arrays({"x": (4,)}), SubsetScanDetector(false_positive_rate=0.5, random_state=0)
+    scanner = ModelScanner(space, detector).fit({"x": frame})
+    expected = scanner.p_values({"x": frame})["x"]
+    scanner.save(tmp_path)
+    for one in (scanner, ModelScanner.load(tmp_path, space)):
+        assert np.array_equal(one.p_values({"x": frame})["x"], expected)
+        assert np.array_equal(one.p_values({"x": frame.to_numpy()})["x"], expected)
+        for call in (one.p_values, one.scan, one.calibrate):
+            with pytest.raises(
+                ValueError, match="the columns must be those of the fit in x, in the same order, but col"
+            ):
+                call({"x": frame[["b", "a", "c", "d"]]})
+    alone = ModelScanner(Pixels((4,)), detector).fit(frame)
+    with pytest.raises(
+        ValueError, match="the columns must be those of the fit, in the same order, but column 0 is 'd'"
+    ):
+        alone.p_values(frame[list("dcba")])

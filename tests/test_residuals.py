@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 
 from subsetscan import reference
 from subsetscan.persistence import load_detector
-from subsetscan.residuals import Residuals, within_sample_ranks
+from subsetscan.residuals import Residuals, on_grid, within_sample_ranks
 
 SMALL = st.integers(-3, 3).map(float) | st.floats(-4, 4, width=16)
 
@@ -156,3 +156,15 @@ def test_saved_residuals_are_the_same(rng, tmp_path, shape):
     loaded = load_detector(tmp_path / "residuals.safetensors", Residuals)
     assert np.array_equal(loaded.transform(x + 1), transformer.transform(x + 1))
     assert loaded.get_params() == transformer.get_params()
+
+
+@pytest.mark.parametrize("size", [1e-160, 1e-200, 1e-300])
+def test_tiny_values_have_the_same_residuals(rng, size):
+    clean, new = rng.normal(size=(50, 6)), rng.normal(size=(5, 6))
+    expected = Residuals().fit(clean).transform(new)
+    assert Residuals().fit(clean * size).transform(new * size) == pytest.approx(expected, rel=1e-4)
+
+
+def test_residuals_that_differ_by_a_hair_tie():
+    values = np.array([1.0, 1.0 + 1e-5, -0.25, 1e30, np.inf, -np.inf, 3.3e38], np.float32)
+    assert on_grid(values).tolist() == [1.0, 1.0, -0.25, np.float32(1e30), np.inf, -np.inf, np.float32(3.3e38)]

@@ -62,6 +62,7 @@ _PARTS = {
     "scan of ranks": "the scan of the residuals of within-sample ranks, alone",
     "scan of values": "the scan of the residuals of values, alone",
     "distance of ranks": "the distance of within-sample ranks by the scan's covariance, alone",
+    "distance of values": "the distance of values by the scan's covariance, alone; it counts a tenth of the others",
     "nearest, scaled": "the cosine distance to the nearest clean row in units of standard deviations, alone",
 }
 
