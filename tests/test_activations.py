@@ -168,7 +168,7 @@ def test_explain_several(folder, tmp_path, values):
     told = explain(**given, most_anomalous=2)
     assert [one["index"] for one in told["images"]] == [4, 7]  # in both spaces, in one
     assert all(one["flagged"] for one in told["images"])
-    for rate, flagged in ((combined[8] - 0.01, False), (combined[8] + 0.01, True)):
+    for rate, flagged in ((float(combined[8]) - 0.01, False), (float(combined[8]) + 0.01, True)):
         told = explain(**given, index="8", false_positive_rate=rate)
         assert [one["flagged"] for one in told["images"]] == [flagged]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["explanation.json", "explanation.png"]
