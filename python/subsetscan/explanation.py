@@ -132,6 +132,6 @@ class Explanation:
             rows.append(
                 [name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, str(leading.size), leading.where()]
             )
-        header = ["space", "p-value", "score", "alpha", "subset", "half the score", "leading channels (nodes)"]
+        header = ["space", "p-value", "score", "alpha", "subset", "leading", "leading channels (nodes)"]
         flagged = "\n* flagged" if any(space.is_flagged for space in self.spaces.values()) else ""
         return text_table(header, rows) + flagged

@@ -64,7 +64,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
         shown = where.imshow(positions, cmap="Reds", vmin=0, vmax=max(positions.max(), 1))
         if positions.max() > 1:
             figure.colorbar(shown, ax=where, shrink=0.8).ax.tick_params(labelsize=7)
-        where.set_title(f"half the score: {space.size} of {whole.size} nodes", fontsize=8)
+        where.set_title(f"leading nodes: {space.size} of {whole.size}", fontsize=8)
         counts = space.channels()
         leading = [int(n) for n in np.argsort(-counts, kind="stable")[:_MOST_CHANNELS] if counts[n]]
         for panel in channels:
