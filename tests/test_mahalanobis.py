@@ -38,15 +38,18 @@ def test_distances_are_those_of_scikit_learn(clean, rng, of):
     assert np.array_equal(detector.p_values(images), p_values)
 
 
-def test_null_scores_are_distances_by_a_covariance_without_the_image(clean):
+def test_null_scores_are_distances_by_a_fit_without_the_image(clean):
     detector = MahalanobisDetector().fit(clean)
     z, _ = standardised("values", clean, clean[:0])
     shrinkage, n = detector.residuals_.shrinkage_, len(z)
     level = (z**2).sum() / z.size
     for i in (0, 3, n - 1):
         others = np.delete(z, i, axis=0)
-        covariance = (1 - shrinkage) * others.T @ others / n + shrinkage * level * np.eye(z.shape[1])
-        assert detector.null_scores_[i] == pytest.approx(z[i] @ np.linalg.solve(covariance, z[i]), rel=1e-6)
+        centre = others.mean(axis=0)
+        covariance = (1 - shrinkage) * (others - centre).T @ (others - centre) / n
+        covariance += shrinkage * level * np.eye(z.shape[1])
+        expected = (z[i] - centre) @ np.linalg.solve(covariance, z[i] - centre)
+        assert detector.null_scores_[i] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("of", ["values", "ranks"])
