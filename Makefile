@@ -6,10 +6,10 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize format bench clean
+.PHONY: help demo test test-torch check sanitize format bench clean
 
 help:  ## List what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; results in demo/
 	$(BIN)/subsetscan demo --out demo
@@ -17,6 +17,11 @@ demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; resu
 test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
 	cargo test --workspace --locked --quiet
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-torch: $(BUILT)  ## Run the tests of PyTorch modules; installs PyTorch, 3 GB, in .venv-torch
+	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' hypothesis pytest
+	.venv-torch/bin/python -m pytest tests/test_networks_torch.py
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

@@ -528,7 +528,10 @@ def test_no_image_is_an_answer(arrays):
 
 @pytest.mark.parametrize("model", [3, None, "conv", [3], {"conv": (3,)}, np.zeros((5, 3)), AutomaticDetector()])
 def test_what_has_no_spaces(model):
-    with pytest.raises(TypeError, match="expected (a Keras model, or )?spaces of subsetscan.spaces, got "):
+    with pytest.raises(
+        TypeError,
+        match="expected (a Keras model, a PyTorch .*, or )?spaces of subsetscan.spaces, got ",
+    ):
         ModelScanner.automatic(model)
     with pytest.raises(ValueError, match="at least one space is needed"):
         ModelScanner.automatic([])

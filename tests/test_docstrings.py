@@ -16,6 +16,7 @@ from subsetscan.lab.datasets import DATASETS
 from subsetscan.lab.defaults.subject import CHOOSE, REPORT
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
+from subsetscan.spaces.pooling import POOLS, UNITS
 from subsetscan.spaces.reconstruction import METRICS
 from subsetscan.spaces.responses import METHODS, TARGETS
 
@@ -39,6 +40,8 @@ REGISTRIES = {
     "dataset": DATASETS,
     "of": VALUES,
     "role": (CHOOSE, REPORT),
+    "pool": POOLS,
+    "unit": UNITS,
     "network": NETWORKS,
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,

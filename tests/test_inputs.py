@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan.input_checks import check_images
 from subsetscan.spaces import (
     Arrays,
     ClassifierMargin,
@@ -13,7 +14,6 @@ from subsetscan.spaces import (
     Pixels,
     ReconstructionError,
 )
-from subsetscan.spaces.base import check_images
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_operations_and_windows(rows):
 def test_folded_rows_that_come_together_again(rows):
     model = over(Frames(True), layers.Dense(3), lambda x: keras.ops.reshape(x, (4, -1, 3)), TimeFirst(name="back"))
     assert KerasLayers(model, ["back"]).transform(rows)["back"].shape == (10, 12)
-    with pytest.raises(ValueError, match="the output of dense.* has 4 rows for each image, expected one"):
+    with pytest.raises(ValueError, match=r"net is not a classifier: .* got \(4, 3\) for each input"):
         ClassifierMargin(over(Frames(False), layers.Dense(3, name="dense")))
 
 
@@ -148,9 +148,7 @@ def test_a_first_axis_that_does_not_count_images(rows):
         KerasLayers(fixed).transform(rows.reshape(10, 4, 6))
     with pytest.raises(ValueError, match="the output of mean.* has no rows for samples: it is one number"):
         KerasLayers(over(layers.Lambda(keras.ops.mean, name="mean")))
-    with pytest.raises(
-        ValueError, match=r"the output of untold has shape \(256, 6\) for 64 images, expected \(64, 6\)"
-    ):
+    with pytest.raises(ValueError, match=r"the output of untold has shape \(40, 6\) for 10 inputs, expected \(10, 6\)"):
         KerasLayers(over(Untold(name="untold"))).transform(rows)
 
 
@@ -208,7 +206,7 @@ def test_a_pass_that_fails_puts_variables_back(rows):
     space.transform(rows)
     before = variables(model)
     for one in (space, KerasLayers(model)):
-        with pytest.raises(ValueError, match="net cannot compute images from .* assertion failed"):
+        with pytest.raises(ValueError, match=r"net cannot compute inputs of shape \(10, 24\) from .* assertion failed"):
             one.transform(100 * np.abs(rows) + 100)
         assert same(before, variables(model))
 
@@ -306,13 +304,13 @@ def test_the_size_of_passes(autoencoder, images):
     (joined,) = join([a := KerasLayers(watched), ReconstructionError(watched)])
     a.forward_batch = np.int64(3)
     sizes.clear()
-    joined.transform(np.zeros((4, 24)))
-    assert set(sizes) == {3}
+    joined.transform(np.random.default_rng(0).random((4, 24)))
+    assert set(sizes) - {5, 7, None} == {3}  # shapes are asked for with 5 and 7
     joined.forward_batch = 9
     assert a.forward_batch == 9
     for space in (first, FeatureResponse(autoencoder, "gradient"), joined):
-        for size in (0, -1, 2.0, True, None, "8"):
-            with pytest.raises(ValueError, match="forward_batch must be a whole number, at least 1, got"):
+        for size in (0, -1, 2.0, True, "8"):
+            with pytest.raises(ValueError, match="forward_batch must be a whole number, at least 1, or None, got"):
                 space.forward_batch = size
 
 

@@ -132,7 +132,7 @@ class ModelScanner(Decisions):
 
     @property
     def names(self) -> tuple[str, ...]:  # noqa: D102 (the class says it)
-        return tuple(self.node_shapes)
+        return tuple(name for space in self.spaces for name in space.names)
 
     @property
     def node_shapes(self) -> dict[str, tuple[int, ...]]:  # noqa: D102

@@ -111,7 +111,8 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
     given = {name: shape for space in spaces for name, shape in space.node_shapes.items()}
     sizes = {name: math.prod(shape) for name, shape in given.items()}
     saved = {name: detector.n_features_in_ for name, detector in detectors.items()}
-    if saved != sizes:
+    named = {name for space in spaces for name in space.names}
+    if set(saved) != named or any(saved[name] != size for name, size in sizes.items()):
         raise ValueError(f"{folder} was saved for spaces with the nodes {saved}, got {sizes}")
     null_scores = None if joint is None else _joint_null_scores(Path(folder) / Path(joint).name)
     return SavedScanner(detectors, null_scores, fingerprints, inputs, combine, columns)

@@ -9,8 +9,9 @@ import numpy as np
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
+from .input_checks import ImageError, check_finite
 from .inputs import Inputs, InputSummary
-from .spaces.base import ImageError, Space, check_finite, check_node_values
+from .spaces.base import Space, check_node_values
 
 __all__ = ["stream"]
 
@@ -45,7 +46,8 @@ def stream(
         If an image is not finite or does not fit, or a space returns something else than its `node_shapes` say.
     """
     if not len(rows):
-        shapes = {name: shape for space in spaces for name, shape in space.node_shapes.items()}
+        # A network that does not tell shapes has shown them in the fit, which has rows.
+        shapes = {name: space.node_shapes.get(name, ()) for space in spaces for name in space.names}
         yield rows, {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in shapes.items()}
         return
     batches = list(gen_batches(len(rows), batch_size))

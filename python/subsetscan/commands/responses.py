@@ -16,6 +16,7 @@ from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
+from ..input_checks import check_finite
 from ..lab import figures
 from ..lab.array_files import load_labels, npy_of_rows
 from ..lab.experiment.files import write_json, write_rows
@@ -26,7 +27,6 @@ from ..lab.options import RESULTS, start_writing
 from ..lab.pictures import PictureFolder, open_images
 from ..lab.preprocessing import with_preprocessing
 from ..spaces import FeatureResponse
-from ..spaces.base import check_finite
 from ..spaces.responses import METHODS, TARGETS
 from . import options
 from .report import Report
@@ -86,7 +86,6 @@ def responses(
     network = load_model(model, not unsafe_model)
     FeatureResponse(network, "gradient", target, layer)  # what does not fit is told of the user's own layers
     space = FeatureResponse(with_preprocessing(network, preprocessing), method, target, layer)
-    space.forward_batch = min(space.forward_batch, batch_size)
     (shape,) = space.node_shapes.values()
     detector = LocalSpatialEntropy(shape, patch=patch, reading=reading, levels=levels, normalise=normalise)
     detector.entropy_map(np.zeros((1, *shape)))  # what cannot be computed is refused before the work

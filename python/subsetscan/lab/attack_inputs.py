@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..spaces.base import check_images
+from ..input_checks import check_images
 
 __all__ = ["class_labels", "unit_images"]
 

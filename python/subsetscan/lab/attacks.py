@@ -17,7 +17,7 @@ import numpy as np
 
 from .._labels import predicted_labels
 from .._validation import InvalidTypeError
-from ..networks.keras import check_graph
+from ..networks.keras_graph import check_graph
 from .attack_inputs import class_labels, unit_images
 from .outputs import Outputs, find_outputs, raw_outputs
 from .toolbox import as_art

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._extras import import_extra
 from .._labels import predicted_labels
-from ..networks.keras import check_graph
+from ..networks.keras_graph import check_graph
 
 if TYPE_CHECKING:
     import keras

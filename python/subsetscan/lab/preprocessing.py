@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..networks.keras import check_graph, operation_of
+from ..networks.keras_graph import check_graph, operation_of
 
 if TYPE_CHECKING:
     import keras

@@ -1,365 +1,251 @@
-"""How the graph of a Keras model is read: layers and tensors by name, variables, and which layer is to blame.
-
-No other file uses private attributes of Keras.
-"""
+"""Keras models as networks: layers by name, also those of models within the model."""
 
 from __future__ import annotations
 
-import json
-import numbers
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .._digest import digest
-from .._extras import import_extra
-from .._validation import InvalidTypeError
-from .passes import Comparison, Forward, Passes, compare
+from ..input_checks import check_arrays
+from .base import Network
+from .keras_graph import (
+    call_of,
+    check_graph,
+    checked_passes,
+    find_outputs,
+    has_graph,
+    input_dtype,
+    is_input,
+    lifted,
+    only_passes_on,
+    operation_of,
+    outputs_in,
+    rows_per_sample,
+    unfolded,
+    view,
+    weights_digest,
+)
+from .logits import logit_tensor
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Call", "call_of", "check_graph", "checked_passes", "computing_layers", "find_outputs", "graph_nodes",
-           "graph_of", "has_graph", "input_dtype", "is_keras_model", "known_shape", "lifted", "operation_of",
-           "outputs_in", "rows_per_sample", "unique_name", "weights_digest"]  # fmt: skip
+__all__ = ["KerasNetwork"]
 
-# Layers that hand on the values of another, in a different shape or as they are.
-_PASSING = ("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
-            "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout", "GaussianNoise",
-            "ActivityRegularization", "Identity", "Masking", "ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D",
-            "Cropping1D", "Cropping2D", "Cropping3D", "UpSampling1D", "UpSampling2D", "UpSampling3D")  # fmt: skip
+_OUTPUT, _LOGITS = "<output>", "<logits>"
 
 
-def is_keras_model(model: Any) -> bool:
-    """Tell whether this is a Keras model, without importing Keras."""
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(model, keras.Model)
+class _Place(NamedTuple):
+    """Where a tensor is: a layer behind the models that it lies in, and which of its outputs."""
+
+    path: tuple[Any, ...]
+    position: int
 
 
-def computing_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """List the layers whose values are not those of another layer. Raises TypeError as `check_graph` does."""
-    check_graph(model)
-    computing = [layer for layer in model.layers if type(layer).__name__ not in _PASSING]
-    return computing or list(model.layers)
+class KerasNetwork(Network):
+    """A Keras model, whose layers' outputs can be read.
 
-
-def check_graph(model: Any) -> None:
-    """Check for a Keras model with a graph and one numeric input. Raises TypeError or ValueError."""
-    keras = import_extra("keras", "keras")
-    if not isinstance(model, keras.Model):
-        raise InvalidTypeError(f"expected a Keras model, got {type(model).__name__}")
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise InvalidTypeError(
-            "the sequential model is not built: give it a keras.Input, or call model.build(input_shape)"
-        )
-    inputs = getattr(model, "inputs", None)
-    if not inputs:
-        raise InvalidTypeError(
-            f"{type(model).__name__} is a subclassed model without a graph, so its layers' outputs cannot be read: "
-            "build it with keras.Model(inputs=..., outputs=...)"
-        )
-    if len(inputs) != 1:
-        raise ValueError(f"expected a model with one input, {model.name} has {len(inputs)}")
-    if inputs[0].dtype == "string":
-        raise ValueError(f"expected a model with numeric input, {model.name} takes strings")
-
-
-def has_graph(layer: Any) -> bool:
-    """Tell whether a layer is a model whose layers can be read."""
-    import keras
-
-    return isinstance(layer, keras.Model) and bool(getattr(layer, "outputs", None))
-
-
-def input_dtype(model: keras.Model) -> np.dtype[Any]:
-    """Return the type that a model's input has, as NumPy has it."""
-    return np.dtype(model.inputs[0].dtype)  # bfloat16 is known to NumPy where a backend is loaded
-
-
-def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
-    """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
-    shape = tuple(tensor.shape[1:])
-    if None in shape:
-        raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
-    return shape
-
-
-def find_outputs(model: keras.Model, wanted: str | Iterable[Any]) -> dict[str, keras.KerasTensor]:
-    """Find outputs of layers, by their names.
+    A layer of a model within the model is named with a slash, "inner/layer"; one with several outputs, or that is used
+    several times, has ":0", ":1" ... behind its name.
 
     Parameters
     ----------
     model : keras.Model
-    wanted : "all", or iterable of str, int or keras.layers.Layer
-        As in `KerasLayers`.
+        Functional, sequential and built, or subclassed with ``inputs`` and ``outputs``. It stays as it is: what is read
+        shares its layers and weights, and its variables are after a pass what they were before it.
 
     Raises
     ------
     TypeError
-        If a layer is given as something else.
+        If it is no Keras model, or has no graph.
     ValueError
-        If a layer does not exist, or no layers are requested.
+        If it takes strings.
     """
-    import keras
 
-    if isinstance(wanted, str):
-        if wanted != "all":
-            raise ValueError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
-        wanted = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    if not isinstance(wanted, Iterable):
-        raise InvalidTypeError(f'layers must be "all" or a list of names or indices, got {wanted!r}')
-    found: dict[str, keras.KerasTensor] = {}
-    for which in wanted:
-        found |= _find(model, which)
-    if not found:
-        raise ValueError("no layers requested: name at least one, or all of them")
-    return found
+    def __init__(self, model: keras.Model) -> None:
+        check_graph(model, several_inputs=True)
+        self.model = model
+        self.name = model.name
+        self.batch_size = model.inputs[0].shape[0]
+        self._places = dict(_places(model))
+        self._tensors: dict[str, keras.KerasTensor] = {}  # what has a name and is no layer's output
+        self._readers: dict[tuple[str, ...], _Reader] = {}
+
+    def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
+        return tuple(self._places)
+
+    def computing(self) -> tuple[str, ...]:  # noqa: D102
+        found = tuple(
+            name for name, (path, _) in self._places.items() if not has_graph(path[-1]) and not only_passes_on(path[-1])
+        )
+        return found or self.layer_names()
+
+    def find_one(self, which: Any) -> list[str]:
+        """Find a layer by its name, a pattern, its index in ``model.layers``, or itself."""
+        if not isinstance(which, str):
+            found = find_outputs(self.model, [which])
+            self._tensors |= {name: tensor for name, tensor in found.items() if name not in self._places}
+            return list(found)
+        if which in self._tensors or which in (_OUTPUT, _LOGITS) or which in self._places:
+            return [which]
+        if outputs := [name for name in self._places if name.rpartition(":")[0] == which]:
+            return outputs
+        layer, colon, _ = which.rpartition(":")
+        if outputs := [name for name in self._places if colon and layer in (name, name.rpartition(":")[0])]:
+            raise ValueError(f"{layer} of {self.name} has no output {which!r}; its outputs are {', '.join(outputs)}")
+        return super().find_one(which)
+
+    def check(self, inputs: Any) -> Any:  # noqa: D102
+        return check_arrays(
+            inputs, {source.name: (tuple(source.shape[1:]), input_dtype(source)) for source in self.model.inputs}
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["model"])  # type: ignore[misc]  # a copied model has layers of its own
+
+    def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
+        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+        return self._reader(names).read(arrays)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:  # noqa: D102
+        reader = self._reader([name])
+        (rows,), (tensor,) = reader.rows, reader.model.outputs
+        shape = tuple(tensor.shape[1:])
+        if None in shape:
+            return None
+        return shape if rows == 1 else (rows, *shape)
+
+    def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
+        """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
+        layer = self._places[name].path[-1] if name in self._places else operation_of(self._tensor(name))
+        return 0 if getattr(layer, "data_format", None) == "channels_first" else len(shape) - 1
+
+    def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
+        shapes = [str((*source.shape[1:], source.dtype)) for source in self.model.inputs]
+        return digest(*shapes, weights_digest(self._reader(names).model))
+
+    def joined(self, other: Network) -> Network | None:  # noqa: D102
+        if not isinstance(other, KerasNetwork) or other.model is not self.model:
+            return None
+        both = KerasNetwork(self.model)
+        both._tensors = self._tensors | other._tensors
+        return both
+
+    def input_shape(self) -> tuple[int | None, ...] | None:  # noqa: D102
+        return tuple(self.model.inputs[0].shape[1:]) if len(self.model.inputs) == 1 else None
+
+    def output(self) -> str:  # noqa: D102
+        if len(self.model.outputs) != 1:
+            shapes = ", ".join(str(output.shape) for output in self.model.outputs)
+            raise ValueError(f"expected a model with one output, {self.name} has {len(self.model.outputs)}: {shapes}")
+        return _OUTPUT
+
+    def logits(self) -> str:  # noqa: D102
+        self._tensors[_LOGITS] = logit_tensor(self.model)
+        return _LOGITS
+
+    def named(self, purpose: str, tensor: keras.KerasTensor) -> str:
+        """Give a tensor of the model's graph, or one made of it, a name by which it can be read."""
+        name = f"<{purpose} of {operation_of(tensor).name}>"
+        self._tensors[name] = tensor
+        return name
+
+    def _tensor(self, name: str) -> keras.KerasTensor:
+        """Return a tensor that is no layer's output, or of a layer that `layer_names` does not list."""
+        if name == _OUTPUT:
+            return self.model.outputs[0]
+        if name == _LOGITS and name not in self._tensors:
+            self.logits()
+        return self._tensors[name]
+
+    def _reader(self, names: Sequence[str]) -> _Reader:
+        if (key := tuple(names)) not in self._readers:
+            asked = {name: self._places[name] for name in key if name in self._places}
+            found = _tensors(self.model, asked) | {name: self._tensor(name) for name in key if name not in asked}
+            self._readers[key] = _Reader(self.model, {name: found[name] for name in key})
+        return self._readers[key]
 
 
-def _find(model: keras.Model, which: Any) -> dict[str, keras.KerasTensor]:
-    import keras
-
-    layer = None
-    if isinstance(which, str):
-        layer = next((layer for layer in model.layers if layer.name == which), None)
-        if layer is None:  # one output of several
-            name, _, _ = which.rpartition(":")
-            outputs = _find(model, name) if any(one.name == name for one in model.layers) else {}
-            if which in outputs:
-                return {which: outputs[which]}
-            if outputs:
-                raise ValueError(
-                    f"{name} of {model.name} has no output {which!r}; its outputs are {', '.join(outputs)}"
-                )
-    elif isinstance(which, keras.layers.Layer):
-        layer = next((layer for layer in model.layers if layer is which), None)
-        which = which.name
-    elif isinstance(which, numbers.Integral) and not isinstance(which, bool):
-        which = int(which)
-        layer = model.layers[which] if -len(model.layers) <= which < len(model.layers) else None
-    else:
-        raise InvalidTypeError(f"a layer must be a name, an index or a layer of the model, got {which!r}")
-    if layer is None:
-        names = [layer.name for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-        hint = " (another layer of this name)" if which in names else ""
-        raise ValueError(f"{model.name} has no layer {which!r}{hint}; it has {len(names)} layers: {', '.join(names)}")
-    tensors = outputs_in(model, layer)
-    return {layer.name if len(tensors) == 1 else f"{layer.name}:{n}": tensor for n, tensor in enumerate(tensors)}
-
-
-def graph_of(model: keras.Model) -> Any:
-    """Return the functional model that holds a model's graph: a sequential model keeps it beside itself."""
-    return getattr(model, "_functional", None) or model
-
-
-def graph_nodes(model: keras.Model) -> list[Any]:
-    """List the calls in a model's graph, from its input on."""
-    return [node for _, nodes in sorted(graph_of(model)._nodes_by_depth.items(), reverse=True) for node in nodes]
-
-
-def operation_of(tensor: keras.KerasTensor) -> Any:
-    """Return the layer or operation that a tensor of a graph is an output of."""
-    return tensor._keras_history.operation
-
-
-class Call(NamedTuple):
-    """The call of a layer that a tensor of a graph comes from.
+class _Reader:
+    """Reads some tensors of a model in one pass.
 
     Attributes
     ----------
-    layer : keras.layers.Layer or keras.Operation
-    position : int
-        The tensor's place among the outputs.
-    arguments : object
-        Of the call: ``args`` and ``kwargs``, and the tensors among them in ``keras_tensors``.
+    model : keras.Model
+        Another view of the same graph.
+    rows : list of int
+        How many rows each output has for one input.
     """
 
-    layer: Any
-    position: int
-    arguments: Any
+    def __init__(self, model: keras.Model, tensors: Mapping[str, keras.KerasTensor]) -> None:
+        distinct = {id(tensor): tensor for tensor in tensors.values()}
+        self._positions = {name: list(distinct).index(id(tensor)) for name, tensor in tensors.items()}
+        self._name = model.name
+        self.model = view(model, list(distinct.values()))
+        rows = rows_per_sample(self.model)
+        self._rows = rows
+        self.rows = [rows[position] for position in self._positions.values()]
+        self._passes = checked_passes(model.name, self.model, self._forward)
 
+    def read(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self._passes.run(arrays)
+        return {name: outputs[position] for name, position in self._positions.items()}
 
-def call_of(tensor: keras.KerasTensor) -> Call:
-    """Find the call that a tensor of a graph comes from."""
-    layer, number, position = tensor._keras_history
-    return Call(layer, position, layer._inbound_nodes[number].arguments)
-
-
-def unique_name(layer: Any, purpose: str) -> str:
-    """Make a name for what is made from a layer: names in a graph must differ, also from the user's."""
-    import keras
-
-    return f"{layer.name}_{purpose}_{keras.backend.get_uid(purpose)}"
-
-
-def lifted(call: Call, tensor: keras.KerasTensor, purpose: str) -> keras.KerasTensor:
-    """Return a tensor of a model within a model, which `call` calls, as a tensor of the outer graph."""
-    import keras
-
-    return keras.Model(call.layer.inputs, tensor, name=unique_name(call.layer, purpose))(
-        *call.arguments.args, **call.arguments.kwargs
-    )
-
-
-def outputs_in(model: keras.Model, layer: keras.layers.Layer) -> list[keras.KerasTensor]:
-    """Collect a layer's outputs in this model's graph: the layer may serve other models as well."""
-    in_graph = {id(node) for node in graph_nodes(model)}
-    return [tensor for node in layer._inbound_nodes if id(node) in in_graph for tensor in node.output_tensors]
-
-
-def rows_per_sample(network: keras.Model) -> list[int]:
-    """Tell how many rows each output of a functional model has for one sample.
-
-    That is 1 where the first axis counts the samples, and k where positions or frames are folded into it. Where the
-    graph leaves the size of that axis open it is taken for 1: the pass itself shows.
-
-    Raises
-    ------
-    ValueError
-        If the first axis of an output does not grow with the number of samples, or there is none.
-    """
-    rows = _rows(network)
-    for output, count in zip(network.outputs, rows, strict=True):
-        if isinstance(count, str):
-            raise ValueError(f"the output of {operation_of(output).name} {count}; leave it out")
-    return [int(count) for count in rows]
-
-
-def _rows(network: keras.Model) -> list[int | str]:
-    """Do the work of `rows_per_sample`, with what is wrong in place of a number."""
-    import keras
-
-    source = network.inputs[0]
-    sizes = (5, 7) if source.shape[0] is None else (source.shape[0],)
-    try:
-        computed = [
-            keras.tree.flatten(network.compute_output_spec(keras.KerasTensor((size, *source.shape[1:]), source.dtype)))
-            for size in sizes
-        ]
-    except Exception:  # a layer of the user's own may raise anything: it need not work without images
-        computed, sizes = [network.outputs], sizes[:1]
-    return [_rows_of([output.shape for output in outputs], sizes) for outputs in zip(*computed, strict=True)]
-
-
-def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> int | str:
-    if not all(shapes):
-        return "has no rows for samples: it is one number"
-    leading = [shape[0] for shape in shapes]
-    counts = [size / batch for size, batch in zip(leading, sizes, strict=False) if size is not None]
-    if len(counts) < len(leading):
-        return 1
-    if counts[0] < 1 or counts[0] % 1 or len(set(counts)) > 1:
-        return f"does not have a row for each sample: its first axis has size {leading[0]} for {sizes[0]} samples"
-    return int(counts[0])
-
-
-def checked_passes(name: str, network: keras.Model, forward: Forward) -> Passes:
-    """Make passes whose error names the layer of a functional model to blame; `name` is what the user calls it."""
-    dtypes = [layer.compute_dtype for layer in _all_layers(network)]
-    return Passes(forward, partial(_states, network), dtypes, partial(_refusal, name, network))
-
-
-def _refusal(
-    name: str, network: keras.Model, batch: Sequence[np.ndarray], comparison: Comparison, tolerance: float
-) -> ValueError:
-    blamed = _first_differing(network, batch[0], tolerance)
-    if blamed is None:
-        names = {operation_of(network.outputs[n]).name for n in comparison.differing}
-    else:
-        inside = _all_layers(blamed) if hasattr(blamed, "_flatten_layers") else []
-        changed = {id(variable) for variable in comparison.changed}
-        names = {layer.name for layer in inside if changed & {id(one) for one in _own_variables(layer)}}
-        names.add(blamed.name)
-    return ValueError(
-        f"the same sample has other values elsewhere in a batch, beside others, after {', '.join(sorted(names))} of "
-        f"{name}: a value must depend on the sample alone. It does not where a layer draws random numbers, starts from "
-        "a state that an earlier call left, normalizes over the batch (training=True), or puts the rows of a sample "
-        "apart; leave out that layer and those after it"
-    )
-
-
-def _first_differing(network: keras.Model, images: np.ndarray, tolerance: float) -> Any:
-    """Find the first operation whose output for a sample depends on more than the sample."""
-    import keras
-
-    tensors = [tensor for node in graph_nodes(network) if not node.is_input for tensor in node.output_tensors]
-    rows = _rows(keras.Model(network.inputs[0], tensors)) if tensors else []
-    tensors = [tensor for tensor, count in zip(tensors, rows, strict=True) if count == 1]
-    if not tensors:
-        return None
-    whole = keras.Model(network.inputs[0], tensors)
-
-    def forward(images: np.ndarray) -> list[np.ndarray]:
-        outputs = whole.predict_on_batch(images)
-        outputs = [np.asarray(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
-        return [output if output.shape[:1] == images.shape[:1] else images for output in outputs]
-
-    differing = compare(forward, [images], *_states(whole), tolerance).differing
-    return operation_of(tensors[differing[0]]) if differing else None
-
-
-def _states(network: keras.Model) -> tuple[list[Any], list[Any]]:
-    """Collect all variables of a network, and apart from them the states of its random number generators."""
-    weights = {id(variable): variable for variable in network.weights}
-    draws = {id(variable): variable for variable in network.variables if id(variable) not in weights}
-    for layer in _all_layers(network):
-        weights |= {id(one): one for one in _own_variables(layer) if id(one) not in draws}
-    return list(weights.values()), list(draws.values())
-
-
-def _all_layers(layer: Any) -> list[Any]:
-    return list(layer._flatten_layers())
-
-
-def _own_variables(layer: Any) -> Iterator[Any]:
-    """Yield a layer's own variables, also those that Keras does not list, as the states of recurrent layers."""
-    import keras
-
-    for generator in layer._seed_generators:
-        yield generator.state
-    for value in list(vars(layer).values()):
-        for one in keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]:
-            if hasattr(one, "assign") and hasattr(one, "shape"):
-                yield one
-
-
-# What says how a layer is made or trained, not what it computes.
-_NOT_COMPUTED = ("name", "registered_name", "build_config", "seed", "trainable", "inbound_nodes", "dtype", "module")
-
-
-def _settings(network: keras.Model) -> list[str]:
-    """List the class of each operation of a network's graph and its settings, in the network's order."""
-    found = []
-    for operation in graph_of(network).operations:
-        found.append(type(operation).__name__)
-        if has_graph(operation):
-            found += _settings(operation)
-            continue
+    def _forward(self, *arrays: np.ndarray) -> list[np.ndarray]:
         try:
-            config = operation.get_config()
-        except (NotImplementedError, TypeError, ValueError):  # a layer of one's own that cannot be saved
+            outputs = self.model.predict_on_batch(list(arrays) if len(arrays) > 1 else arrays[0])
+        except Exception as error:  # each backend has its own, of many lines
+            raise ValueError(
+                f"{self._name} cannot compute inputs {', '.join(map(_told, arrays))}: {_reason(error)}"
+            ) from error
+        outputs = outputs if isinstance(outputs, list) else [outputs]  # a single one comes without its list
+        return [
+            unfolded(np.asarray(output), tensor, len(arrays[0]), rows)
+            for output, tensor, rows in zip(outputs, self.model.outputs, self._rows, strict=True)
+        ]
+
+
+def _places(model: keras.Model, path: tuple[Any, ...] = ()) -> Iterator[tuple[str, _Place]]:
+    """List the outputs of a model's layers by name, and those within models that it calls once."""
+    for layer in model.layers:
+        if is_input(layer):
             continue
-        found.append(json.dumps(_computed(config), sort_keys=True, default=lambda value: type(value).__name__))
+        here = (*path, layer)
+        name, n_outputs = "/".join(one.name for one in here), len(outputs_in(model, layer))
+        for n in range(n_outputs):
+            yield (name if n_outputs == 1 else f"{name}:{n}"), _Place(here, n)
+        if has_graph(layer) and n_outputs == len(layer.outputs):
+            yield from _places(layer, here)
+
+
+def _tensors(model: keras.Model, places: Mapping[str, _Place]) -> dict[str, keras.KerasTensor]:
+    """Find tensors in a model's graph; those of models within it are computed there as one."""
+    found: dict[str, keras.KerasTensor] = {}
+    inside: dict[int, dict[str, _Place]] = {}
+    for name, ((layer, *inner), position) in places.items():
+        if inner:
+            inside.setdefault(id(layer), {})[name] = _Place((layer, *inner), position)
+        else:
+            found[name] = outputs_in(model, layer)[position]
+    for within in inside.values():
+        (layer, *_), _ = next(iter(within.values()))
+        deeper = _tensors(layer, {name: _Place(path[1:], position) for name, (path, position) in within.items()})
+        call = call_of(outputs_in(model, layer)[0])
+        found |= dict(zip(deeper, lifted(call, list(deeper.values()), "read"), strict=True))
     return found
 
 
-def _computed(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {
-            key: _computed(value)
-            for key, value in config.items()
-            if key not in _NOT_COMPUTED and not key.endswith(("_initializer", "_regularizer", "_constraint"))
-        }
-    return [_computed(value) for value in config] if isinstance(config, list | tuple) else config
+def _told(array: np.ndarray) -> str:
+    values = f" from {array.min():g} to {array.max():g}" if array.size else ""
+    return f"of shape {array.shape}{values} ({array.dtype})"
 
 
-def weights_digest(network: keras.Model) -> str:
-    """Digest what a network computes: its weights and the settings of its layers, in its order.
-
-    Names and the states of random number generators do not count. A network that is read in the same way of the same
-    model, saved and loaded, has the same digest.
-    """
-    return digest(*_settings(network), *(np.asarray(weight) for weight in network.weights))
+def _reason(error: Exception) -> str:
+    """Pick the line of a backend's message that says what is wrong: the last that names no node of a graph."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)

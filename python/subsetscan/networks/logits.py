@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .keras import call_of, has_graph, lifted, unique_name
+from .keras_graph import call_of, has_graph, lifted, unique_name
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +52,7 @@ def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:
     if has_graph(layer):  # a model within the model
         inner = layer.outputs[position]
         before = _before_softmax(inner)
-        return tensor if before is inner else lifted(call, before, _PURPOSE)
+        return tensor if before is inner else lifted(call, [before], _PURPOSE)[0]
     function = getattr(layer, "activation", layer)  # a softmax may be a layer or an operation of its own
     if getattr(function, "__name__", type(function).__name__) not in _SOFTMAXES:
         return tensor

@@ -1,4 +1,4 @@
-"""Passes through a network in batches of one size: the network stays as it was, and each sample gets values of its own.
+"""Passes through a network: it stays as it was, and each sample gets values of its own.
 
 No framework is named here. A variable is what `numpy.asarray` reads and its method ``assign`` sets.
 """
@@ -6,14 +6,14 @@ No framework is named here. A variable is what `numpy.asarray` reads and its met
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Batched", "Comparison", "Forward", "Passes", "States", "compare"]
+__all__ = ["Batched", "Comparison", "Forward", "Passes", "States", "compare", "filled", "n_samples", "parts"]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
 States = Callable[[], tuple[list[Any], list[Any]]]
@@ -22,21 +22,72 @@ _TOLERANCES = {"float16": 1e-2, "bfloat16": 3e-2}  # GPUs round by the place in 
 _TOLERANCE = 1e-5
 
 
-class Batched:
-    """What has a number of samples in one pass."""
+_LARGEST = 64  # samples in a pass: wide layers of as many fit into memory
 
-    _forward_batch = 64
+
+class Batched:
+    """What has a number of samples in one pass.
+
+    Attributes
+    ----------
+    forward_batch : int or None
+        Samples in each pass; zeros fill up the last one, so that all are of one size. Networks round differently in
+        passes of another size: with a number, the values of a sample have the same bits whatever it is handed in with.
+        None, the default, adds nothing: a pass has as many samples as there are, at most 64, and the same samples
+        handed in together have the same bits.
+    """
+
+    _forward_batch: int | None = None
 
     @property
-    def forward_batch(self) -> int:
-        """Samples in one pass."""
+    def forward_batch(self) -> int | None:  # noqa: D102 (the class says it)
         return self._forward_batch
 
     @forward_batch.setter
-    def forward_batch(self, size: int) -> None:
-        if isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"forward_batch must be a whole number, at least 1, got {size!r}")
-        self._forward_batch = int(size)
+    def forward_batch(self, size: int | None) -> None:
+        if size is not None and (isinstance(size, bool | np.bool_) or not isinstance(size, numbers.Integral)):
+            raise ValueError(f"forward_batch must be a whole number, at least 1, or None, got {size!r}")
+        if size is not None and size < 1:
+            raise ValueError(f"forward_batch must be a whole number, at least 1, or None, got {size!r}")
+        self._forward_batch = None if size is None else int(size)
+
+
+def n_samples(inputs: Any) -> int:
+    """Count samples: rows of an array, or of each of several arrays in a mapping."""
+    return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
+    """Cut samples into passes, and tell how many of each are samples: the rest of it is zeros.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (N, ...), or mapping of such arrays
+    size : int or None
+        As in `Batched`.
+    """
+    n, step = n_samples(inputs), size or _LARGEST
+    for start in range(0, n, step):
+        n_own = min(step, n - start)
+        fill = size - n_own if size else 0
+
+        def part(array: np.ndarray, at: slice = slice(start, start + n_own), fill: int = fill) -> np.ndarray:
+            return filled(array[at], fill)
+
+        yield _each(inputs, part), n_own
+
+
+def _each(inputs: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    if isinstance(inputs, Mapping):
+        return {name: change(array) for name, array in inputs.items()}
+    return change(inputs)
+
+
+def filled(array: np.ndarray, n_zeros: int) -> np.ndarray:
+    """Append rows of zeros."""
+    if not n_zeros:
+        return array
+    return np.concatenate([array, np.zeros((n_zeros, *array.shape[1:]), array.dtype)])
 
 
 @dataclass(frozen=True)
@@ -59,7 +110,7 @@ class Comparison:
 
 
 class Passes:
-    """Passes of one size through a network.
+    """Passes through a network.
 
     What a pass changes, such as the state of a recurrent layer, is put back after it. Beside the first pass goes a
     second one, in which the same samples stand elsewhere, beside others: the values must be the same.
@@ -74,6 +125,8 @@ class Passes:
         In which the network computes: the tolerance is that of the coarsest.
     refusal : callable
         Makes the error for outputs that differ, from the batch, the comparison and the tolerance.
+    takes_any_number : bool, default True
+        Whether a pass may have any number of samples.
     """
 
     def __init__(
@@ -82,45 +135,48 @@ class Passes:
         states: States,
         dtypes: Sequence[str],
         refusal: Callable[[Sequence[np.ndarray], Comparison, float], Exception],
+        takes_any_number: bool = True,
     ) -> None:
         self.forward = forward
         self.states = states
         self.tolerance = max((_TOLERANCES.get(dtype, _TOLERANCE) for dtype in dtypes), default=_TOLERANCE)
+        self.takes_any_number = takes_any_number
         self._refusal = refusal
         self._changing: list[Any] = []
         self._compared = False
 
-    def run(self, arrays: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-        """Compute the outputs for N >= 1 samples, `size` in each pass.
+    def run(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Compute the outputs for N >= 1 samples in one pass.
 
         Raises
         ------
         Exception
             What `refusal` made, if the values of a sample depend on its place or on the samples beside it.
         """
-        parts = []
-        for start in range(0, len(arrays[0]), size):
-            batch = [array[start : start + size] for array in arrays]
-            n_samples = len(batch[0])
-            # Convolutions round differently in batches of another size, so that all passes are of one.
-            parts.append([output[:n_samples] for output in self._pass([_padded(array, size) for array in batch])])
-        return [outputs[0] if len(outputs) == 1 else np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        if self._compared:
+            with _unchanged(self._changing):
+                return self.forward(*batch)
+        probe = batch
+        # Samples that are all alike show neither a wrong order nor what comes from the samples beside.
+        if (alike := _all_alike(batch)) and self.takes_any_number:
+            probe = [filled(array, 1) for array in batch]
+        comparison = compare(self.forward, probe, *self.states(), self.tolerance)
+        if comparison.differing:
+            raise self._refusal(probe, comparison, self.tolerance)
+        self._changing = comparison.changed
+        self._compared = not _all_alike(probe)
+        if not alike or probe is batch:
+            return comparison.outputs
+        with _unchanged(self._changing):
+            return self.forward(*batch)
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled network has other variables.
         return self.__dict__ | {"_changing": [], "_compared": False}
 
-    def _pass(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if self._compared:
-            with _unchanged(self._changing):
-                return self.forward(*batch)
-        comparison = compare(self.forward, batch, *self.states(), self.tolerance)
-        if comparison.differing:
-            raise self._refusal(batch, comparison, self.tolerance)
-        self._changing = comparison.changed
-        # Samples that are all alike show neither a wrong order nor what comes from the samples beside.
-        self._compared = bool((batch[0] != batch[0][:1]).any())
-        return comparison.outputs
+
+def _all_alike(batch: Sequence[np.ndarray]) -> bool:
+    return not any(bool((array != array[:1]).any()) for array in batch)
 
 
 def compare(
@@ -150,11 +206,6 @@ def _unchanged(variables: Sequence[Any]) -> Iterator[list[Any]]:
             if np.asarray(variable).tobytes() != value.tobytes():  # bytes: NaN equals itself, -0 is not +0
                 variable.assign(value)
                 changed.append(variable)
-
-
-def _padded(array: np.ndarray, size: int) -> np.ndarray:
-    missing = size - len(array)
-    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) if missing else array
 
 
 def _alike(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:

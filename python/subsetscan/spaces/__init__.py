@@ -3,8 +3,9 @@
 from .arrays import Arrays
 from .base import Pixels, Space, join
 from .filters import Laplacian
-from .keras import KerasLayers, NetworkSpace
+from .layers import KerasLayers, Layers, OnnxLayers, TorchLayers
 from .margin import ClassifierMargin
+from .network import NetworkSpace
 from .reconstruction import ReconstructionError
 from .responses import FeatureResponse
 
@@ -14,9 +15,12 @@ __all__ = [
     "FeatureResponse",
     "KerasLayers",
     "Laplacian",
+    "Layers",
     "NetworkSpace",
+    "OnnxLayers",
     "Pixels",
     "ReconstructionError",
     "Space",
+    "TorchLayers",
     "join",
 ]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._validation import InvalidTypeError
-from .base import Space, as_rows
+from ..input_checks import as_rows
+from .base import Space
 
 __all__ = ["Arrays"]
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._validation import InvalidTypeError
-from ..networks.keras import computing_layers, is_keras_model
+from ..networks import as_network
+from ..networks.wrap import is_network
 from .base import Space
-from .keras import KerasLayers
+from .layers import Layers
 
 __all__ = ["WIDEST", "as_spaces"]
 
@@ -23,7 +24,7 @@ def as_spaces(model: Any) -> list[Space]:
 
     Parameters
     ----------
-    model : keras.Model, Space or sequence of Space
+    model : keras.Model, torch.nn.Module, path of an ONNX file, Network, Space or sequence of Space
 
     Returns
     -------
@@ -36,8 +37,12 @@ def as_spaces(model: Any) -> list[Space]:
     """
     if isinstance(model, Space):
         return [model]
-    if is_keras_model(model):
-        return [KerasLayers(model, computing_layers(model), pool_above=WIDEST)]
+    if is_network(model):
+        network = as_network(model)
+        return [Layers(network, network.computing(), pool_above=WIDEST)]
     if isinstance(model, Sequence):
         return list(model)
-    raise InvalidTypeError(f"expected a Keras model, or spaces of subsetscan.spaces, got {type(model).__name__}")
+    raise InvalidTypeError(
+        "expected a Keras model, a PyTorch module, the path of an .onnx file, or spaces of subsetscan.spaces, got "
+        f"{type(model).__name__}"
+    )

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from .._digest import digest
-from .base import Space, as_rows, check_images
+from ..input_checks import as_rows, check_images
+from .base import Space
 
 __all__ = ["Laplacian"]
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from ..networks.keras import check_graph
-from ..networks.logits import logit_tensor
-from .keras import NetworkSpace
-
-if TYPE_CHECKING:
-    import keras
+from ..networks import TorchNetwork, as_network
+from .network import NetworkSpace
 
 __all__ = ["ClassifierMargin"]
 
@@ -28,18 +24,20 @@ class ClassifierMargin(NetworkSpace):
 
     Parameters
     ----------
-    model : keras.Model
-        A classifier: one output of shape (N, K), with K >= 2 classes. It may end in a softmax: as a layer, as the
-        activation of a dense layer, or either of these in a model within the model.
+    model : keras.Model, torch.nn.Module, path of an ONNX file, or Network
+        A classifier: one output of shape (N, K), with K >= 2 classes. A Keras model may end in a softmax: as a layer,
+        as the activation of a dense layer, or either of these in a model within the model; an ONNX model in a node. A
+        PyTorch module must return logits.
     name : str, default "margin"
         Its name in results. Spaces that are scanned together need different ones.
 
     Raises
     ------
     TypeError
-        If the model is not a Keras model, or has no graph.
+        If the model is none, or has no graph.
     ValueError
-        If the model has another output, or ends in a softmax that cannot be left out.
+        If the model has another output, or ends in a softmax that cannot be left out; of a PyTorch module `transform`
+        raises it, where its outputs are probabilities.
 
     References
     ----------
@@ -54,14 +52,37 @@ class ClassifierMargin(NetworkSpace):
     array([[-300.]], dtype=float32)
     """
 
-    def __init__(self, model: keras.Model, name: str = "margin") -> None:
-        check_graph(model)
-        super().__init__(model, {"logits": logit_tensor(model)}, {name: (1,)})
+    def __init__(self, model: Any, name: str = "margin") -> None:
+        network = as_network(model)
+        logits = network.logits()
+        _check_shape(network.name, network.shape(logits))
+        super().__init__(network, [logits], [name])
+        self.node_shapes = {name: (1,)}
 
-    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
-        (name,) = self.names
-        second, first = np.partition(read["logits"].astype(np.float64), -2, axis=1)[:, -2:].T
+    def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
+        del images
+        (name,), (logits,) = self.names, read.values()
+        _check_shape(self.network.name, logits.shape[1:])
+        logits = logits.astype(np.float64)
+        if isinstance(self.network, TorchNetwork) and _are_probabilities(logits):
+            raise ValueError(
+                f"the outputs of {self.network.name} are probabilities, from which a margin of logits cannot be told "
+                "exactly: leave out its softmax"
+            )
+        second, first = np.partition(logits, -2, axis=1)[:, -2:].T
         return {name: (second - first).astype(np.float32)[:, np.newaxis]}
 
     def _options(self) -> list[str]:
         return []
+
+
+def _check_shape(name: str, shape: tuple[int, ...] | None) -> None:
+    if shape is not None and (len(shape) != 1 or shape[0] < 2):
+        raise ValueError(
+            f"{name} is not a classifier: expected one output of shape (N, K) with K >= 2 classes, got "
+            f"{shape} for each input"
+        )
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from ..networks.keras import check_graph, known_shape
-from .base import as_rows
-from .keras import NetworkSpace
-
-if TYPE_CHECKING:
-    import keras
+from ..input_checks import as_rows
+from ..networks import as_network
+from .network import NetworkSpace
 
 __all__ = ["METRICS", "ReconstructionError"]
 
@@ -44,7 +41,7 @@ class ReconstructionError(NetworkSpace):
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model, torch.nn.Module, path of an ONNX file, or Network
         An autoencoder: its output has the shape of its input.
     metric : {"absolute", "squared", "binary-crossentropy", "signed"}, default "absolute"
         The paper's error is the binary cross-entropy; the absolute error tells attacked images from clean ones better.
@@ -56,7 +53,7 @@ class ReconstructionError(NetworkSpace):
     Raises
     ------
     TypeError
-        If the model is not a Keras model, or has no graph.
+        If the model is none, or has no graph.
     ValueError
         If the metric is unknown, or the output is not of the input's shape.
 
@@ -65,24 +62,31 @@ class ReconstructionError(NetworkSpace):
     Anomalous Pattern Detection in Activations and Reconstruction Error of Autoencoder, section 4.
     """
 
-    def __init__(self, model: keras.Model, metric: str = "absolute", name: str = "reconstruction_error") -> None:
+    def __init__(self, model: Any, metric: str = "absolute", name: str = "reconstruction_error") -> None:
         if metric not in METRICS:
             raise ValueError(f"unknown reconstruction error {metric!r}; known are {', '.join(METRICS)}")
-        check_graph(model)
-        if len(model.outputs) != 1 or model.outputs[0].shape != model.inputs[0].shape:
-            shapes = ", ".join(str(output.shape) for output in model.outputs)
-            raise ValueError(
-                f"{model.name} is not an autoencoder: its input is {model.inputs[0].shape}, its output {shapes}"
-            )
+        network = as_network(model)
+        output = network.output()
+        super().__init__(network, [output], [name])
         self.metric = metric
-        super().__init__(model, {"output": model.outputs[0]}, {name: known_shape(name, model.outputs[0])})
+        expected, shape = network.input_shape(), network.shape(output)
+        if shape is not None:
+            if expected is not None and shape != expected:
+                raise _no_autoencoder(network.name, expected, shape)
+            self.node_shapes = {name: shape}
 
-    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
-        (name,) = self.names
-        pair = (
-            array.astype(np.promote_types(array.dtype, np.float32), copy=False) for array in (images, read["output"])
-        )
+    def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
+        (name,), (output,) = self.names, read.values()
+        if isinstance(images, Mapping) or images.shape != output.shape:
+            given = [*images] if isinstance(images, Mapping) else images.shape[1:]
+            raise _no_autoencoder(self.network.name, given, output.shape[1:])
+        self.node_shapes = {name: output.shape[1:]}
+        pair = (array.astype(np.promote_types(array.dtype, np.float32), copy=False) for array in (images, output))
         return {name: as_rows(METRICS[self.metric](*pair)).astype(np.float32, copy=False)}
 
     def _options(self) -> list[str]:
         return [self.metric]
+
+
+def _no_autoencoder(name: str, given: Any, output: Any) -> ValueError:
+    return ValueError(f"{name} is not an autoencoder: its input is {given}, its output {output}, for each sample")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._digest import digest
-from ..networks.keras import (
+from ..input_checks import as_rows, check_images
+from ..networks.keras_graph import (
     call_of,
     check_graph,
     checked_passes,
@@ -26,8 +27,8 @@ from ..networks.keras import (
     weights_digest,
 )
 from ..networks.logits import logit_tensor
-from ..networks.passes import Batched
-from .base import Space, as_rows, check_images
+from ..networks.passes import Batched, parts
+from .base import Space
 
 if TYPE_CHECKING:
     import keras
@@ -93,9 +94,8 @@ class FeatureResponse(Batched, Space):
     ----------
     node_shapes : dict of str to tuple of int
         The shape of an image.
-    forward_batch : int
-        Images in one forward and backward pass, 64; set it lower where they take too much memory. Passes through a
-        model whose batch size is fixed have that size.
+    forward_batch : int or None
+        See `subsetscan.networks.passes.Batched`. Passes through a model whose batch size is fixed have that size.
 
     Raises
     ------
@@ -206,7 +206,7 @@ class FeatureResponse(Batched, Space):
             for each image or none of the classes, no gradient reaches the image, or a layer's values depend on more
             than the image: see `NetworkSpace`.
         """
-        images = check_images(images, self.model.inputs[0].shape[1:], input_dtype(self.model))
+        images = check_images(images, self.model.inputs[0].shape[1:], input_dtype(self.model.inputs[0]))
         labels = self._check_labels(labels, len(images))
         for layer, twin in self._twins:
             weights: dict[str, Any] = {}
@@ -214,8 +214,9 @@ class FeatureResponse(Batched, Space):
             twin.load_own_variables(weights)
         if not len(images):
             return np.empty(images.shape, np.float32)
-        (responses,) = self._passes.run([images, labels], self.model.inputs[0].shape[0] or self.forward_batch)
-        return responses
+        size = self.model.inputs[0].shape[0] or self.forward_batch
+        pairs = parts({"images": images, "labels": labels}, size)
+        return np.concatenate([self._passes.run(list(pair.values()))[0][:n] for pair, n in pairs])
 
     def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
         source = self.model.inputs[0]
@@ -243,7 +244,7 @@ class FeatureResponse(Batched, Space):
         import tensorflow as tf
 
         if self._compiled is None:
-            self._compiled = tf.function(self._backward, autograph=False)
+            self._compiled = tf.function(self._backward, autograph=False, reduce_retracing=True)
         return [np.asarray(self._compiled(tf.constant(images), tf.constant(labels)))]
 
     def _backward(self, images: Any, labels: Any) -> Any:
@@ -303,7 +304,7 @@ def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
         raise _several(model, layer.name, len(outputs))
     if not inner:
         return outputs[0]
-    return lifted(call_of(outputs[0]), _output_at(layer, inner), f"to_{inner[-1].name}")
+    return lifted(call_of(outputs[0]), [_output_at(layer, inner)], f"to_{inner[-1].name}")[0]
 
 
 def _several(model: keras.Model, name: str, count: int) -> ValueError:

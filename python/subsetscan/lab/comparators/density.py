@@ -12,10 +12,11 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ...networks.keras import call_of, check_graph, has_graph, known_shape, lifted
+from ...input_checks import as_rows
+from ...networks import KerasNetwork
+from ...networks.keras_graph import call_of, check_graph, find_outputs, has_graph, known_shape, lifted
 from ...networks.logits import logit_tensor
-from ...spaces.base import as_rows
-from ...spaces.keras import KerasLayers, NetworkSpace
+from ...spaces.network import NetworkSpace
 
 if TYPE_CHECKING:
     import keras
@@ -54,12 +55,14 @@ class HiddenLayer(NetworkSpace):
         hidden = _last_hidden(classifier.outputs[0]) if layer is None else _output_of(classifier, layer)
         (self.n_classes,) = known_shape("logits", logits)
         n_values = int(np.prod(known_shape(name, hidden)))
-        super().__init__(classifier, {"hidden": hidden, "logits": logits}, {name: (n_values + self.n_classes,)})
+        network = KerasNetwork(classifier)
+        super().__init__(network, [network.named("hidden", hidden), network.named("logits", logits)], [name])
+        self.node_shapes = {name: (n_values + self.n_classes,)}
 
     def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         del images
-        (name,) = self.names
-        return {name: np.concatenate([as_rows(read["hidden"]), read["logits"]], axis=1)}
+        (name,), (hidden, logits) = self.names, (read[one] for one in self.reads)
+        return {name: np.concatenate([as_rows(hidden), logits], axis=1)}
 
     def hidden(self, images: Any) -> np.ndarray:
         """Read the layer alone, array-like of shape (n, H, W, C) to float64 of shape (n, J)."""
@@ -177,7 +180,7 @@ class ClassDensity(BaseEstimator):
 
 
 def _output_of(model: keras.Model, layer: str | int) -> keras.KerasTensor:
-    tensors = KerasLayers(model, [layer]).tensors
+    tensors = find_outputs(model, [layer])
     if len(tensors) != 1:
         raise ValueError(f"layer {layer!r} must have one output, it has {', '.join(tensors)}")
     return next(iter(tensors.values()))
@@ -198,4 +201,4 @@ def _last_hidden(tensor: keras.KerasTensor) -> keras.KerasTensor:
     if not has_graph(layer):
         return before
     inner = _last_hidden(layer.outputs[position])
-    return before if inner is layer.inputs[0] else lifted(call, inner, "hidden")
+    return before if inner is layer.inputs[0] else lifted(call, [inner], "hidden")[0]

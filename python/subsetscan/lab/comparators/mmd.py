@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from sklearn.metrics.pairwise import rbf_kernel
 
-from ...spaces.base import as_rows, check_finite
+from ...input_checks import as_rows, check_finite
 
 __all__ = ["MMDTest", "mmd_power", "mmd_test"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...input_checks import as_rows, check_images
 from ...spaces import Space
-from ...spaces.base import as_rows, check_images
 
 __all__ = ["PixelStatistic"]
 

@@ -11,11 +11,12 @@ import numpy as np
 from scipy.special import softmax
 
 from ..._extras import import_extra
-from ...networks.keras import check_graph, known_shape
+from ...input_checks import check_images
+from ...networks import KerasNetwork
+from ...networks.keras_graph import check_graph, known_shape
 from ...networks.logits import logit_tensor
 from ...spaces import Space
-from ...spaces.base import check_images
-from ...spaces.keras import NetworkSpace
+from ...spaces.network import NetworkSpace
 
 if TYPE_CHECKING:
     import keras
@@ -127,12 +128,15 @@ class _Logits(NetworkSpace):
     """The logits of a classifier, in double precision."""
 
     def __init__(self, classifier: keras.Model) -> None:
-        logits = logit_tensor(classifier)
-        super().__init__(classifier, {"logits": logits}, {"logits": known_shape("logits", logits)})
+        network = KerasNetwork(classifier)
+        logits = network.logits()
+        super().__init__(network, [logits], ["logits"])
+        self.node_shapes = {"logits": known_shape("logits", logit_tensor(classifier))}
 
-    def values(self, images: np.ndarray, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         del images
-        return {"logits": read["logits"].astype(np.float64)}
+        (logits,) = read.values()
+        return {"logits": logits.astype(np.float64)}
 
 
 def _art_preprocessors() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...spaces.base import as_rows
+from ...input_checks import as_rows
 from ..adversaries import Job
 from .files import write_rows
 from .images import CLEAN, TARGETS, Images, noise_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...spaces.base import as_rows
+from ...input_checks import as_rows
 from ..adversaries import Adversaries, Job
 
 __all__ = ["CLEAN", "PAPER_SPLIT", "SMALL_SPLIT", "TARGETS", "Images", "Split", "noise_of", "noisy"]

@@ -1,0 +1,133 @@
+"""Whether inputs fit what takes them: shapes, types, finite values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._validation import InvalidTypeError, refuse_masked
+
+__all__ = ["ImageError", "as_rows", "check_arrays", "check_finite", "check_images", "row_number"]
+
+
+class ImageError(ValueError):
+    """What is wrong with one image, told by its number."""
+
+    def __init__(self, image: int, why: str) -> None:
+        super().__init__(f"image {image} {why}")
+        self.image = image
+        self.why = why
+
+
+def check_images(
+    images: Any, image_shape: Sequence[int | None], dtype: np.dtype[Any] | type[np.generic] = np.float32
+) -> np.ndarray:
+    """Take images as numbers of a type, refusing another shape (None fits any size) and what is not finite.
+
+    Values that the type cannot hold are refused too: what would become infinite, or another whole number.
+    """
+    refuse_masked(images, "inputs")
+    images = np.asarray(images)
+    if images.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"images must be numbers, got dtype {images.dtype}")
+    received = images.shape[1:]
+    fits = images.ndim == 1 + len(image_shape) and all(
+        expected in (None, size) for expected, size in zip(image_shape, received, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"each image must have shape {tuple(image_shape)}, got {received} ({images.shape} in all)")
+    check_finite(images)
+    return _cast(images, np.dtype(dtype))
+
+
+def _cast(images: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    # NumPy counts int64 to float64 as safe.
+    exact = images.dtype.kind == "f" or images.dtype.itemsize < 8 or dtype.kind in "iu"
+    if exact and np.can_cast(images.dtype, dtype):
+        return images.astype(dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = images.astype(dtype)
+    if dtype.kind in "biu":
+        lost = cast != images
+    elif images.dtype.kind == "f":
+        lost = ~np.isfinite(cast)
+    else:
+        lost = cast.astype(np.float64) != images.astype(np.float64)
+        # Beyond this float64 too takes one whole number for another.
+        large = ~lost & (np.abs(images.astype(np.float64)) >= 2**53)
+        lost[large] = [int(a) != int(b) for a, b in zip(cast[large], images[large], strict=True)]
+    if lost.any():
+        at = np.unravel_index(lost.argmax(), lost.shape)
+        raise ImageError(
+            int(at[0]), f"has the value {images[at]}, which {dtype.name} cannot hold: it would become {cast[at]}"
+        )
+    return cast
+
+
+def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
+    """Refuse NaN and infinite pixels; `rows` are the numbers of these images among all, or that of the first."""
+    finite = np.isfinite(as_rows(images)).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{(~finite).sum()} images have NaN or infinite pixels, the first is image "
+            f"{row_number(rows, finite.argmin())}"
+        )
+
+
+def check_arrays(
+    inputs: Any, expected: Mapping[str, tuple[Sequence[int | None], np.dtype[Any]]]
+) -> np.ndarray | dict[str, np.ndarray]:
+    """Take what a network is given as numbers of its types, one array for each of its inputs.
+
+    Parameters
+    ----------
+    inputs : array-like, mapping of str to array-like, or tuple of array-like
+        With one expected input an array does; several come by name, or in their order in a tuple.
+    expected : mapping of str to (tuple of int or None, dtype)
+        The shape of one sample, None for any size, and the type.
+
+    Returns
+    -------
+    ndarray, or dict of str to ndarray where several are expected
+
+    Raises
+    ------
+    ValueError
+        If an input is missing or unknown, has another shape, a value that is not finite, or one that its type cannot
+        hold, or numbers of samples differ.
+    TypeError
+        If an input holds no numbers.
+    """
+    if isinstance(inputs, tuple) and len(inputs) == len(expected):
+        inputs = dict(zip(expected, inputs, strict=True))
+    if not isinstance(inputs, Mapping):
+        if len(expected) > 1:
+            raise ValueError(
+                f"expected {len(expected)} inputs, {', '.join(expected)}, by name or as a tuple, got {_kind(inputs)}"
+            )
+        inputs = dict.fromkeys(expected, inputs)
+    if set(inputs) != set(expected):
+        raise ValueError(f"expected the inputs {', '.join(expected)}, got {', '.join(map(str, inputs)) or 'none'}")
+    arrays = {name: check_images(inputs[name], shape, dtype) for name, (shape, dtype) in expected.items()}
+    if len(counts := {name: len(array) for name, array in arrays.items()}) > 1 and len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(f"all inputs must have one row for each sample, but their numbers of rows differ: {told}")
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+def _kind(inputs: Any) -> str:
+    shape = getattr(inputs, "shape", None)
+    return type(inputs).__name__ if shape is None else f"one of shape {tuple(shape)}"
+
+
+def row_number(rows: np.ndarray | int, n: int) -> int:
+    """Return the number of a row among all, where `rows` are the numbers of these, or that of the first."""
+    return int(rows + n if isinstance(rows, int) else rows[n])
+
+
+def as_rows(array: np.ndarray) -> np.ndarray:
+    """Flatten what belongs to each image: (N, ...) to (N, J)."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))

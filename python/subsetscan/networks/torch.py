@@ -1,0 +1,295 @@
+"""PyTorch modules as networks: what their submodules return, caught by hooks."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._digest import digest
+from .._validation import InvalidTypeError
+from ..input_checks import check_images
+from .base import Network
+from .passes import Comparison, Passes
+from .rows import by_sample
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TorchNetwork", "is_torch_module"]
+
+_OUTPUT = "<output>"
+# Modules that hand on values as they are, or do nothing after training.
+_PASSING = ("Identity", "Flatten", "Unflatten", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
+            "FeatureAlphaDropout", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "PixelShuffle", "PixelUnshuffle",
+            "ChannelShuffle")  # fmt: skip
+_CHANNELS_LAST = ("Linear", "LayerNorm", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention", "RMSNorm")
+
+
+def is_torch_module(model: Any) -> bool:
+    """Tell whether this is a PyTorch module, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+class TorchNetwork(Network):
+    """A PyTorch module, whose submodules' outputs can be read.
+
+    Names are those of ``named_modules()``. Of a module that returns several tensors, in a tuple, a mapping or a
+    ``ModelOutput``, or that is called several times, they are "name:0", "name:1" ... in the order in which they come;
+    the name alone stands for the first, and you are warned that there are more.
+
+    A pass runs in evaluation and inference mode, on the module's device and in its type. What it changes, modes and
+    buffers among it, is put back, and hooks are removed, whatever happens. Values in half precision are handed out in
+    single.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Called with one array as a tensor, a tuple as positional arguments, a mapping as keyword arguments. Of a
+        compiled module, and of one in `DataParallel`, the module itself is read: its weights are the same.
+    device : str or torch.device, optional
+        Where inputs go; by default where the first parameter is.
+
+    Raises
+    ------
+    TypeError
+        If it is no module, or is scripted: hooks within a scripted module are not called.
+    """
+
+    def __init__(self, model: torch.nn.Module, *, device: Any = None) -> None:
+        if not is_torch_module(model):
+            raise InvalidTypeError(f"expected a PyTorch module, got {type(model).__name__}")
+        import torch
+
+        model = getattr(model, "_orig_mod", model)  # of a compiled module
+        if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            model = model.module
+        if isinstance(model, torch.jit.ScriptModule):
+            raise InvalidTypeError(
+                "a scripted module calls no hooks within itself, so that its values cannot be read: give the module "
+                "that it was made of, or an ONNX file"
+            )
+        self.model = model
+        self.name = type(model).__name__
+        self.device = device
+        self._modules: dict[str, Any] = {name: module for name, module in model.named_modules() if name}
+        self._readers: dict[tuple[str, ...], Passes] = {}
+        self._warned: set[str] = set()
+
+    def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
+        return tuple(self._modules) or (_OUTPUT,)
+
+    def computing(self) -> tuple[str, ...]:
+        """List the modules that have no module within them, and compute something."""
+        found = [
+            name
+            for name, module in self._modules.items()
+            if not next(module.children(), None) and type(module).__name__ not in _PASSING
+        ]
+        return tuple(found) or self.layer_names()
+
+    def find_one(self, which: Any) -> list[str]:  # noqa: D102
+        if which == _OUTPUT or (isinstance(which, str) and _base(which) in self._modules):
+            return [which]
+        return super().find_one(which)
+
+    def check(self, inputs: Any) -> Any:
+        """Take arrays or tensors: floats of the module's type, integers as they are."""
+        if isinstance(inputs, tuple):
+            inputs = {str(n): one for n, one in enumerate(inputs)}
+        if isinstance(inputs, Mapping):
+            arrays = {name: self._array(one) for name, one in inputs.items()}
+            if len({len(array) for array in arrays.values()}) != 1:
+                told = ", ".join(f"{name} {len(array)}" for name, array in arrays.items()) or "none"
+                raise ValueError(
+                    f"all inputs must have one row for each sample, but their numbers of rows differ: {told}"
+                )
+            return arrays
+        return self._array(inputs)
+
+    def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
+        keys = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        if (key := (*names, "", *keys)) not in self._readers:
+            self._readers[key] = Passes(
+                lambda *arrays: self._forward(arrays, keys, tuple(names)),
+                self._states,
+                [str(one.dtype).removeprefix("torch.") for one in self.model.parameters()],
+                lambda _batch, comparison, _tolerance: self._refusal(names, comparison),
+            )
+        arrays = list(inputs.values()) if keys else [inputs]
+        return dict(zip(names, self._readers[key].run(arrays), strict=True))
+
+    def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
+        """Return the first axis, as PyTorch has channels; the last after linear layers, normalization and attention."""
+        kind = type(self._modules.get(_base(name), self.model)).__name__
+        last = kind in _CHANNELS_LAST or (len(shape) == 2 and not _is_convolutional(kind))
+        return len(shape) - 1 if last else 0
+
+    def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
+        state = self.model.state_dict()
+        return digest(
+            "torch", *names, *map(str, state), *(_to_numpy(tensor) for tensor in state.values()), *self._kinds()
+        )
+
+    def joined(self, other: Network) -> Network | None:  # noqa: D102
+        same = isinstance(other, TorchNetwork) and (other.model, other.device) == (self.model, self.device)
+        return self if same else None
+
+    def output(self) -> str:  # noqa: D102
+        return _OUTPUT
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_readers": {}}
+
+    def _kinds(self) -> list[str]:
+        """Describe each module that has none within it, as PyTorch prints it: kind and settings."""
+        return [repr(module) for module in self.model.modules() if not next(module.children(), None)]
+
+    def _array(self, values: Any) -> np.ndarray:
+        array = np.asarray(_to_numpy(values) if is_tensor(values) else values)
+        if array.dtype.kind in "iub":
+            return array
+        return check_images(array, array.shape[1:], np.float64 if array.dtype == np.float64 else np.float32)
+
+    def _place(self) -> tuple[Any, Any]:
+        """Tell where inputs go, and in which type floats."""
+        import torch
+
+        first = next((p for p in self.model.parameters() if p.is_floating_point()), None)
+        device = self.device if self.device is not None else (first.device if first is not None else "cpu")
+        return torch.device(device), torch.float32 if first is None else first.dtype
+
+    def _forward(self, arrays: Sequence[np.ndarray], keys: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
+        import torch
+
+        device, dtype = self._place()
+        tensors = []
+        for array in arrays:
+            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            tensors.append(tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        caught: dict[str, list[Any]] = {_base(name): [] for name in names}
+        with self._hooked(caught), _evaluating(self.model), torch.inference_mode(), torch.random.fork_rng([]):
+            try:
+                named = dict(zip(keys, tensors, strict=False))
+                output = self.model(*tensors) if not keys or keys[0] == "0" else self.model(**named)
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                shapes = ", ".join(f"{array.shape} {array.dtype}" for array in arrays)
+                raise ValueError(f"{self.name} cannot compute inputs of shape {shapes}: {error}") from error
+        if _OUTPUT in caught:
+            caught[_OUTPUT] = list(_tensors(output))
+        return [self._chosen(name, caught[_base(name)], len(arrays[0])) for name in names]
+
+    def _chosen(self, name: str, found: list[Any], n_samples: int) -> np.ndarray:
+        base, place = _base(name), name.removeprefix(_base(name)).removeprefix(":")
+        if not found:
+            raise ValueError(f"{base} of {self.name} was not called, or returned no tensor: leave it out")
+        if not place and len(found) > 1 and base not in self._warned and base != _OUTPUT:
+            self._warned.add(base)
+            warnings.warn(
+                f"{base} of {self.name} gave {len(found)} tensors in a pass, of which {base}:0 is read; the others are "
+                f"{base}:1 to {base}:{len(found) - 1}",
+                stacklevel=2,
+            )
+        if (n := int(place or 0)) >= len(found):
+            raise ValueError(f"{base} of {self.name} gave {len(found)} tensors in a pass, {name} is none of them")
+        return by_sample(_to_numpy(found[n]), n_samples, f"{name} of {self.name}")
+
+    @contextmanager
+    def _hooked(self, caught: Mapping[str, list[Any]]) -> Iterator[None]:
+        """Have what modules return put into lists, by their names."""
+
+        def hook(into: list[Any]) -> Any:
+            def catch(_module: Any, _given: Any, returned: Any) -> None:
+                into.extend(_tensors(returned))
+
+            return catch
+
+        handles = [
+            self._modules[name].register_forward_hook(hook(into)) for name, into in caught.items() if name != _OUTPUT
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _states(self) -> tuple[list[Any], list[Any]]:
+        return [_Buffer(one) for one in self.model.buffers()], []
+
+    def _refusal(self, names: Sequence[str], comparison: Comparison) -> ValueError:
+        told = ", ".join(names[n] for n in comparison.differing)
+        return ValueError(
+            f"the same input has other values elsewhere in a batch, beside others, in {told} of {self.name}: a value "
+            "must depend on the input alone. It does not where a module draws random numbers, keeps a state, or puts "
+            "the samples on another axis than the first; leave it out"
+        )
+
+
+class _Buffer:
+    """A buffer of a module, as `Passes` wants variables."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del dtype, copy
+        return _to_numpy(self._tensor)
+
+    def assign(self, value: np.ndarray) -> None:
+        import torch
+
+        with torch.no_grad():
+            self._tensor.copy_(torch.from_numpy(value))
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and each module within it back into its own mode."""
+    before = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether this is a tensor of PyTorch, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _tensors(returned: Any) -> Iterator[Any]:
+    """Yield the tensors in what a module returned."""
+    if is_tensor(returned):
+        yield returned
+    elif isinstance(returned, Mapping):
+        for one in returned.values():
+            yield from _tensors(one)
+    elif isinstance(returned, tuple | list):
+        for one in returned:
+            yield from _tensors(one)
+
+
+def _to_numpy(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def _base(name: str) -> str:
+    base, _, place = name.rpartition(":")
+    return base if base and place.isdigit() else name
+
+
+def _is_convolutional(kind: str) -> bool:
+    return kind.startswith(
+        ("Conv", "BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvg", "AdaptiveMax", "InstanceNorm", "GroupNorm")
+    )
