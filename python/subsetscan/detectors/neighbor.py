@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+from sklearn.utils import gen_batches
 
 from .._random import RandomState
 from .base import CalibratedDetector
@@ -13,6 +15,7 @@ from .base import CalibratedDetector
 __all__ = ["NearestNeighborDetector"]
 
 _SHARED = 0.1  # of the mean variance
+_AT_ONCE = 512  # images
 _SMALLEST = 1e-12  # the distance of an image to itself is 0, however it is rounded
 
 
@@ -35,8 +38,8 @@ class NearestNeighborDetector(CalibratedDetector):
 
     Attributes
     ----------
-    background_ : ndarray of shape (M, J)
-        The clean images.
+    points_ : ndarray of shape (M, J), float64
+        The clean images, divided by the scale; under "cosine" of length 1, or 0.
     scale_ : ndarray of shape (J,), float64
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
@@ -79,27 +82,48 @@ class NearestNeighborDetector(CalibratedDetector):
     def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for the other)
         if len(X) <= self.n_neighbors:
             raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} images, got {len(X)}")
-        self.background_ = np.ascontiguousarray(X)
         self.scale_ = np.ones(X.shape[1])
         if self.scale:
             variances = X.var(axis=0, dtype=np.float64)
             if variances.any():
                 self.scale_ = np.sqrt(variances + _SHARED * variances[variances > 0].mean())
+        self.metric_, self.n_neighbors_ = self.metric, self.n_neighbors
+        self.points_ = self._points(X)
         return self._distances(None)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
         X = self.check_values(X)
-        return self._distances(X / self.scale_) if len(X) else np.empty(0)
+        return self._distances(self._points(X)) if len(X) else np.empty(0)
 
-    def _distances(self, X: np.ndarray | None) -> np.ndarray:
+    def _points(self, X: np.ndarray) -> np.ndarray:
+        scaled = X / self.scale_
+        return normalize(scaled, copy=False) if self.metric_ == "cosine" else scaled
+
+    def _distances(self, points: np.ndarray | None) -> np.ndarray:
         """Compute the distance of images to the k-th nearest in the background, or of that to its other images."""
-        search = NearestNeighbors(n_neighbors=self.n_neighbors, metric=self.metric, algorithm="brute")
-        distances, _ = search.fit(self.background_ / self.scale_).kneighbors(X)
-        last = np.where(distances[:, -1] < _SMALLEST, 0.0, distances[:, -1])
-        if self.metric == "cosine":  # rows of zeros have no direction, but are equal
-            own = ~(self.background_ if X is None else X).any(axis=1)
-            alike = (~self.background_.any(axis=1)).sum() - (X is None)
-            if alike >= self.n_neighbors:
-                last[own] = 0.0
-        return last
+        k = self.n_neighbors_
+        if self.metric_ == "cosine":
+            last = _cosine_distances(points, self.points_, k)
+        else:
+            search = NearestNeighbors(n_neighbors=k, metric=self.metric_, algorithm="brute")
+            last = search.fit(self.points_).kneighbors(points)[0][:, -1]
+        return np.where(last < _SMALLEST, 0.0, last)
+
+
+def _cosine_distances(points: np.ndarray | None, background: np.ndarray, k: int) -> np.ndarray:
+    """Compute distances of points of length 1 to the k-th nearest; None: of the background to its other points.
+
+    Rows of zeros have no direction: they are at distance 0 from each other, and 1 from all else.
+    """
+    inside = points is None
+    own = background if points is None else points
+    zeros, own_zeros = (np.count_nonzero(x, axis=1) == 0 for x in (background, own))
+    distances = np.empty(len(own))
+    for rows in gen_batches(len(own), _AT_ONCE):
+        alike = own[rows] @ background.T
+        alike[own_zeros[rows]] = zeros
+        if inside:
+            alike[np.arange(len(alike)), np.arange(rows.start, rows.stop)] = -np.inf
+        distances[rows] = 1 - np.partition(alike, -k, axis=1)[:, -k]
+    return np.maximum(distances, 0)
