@@ -118,7 +118,8 @@ def _cosine_distances(points: np.ndarray | None, background: np.ndarray, k: int)
     """
     inside = points is None
     own = background if points is None else points
-    zeros, own_zeros = (np.count_nonzero(x, axis=1) == 0 for x in (background, own))
+    own_zeros: Any = np.count_nonzero(own, axis=1) == 0
+    zeros = np.count_nonzero(background, axis=1) == 0 if own_zeros.any() else False
     distances = np.empty(len(own))
     for rows in gen_batches(len(own), _AT_ONCE):
         alike = own[rows] @ background.T
