@@ -18,7 +18,7 @@ from .detectors import AutomaticDetector, CalibratedDetector, MahalanobisDetecto
 from .group_scan import GroupScanResult, scan_group
 from .residuals import Residuals, on_grid, within_sample_ranks
 
-__all__ = ["AutomaticGroupScan", "AutomaticGroupScanner"]
+__all__ = ["AutomaticGroupScan", "AutomaticGroupScanner", "share_out", "widened"]
 
 _SCANNED = ("ranks", "values")
 _ALPHA_MAX = 0.01  # of the scans of residuals: a few nodes of a campaign are far out
@@ -150,8 +150,7 @@ class AutomaticGroupScanner:
                 f"flagged at 5 %; take at least {_FEWEST}",
                 stacklevel=2,
             )
-        order = check_random_state(self.random_state).permutation(len(X))
-        folds = [np.sort(order[n :: self.n_folds]) for n in range(self.n_folds)]
+        folds = share_out(len(X), self.n_folds, self.random_state)
         self._clean = [_Background(np.delete(X, fold, axis=0)).looked_at(X[fold]) for fold in folds]
         self._background = _Background(X)
         self.detector_ = self._background.detector
@@ -229,8 +228,7 @@ class AutomaticGroupScanner:
             folds = [self._clean[n % self.n_folds] for n in range(self.n_groups)]
             draws = [np.sort(rng.choice(len(fold.surprise), size, replace=False)) for fold in folds]
             scores = np.array([self._scan(fold.group(rows))[0] for fold, rows in zip(folds, draws, strict=True)])
-            n, mean = sum(len(fold.surprise) for fold in self._clean), scores.mean(axis=0)
-            self._null[size] = mean + (scores - mean) * np.sqrt((n + size) / (n - size))
+            self._null[size] = widened(scores, sum(len(fold.surprise) for fold in self._clean), size)
         return self._null[size]
 
     def null_scores(self, size: int) -> np.ndarray:
@@ -258,6 +256,18 @@ class AutomaticGroupScanner:
         nodes = np.flatnonzero(above.any(axis=0))
         directions = above[0, nodes].astype(np.int64) - above[1, nodes]
         return AutomaticGroupScan(float(score[0]), float(p_value[0]), block.images, nodes, directions, parts)
+
+
+def share_out(n_images: int, n_folds: int, random_state: RandomState) -> list[np.ndarray]:
+    """Share out clean images among folds at random: the row numbers of each, increasing."""
+    order = check_random_state(random_state).permutation(n_images)
+    return [np.sort(order[n::n_folds]) for n in range(n_folds)]
+
+
+def widened(scores: np.ndarray, n_images: int, size: int) -> np.ndarray:
+    """Widen the scores of groups of one size that share images, as those of groups that share none differ more."""
+    mean = scores.mean(axis=0)
+    return mean + (scores - mean) * np.sqrt((n_images + size) / (n_images - size))
 
 
 @dataclass(frozen=True)

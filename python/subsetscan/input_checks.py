@@ -10,7 +10,7 @@ import numpy as np
 
 from ._validation import InvalidTypeError, refuse_masked
 
-__all__ = ["ImageError", "as_rows", "check_arrays", "check_finite", "check_images", "row_number"]
+__all__ = ["ImageError", "as_rows", "check_arrays", "check_counts", "check_finite", "check_images", "row_number"]
 
 
 class ImageError(ValueError):
@@ -112,10 +112,15 @@ def check_arrays(
     if set(inputs) != set(expected):
         raise ValueError(f"expected the inputs {', '.join(expected)}, got {', '.join(map(str, inputs)) or 'none'}")
     arrays = {name: check_images(inputs[name], shape, dtype) for name, (shape, dtype) in expected.items()}
-    if len(counts := {name: len(array) for name, array in arrays.items()}) > 1 and len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"all inputs must have one row for each sample, but their numbers of rows differ: {told}")
+    check_counts(arrays)
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+def check_counts(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError if arrays differ in their number of rows, or there is none."""
+    if len({len(array) for array in arrays.values()}) != 1:
+        told = ", ".join(f"{name} {len(array)}" for name, array in arrays.items()) or "none"
+        raise ValueError(f"all inputs must have one row for each sample, but their numbers of rows differ: {told}")
 
 
 def _kind(inputs: Any) -> str:

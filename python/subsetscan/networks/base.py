@@ -71,10 +71,10 @@ class Network(ABC):
         """Take inputs in the form that `read` wants. Raises ValueError or TypeError for those that do not fit."""
         return inputs
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """Tell the shape of what one input has under a name; None where a pass must show it."""
-        del name
-        return None
+    def shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Tell the shape of what one input has under each name, but for those whose shape a pass must show."""
+        del names
+        return {}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Tell which axis of that shape counts channels: by default the last; the others are positions."""

@@ -28,6 +28,7 @@ from .keras_graph import (
     weights_digest,
 )
 from .logits import logit_tensor
+from .passes import arrays_of
 
 if TYPE_CHECKING:
     import keras
@@ -109,16 +110,10 @@ class KerasNetwork(Network):
         self.__init__(state["model"])  # type: ignore[misc]  # a copied model has layers of its own
 
     def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
-        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-        return self._reader(names).read(arrays)
+        return self._reader(names).read(arrays_of(inputs))
 
-    def shape(self, name: str) -> tuple[int, ...] | None:  # noqa: D102
-        reader = self._reader([name])
-        (rows,), (tensor,) = reader.rows, reader.model.outputs
-        shape = tuple(tensor.shape[1:])
-        if None in shape:
-            return None
-        return shape if rows == 1 else (rows, *shape)
+    def shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:  # noqa: D102
+        return {name: shape for name, shape in self._reader(names).shapes.items() if None not in shape}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
@@ -178,8 +173,8 @@ class _Reader:
     ----------
     model : keras.Model
         Another view of the same graph.
-    rows : list of int
-        How many rows each output has for one input.
+    shapes : dict of str to tuple
+        Of what one input has under each name; None in it where the graph leaves a size open.
     """
 
     def __init__(self, model: keras.Model, tensors: Mapping[str, keras.KerasTensor]) -> None:
@@ -187,9 +182,12 @@ class _Reader:
         self._positions = {name: list(distinct).index(id(tensor)) for name, tensor in tensors.items()}
         self._name = model.name
         self.model = view(model, list(distinct.values()))
-        rows = rows_per_sample(self.model)
-        self._rows = rows
-        self.rows = [rows[position] for position in self._positions.values()]
+        self._rows = rows_per_sample(self.model)
+        own = [
+            (rows, *output.shape[1:]) if rows > 1 else tuple(output.shape[1:])
+            for rows, output in zip(self._rows, self.model.outputs, strict=True)
+        ]
+        self.shapes = {name: own[position] for name, position in self._positions.items()}
         self._passes = checked_passes(model.name, self.model, self._forward)
 
     def read(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from .._validation import InvalidTypeError
 from ..input_checks import check_arrays
 from .base import Network
 from .onnx_graph import Graph
-from .passes import Comparison, Passes
+from .passes import Comparison, Passes, arrays_of
 from .rows import by_sample
 
 __all__ = ["OnnxNetwork", "is_onnx_model"]
@@ -87,23 +87,22 @@ class OnnxNetwork(Network):
     def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
         if (key := tuple(names)) not in self._readers:
             self._readers[key] = _Reader(self.graph, key, self.providers)
-        arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-        return self._readers[key].read(arrays)
+        return self._readers[key].read(arrays_of(inputs))
 
-    def shape(self, name: str) -> tuple[int, ...] | None:  # noqa: D102
-        return self.graph.shape(name)
+    def shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:  # noqa: D102
+        return {name: shape for name in names if (shape := self.graph.shape(name)) is not None}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Return the first axis for what comes from a convolution without a transposition between; else the last."""
         return 0 if len(shape) > 1 and self.graph.is_channels_first(name) else len(shape) - 1
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
-        return digest("onnx", self.graph.digest(), *names)
+        return digest("onnx", self.graph.digest, *names)
 
     def joined(self, other: Network) -> Network | None:  # noqa: D102
-        if isinstance(other, OnnxNetwork) and (other.providers, other.graph.digest()) == (
+        if isinstance(other, OnnxNetwork) and (other.providers, other.graph.digest) == (
             self.providers,
-            self.graph.digest(),
+            self.graph.digest,
         ):
             return self
         return None

@@ -73,7 +73,7 @@ class Graph:
 
     @classmethod
     def read(cls, model: Any) -> Graph:
-        """Read a model, or a file with it. Raises OSError if it cannot be read, ValueError if it is none."""
+        """Take a model, or read a file. Raises OSError if it cannot be read, ValueError if it holds no ONNX model."""
         onnx = import_extra("onnx", "onnx")
         if not isinstance(model, str | os.PathLike):
             return cls(model, model.graph.name or "the model")
@@ -141,12 +141,9 @@ class Graph:
         kinds = {array.data_type for array in self._model.graph.initializer}
         return [np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name for kind in kinds]
 
-    def digest(self) -> str:
-        """Digest the graph and its weights."""
-        return self._digest
-
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """A digest of the graph and its weights."""
         onnx = import_extra("onnx", "onnx")
         arrays = [onnx.numpy_helper.to_array(array) for array in self._model.graph.initializer]
         nodes = [f"{node.op_type} {[*node.input]} {[*node.output]} {node.attribute}" for node in self._nodes]
@@ -183,9 +180,7 @@ class Graph:
         return name
 
     def _has_weights(self, node: Any) -> bool:
-        return (node.op_type in _WEIGHTED and any(map(self._is_constant, node.input[1:]))) or (
-            node.op_type in _WEIGHTED and len(node.input) > 1 and self._is_constant(node.input[0])
-        )
+        return node.op_type in _WEIGHTED and len(node.input) > 1 and any(map(self._is_constant, node.input))
 
     def _is_constant(self, name: str) -> bool:
         node = self._made_by.get(name)

@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batched", "Comparison", "Forward", "Passes", "States", "compare", "filled", "n_samples", "parts"]
+__all__ = [
+    "Batched",
+    "Comparison",
+    "Forward",
+    "Passes",
+    "States",
+    "arrays_of",
+    "compare",
+    "filled",
+    "n_samples",
+    "parts",
+]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
 States = Callable[[], tuple[list[Any], list[Any]]]
@@ -54,7 +65,12 @@ class Batched:
 
 def n_samples(inputs: Any) -> int:
     """Count samples: rows of an array, or of each of several arrays in a mapping."""
-    return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
+    return len(arrays_of(inputs)[0])
+
+
+def arrays_of(inputs: Any) -> list[np.ndarray]:
+    """List the arrays of inputs: one, or those of a mapping."""
+    return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
 
 
 def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:

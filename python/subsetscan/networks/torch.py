@@ -12,9 +12,9 @@ import numpy as np
 
 from .._digest import digest
 from .._validation import InvalidTypeError
-from ..input_checks import check_images
+from ..input_checks import check_counts, check_images
 from .base import Network
-from .passes import Comparison, Passes
+from .passes import Comparison, Passes, arrays_of
 from .rows import by_sample
 
 if TYPE_CHECKING:
@@ -104,11 +104,7 @@ class TorchNetwork(Network):
             inputs = {str(n): one for n, one in enumerate(inputs)}
         if isinstance(inputs, Mapping):
             arrays = {name: self._array(one) for name, one in inputs.items()}
-            if len({len(array) for array in arrays.values()}) != 1:
-                told = ", ".join(f"{name} {len(array)}" for name, array in arrays.items()) or "none"
-                raise ValueError(
-                    f"all inputs must have one row for each sample, but their numbers of rows differ: {told}"
-                )
+            check_counts(arrays)
             return arrays
         return self._array(inputs)
 
@@ -121,8 +117,7 @@ class TorchNetwork(Network):
                 [str(one.dtype).removeprefix("torch.") for one in self.model.parameters()],
                 lambda _batch, comparison, _tolerance: self._refusal(names, comparison),
             )
-        arrays = list(inputs.values()) if keys else [inputs]
-        return dict(zip(names, self._readers[key].run(arrays), strict=True))
+        return dict(zip(names, self._readers[key].run(arrays_of(inputs)), strict=True))
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Return the first axis, as PyTorch has channels; the last after linear layers, normalization and attention."""

@@ -10,7 +10,6 @@ import numpy as np
 from .._validation import InvalidTypeError
 from ..input_checks import as_rows
 from ..networks import KerasNetwork, OnnxNetwork, TorchNetwork
-from ..networks.keras_graph import check_graph
 from .network import NetworkSpace
 from .pooling import Pool, Pooling
 
@@ -83,9 +82,8 @@ class Layers(NetworkSpace):
         self._names = tuple(prefix + name for name in self.reads)
         self.pooling = Pooling.of(pool, unit, pool_above)
         self._shapes: dict[str, tuple[int, ...]] = {}  # before pooling
-        for name in self.reads:
-            if (shape := self.network.shape(name)) is not None:
-                self._learn(name, shape)
+        for name, shape in self.network.shapes(self.reads).items():
+            self._learn(name, shape)
 
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         del images
@@ -116,11 +114,8 @@ class Layers(NetworkSpace):
         self.node_shapes = {**self.node_shapes, self.prefix + name: nodes}
 
     def _options(self) -> list[str]:
-        told = []
-        for name in self.reads:
-            shape = self.network.shape(name)
-            if shape is not None:
-                told.append(str(self.pooling.shape(shape, self.network.channel_axis(name, shape))))
+        shapes = self.network.shapes(self.reads)
+        told = [str(self.pooling.shape(own, self.network.channel_axis(name, own))) for name, own in shapes.items()]
         return [*self.reads, *self.pooling.told(), *(told or [str(self.pooling.most)])]
 
 
@@ -143,8 +138,7 @@ class KerasLayers(Layers):
     TypeError
         If the model is not a Keras model, or has no graph, or a layer is neither a name, an index nor a layer.
     ValueError
-        As for `Layers`; and if the size of an output is not known before there are images, or its first axis does not
-        count the images.
+        As for `Layers`; and if the first axis of an output does not count the images.
 
     Examples
     --------
@@ -164,9 +158,8 @@ class KerasLayers(Layers):
         pool: Pool = None,
         unit: str | None = None,
     ) -> None:
-        if not isinstance(model, KerasNetwork):
-            check_graph(model, several_inputs=True)
-        super().__init__(model, layers, prefix, pool_above, pool=pool, unit=unit)
+        network = model if isinstance(model, KerasNetwork) else KerasNetwork(model)
+        super().__init__(network, layers, prefix, pool_above, pool=pool, unit=unit)
 
 
 class TorchLayers(Layers):

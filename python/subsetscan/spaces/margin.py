@@ -55,7 +55,7 @@ class ClassifierMargin(NetworkSpace):
     def __init__(self, model: Any, name: str = "margin") -> None:
         network = as_network(model)
         logits = network.logits()
-        _check_shape(network.name, network.shape(logits))
+        _check_shape(network.name, network.shapes([logits]).get(logits))
         super().__init__(network, [logits], [name])
         self.node_shapes = {name: (1,)}
 

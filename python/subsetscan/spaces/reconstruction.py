@@ -69,7 +69,7 @@ class ReconstructionError(NetworkSpace):
         output = network.output()
         super().__init__(network, [output], [name])
         self.metric = metric
-        expected, shape = network.input_shape(), network.shape(output)
+        expected, shape = network.input_shape(), network.shapes([output]).get(output)
         if shape is not None:
             if expected is not None and shape != expected:
                 raise _no_autoencoder(network.name, expected, shape)

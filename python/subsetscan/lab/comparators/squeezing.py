@@ -13,8 +13,7 @@ from scipy.special import softmax
 from ..._extras import import_extra
 from ...input_checks import check_images
 from ...networks import KerasNetwork
-from ...networks.keras_graph import check_graph, known_shape
-from ...networks.logits import logit_tensor
+from ...networks.keras_graph import check_graph
 from ...spaces import Space
 from ...spaces.network import NetworkSpace
 
@@ -131,7 +130,7 @@ class _Logits(NetworkSpace):
         network = KerasNetwork(classifier)
         logits = network.logits()
         super().__init__(network, [logits], ["logits"])
-        self.node_shapes = {"logits": known_shape("logits", logit_tensor(classifier))}
+        self.node_shapes = {"logits": network.shapes([logits])[logits]}
 
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         del images

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...._random import check_random_state
 from ....background import Background
 from ....detectors import AutomaticDetector, CalibratedDetector, NearestNeighborDetector
 from ....group_scan import GroupScanResult
 from ....groups import GroupScanner
+from ....groups_automatic import share_out, widened
 
 __all__ = [
     "AUTOMATIC", "CLEAN", "METHODS", "NAMING", "PARTS", "RIVALS", "Group", "GroupScores", "Setting", "draw_groups",
@@ -182,8 +182,7 @@ def score_groups(fit: np.ndarray, rows: np.ndarray, groups: np.ndarray, setting:
     seed : int
         Draws folds, clean groups and starts.
     """
-    order = check_random_state(seed).permutation(len(fit))  # as the automatic scanner shares out
-    folds = [np.sort(order[n :: setting.n_folds]) for n in range(setting.n_folds)]
+    folds = share_out(len(fit), setting.n_folds, seed)
     rng = np.random.default_rng(seed)
     drawn = [
         [rng.choice(len(fold), setting.size, replace=False) for _ in range(n, setting.n_null, setting.n_folds)]
@@ -213,7 +212,7 @@ def score_groups(fit: np.ndarray, rows: np.ndarray, groups: np.ndarray, setting:
         own[name] = together(surprise(make().fit(fit), rows)[groups], axis=1)
         clean = [surprise(make().fit(np.delete(fit, fold, axis=0)), fit[fold]) for fold in folds]
         scores = [together(one[chosen]) for one, draws in zip(clean, drawn, strict=True) for chosen in draws]
-        null[name] = np.array(scores) if name == _SMALLEST else _widened(np.array(scores), len(fit), setting.size)
+        null[name] = np.array(scores) if name == _SMALLEST else widened(np.array(scores), len(fit), setting.size)
 
     for name, (make, _) in _FISHER.items():
         by_input(name, make)
@@ -249,8 +248,3 @@ def score_groups(fit: np.ndarray, rows: np.ndarray, groups: np.ndarray, setting:
 
 def _masks(images: list[np.ndarray], size: int) -> np.ndarray:
     return np.array([np.isin(np.arange(size), chosen) for chosen in images])
-
-
-def _widened(scores: np.ndarray, n: int, size: int) -> np.ndarray:
-    """Widen sums over groups that share inputs as `AutomaticGroupScanner` does."""
-    return scores.mean() + (scores - scores.mean()) * np.sqrt((n + size) / (n - size))
