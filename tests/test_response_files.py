@@ -8,10 +8,10 @@ import pytest
 
 from subsetscan.calibration import conformal_p_values
 from subsetscan.detectors import LocalSpatialEntropy
+from subsetscan.inputs import PictureFolder
 from subsetscan.lab.experiment.measures import auroc
 from subsetscan.lab.figures import Response
 from subsetscan.lab.figures import responses as draw
-from subsetscan.lab.pictures import PictureFolder, load_pictures
 from subsetscan.lab.preprocessing import PREPROCESSINGS, with_preprocessing
 from subsetscan.spaces import FeatureResponse
 
@@ -151,8 +151,8 @@ def test_labels(go, folder):
 
 def test_a_folder_is_the_array_of_its_pixels(go, folder, tmp_path):
     images = np.load(folder / "images.npy")[:5]
-    assert np.array_equal(load_pictures(folder / "pictures", SHAPE), images)
-    assert np.array_equal(load_pictures(folder / "pictures" / "0.png", SHAPE), images[:1])
+    assert np.array_equal(PictureFolder(folder / "pictures", SHAPE)[:], images)
+    assert np.array_equal(PictureFolder(folder / "pictures" / "0.png", SHAPE)[:], images[:1])
     np.save(tmp_path / "five.npy", images)
     few = r"5 clean images cannot give .* at most 0\.05: the smallest is 1 / \(5 \+ 1\) = 0\.167; give at least 19"
     with pytest.warns(UserWarning, match=few):
@@ -176,35 +176,35 @@ def test_pictures_are_brought_to_the_models_size(tmp_path):
     colours = pictures[:]
     assert colours.dtype == np.float32
     assert np.allclose(colours, ((5 * np.arange(8) + 2) / 39)[:, np.newaxis], atol=0.02)
-    assert np.allclose(load_pictures(tmp_path, (6, 8, 1)), colours[..., :1], atol=0.005)
-    assert np.array_equal(load_pictures(tmp_path, (6, 8)), load_pictures(tmp_path, (6, 8, 1))[..., 0])
+    assert np.allclose(PictureFolder(tmp_path, (6, 8, 1))[:], colours[..., :1], atol=0.005)
+    assert np.array_equal(PictureFolder(tmp_path, (6, 8))[:], PictureFolder(tmp_path, (6, 8, 1))[:][..., 0])
 
 
 def test_pictures_that_are_none(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder of pictures at .*nowhere"):
-        load_pictures(tmp_path / "nowhere", SHAPE)
+        PictureFolder(tmp_path / "nowhere", SHAPE)[:]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty has no pictures \(\.png, \.jpg, \.jpeg\), but no files"):
-        load_pictures(tmp_path / "empty", SHAPE)
+        PictureFolder(tmp_path / "empty", SHAPE)[:]
     (tmp_path / "gifs" / "in").mkdir(parents=True)
     for name in ("a.gif", "b.webp"):
         (tmp_path / "gifs" / "in" / name).write_text("")
     with pytest.raises(ValueError, match=r"gifs has no pictures .*, but 2 other files, the first is in.a\.gif"):
-        load_pictures(tmp_path / "gifs", SHAPE)
-    with pytest.raises(ValueError, match=r"or \(H, W, 3\), but it takes \(8, 8, 2\); give it an \.npy file"):
-        load_pictures(folder / "pictures", (8, 8, 2))
+        PictureFolder(tmp_path / "gifs", SHAPE)[:]
+    with pytest.raises(ValueError, match=r"or \(3, H, W\), but it takes \(8, 8, 2\); give it an \.npy file"):
+        PictureFolder(folder / "pictures", (8, 8, 2))[:]
     with pytest.raises(ValueError, match=r"no fixed size: it takes \(None, None, 3\); give it an \.npy file"):
-        load_pictures(folder / "pictures", (None, None, 3))
+        PictureFolder(folder / "pictures", (None, None, 3))[:]
     (tmp_path / "text.png").write_text("something else")
     with pytest.raises(ValueError, match=r"text\.png is not a readable PNG or JPEG picture"):
-        load_pictures(tmp_path, SHAPE)
+        PictureFolder(tmp_path, SHAPE)[:]
     PIL.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"text\.png has more than 8 bits for each channel: save it with 8"):
-        load_pictures(tmp_path, SHAPE)
+        PictureFolder(tmp_path, SHAPE)[:]
     whole = (folder / "pictures" / "0.png").read_bytes()
     (tmp_path / "text.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"text\.png is damaged: "):
-        load_pictures(tmp_path, SHAPE)
+        PictureFolder(tmp_path, SHAPE)[:]
 
 
 @pytest.mark.parametrize("mode", PREPROCESSINGS)

@@ -115,7 +115,7 @@ def test_what_is_no_scanner(images):
     holed[80, 3] = np.nan
     with pytest.raises(ValueError, match="1 images have NaN or infinite pixels, the first is image 80"):
         ModelScanner(Pixels((8, 8, 1)), batch_size=7).fit(holed)
-    with pytest.raises(ValueError, match=r"images must have a first axis that counts them, got shape \(\)"):
+    with pytest.raises(ValueError, match=r"inputs must have a first axis that counts them, got shape \(\)"):
         scanner.fit(np.float32(0))
 
 

@@ -62,7 +62,7 @@ def refuse_masked(values: Any, what: str) -> None:
 
 def column_names(values: Any) -> tuple[str, ...] | None:
     """Return the names of a data frame's columns; None where there are none, or not all are text."""
-    names = getattr(values, "columns", None)
+    names = getattr(values, "column_names", None) or getattr(values, "columns", None)  # pyarrow's; all others'
     return tuple(names) if names is not None and all(isinstance(name, str) for name in names) else None
 
 

@@ -1,4 +1,4 @@
-"""What a scanner says of images by their scores in several spaces: p-values, thresholds, verdicts, combinations."""
+"""What a scanner says of inputs by their scores in several spaces: p-values, thresholds, verdicts, combinations."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Decisions(ABC):
         ...
 
     def p_values(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
+        self, inputs: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the calibrated p-value of each image in each space, or one for all spaces together.
+        """Compute the calibrated p-value of each input in each space, or one for all spaces together.
 
         Parameters
         ----------
-        images : array-like of shape (N, ...)
+        inputs : array-like of shape (N, ...)
         labels : array-like of shape (N,), optional
             As for `fit`.
         combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min", None}, optional
@@ -67,31 +67,31 @@ class Decisions(ABC):
             As for `scan`, if the detectors were not calibrated, or if there is no such combination.
         """
         combine = self._how(combine)
-        scores, labels = self._scores(images, labels, combine)
+        scores, labels = self._scores(inputs, labels, combine)
         if combine is None:
             return self.p_values_of(scores, labels)
         return self.combined_p_values_of(scores, labels, combine)
 
     def anomaly_score(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
+        self, inputs: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the score of each image in each space, or that of their combination: higher is more anomalous.
+        """Compute the score of each input in each space, or that of their combination: higher is more anomalous.
 
         Parameters, shapes and errors are those of `p_values`; without a combination, scores need no calibration.
         """
         combine = self._how(combine)
-        scores, labels = self._scores(images, labels, combine, calibrated=combine is not None)
+        scores, labels = self._scores(inputs, labels, combine, calibrated=combine is not None)
         return scores if combine is None else self._combined(scores, labels, combine)[0]
 
     def decision_function(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
+        self, inputs: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """Compute the threshold minus the score of each image: negative for what `predict` flags.
+        """Compute the threshold minus the score of each input: negative for what `predict` flags.
 
         Parameters, shapes and errors are those of `p_values`.
         """
         combine = self._how(combine)
-        scores, labels = self._scores(images, labels, combine)
+        scores, labels = self._scores(inputs, labels, combine)
         self._warn_of_few_null_scores()
         if combine is not None:
             own, null = self._combined(scores, labels, combine)
@@ -102,13 +102,13 @@ class Decisions(ABC):
         return decisions
 
     def predict(
-        self, images: Any, labels: Any = None, combine: str | None = _OWN
+        self, inputs: Any, labels: Any = None, combine: str | None = _OWN
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """Flag images whose calibrated p-value is at most the detectors' `false_positive_rate`.
+        """Flag inputs whose calibrated p-value is at most the detectors' `false_positive_rate`.
 
         Parameters, shapes and errors are those of `p_values`; -1 for what is flagged, 1 for the others.
         """
-        decisions = self.decision_function(images, labels, combine)
+        decisions = self.decision_function(inputs, labels, combine)
         if isinstance(decisions, dict):
             return {name: np.where(own >= 0, 1, -1) for name, own in decisions.items()}
         return np.where(decisions >= 0, 1, -1)
@@ -124,7 +124,7 @@ class Decisions(ABC):
         return p_values
 
     def combined_p_values_of(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> np.ndarray:
-        """Combine the spaces' scores of each image, as p-values, and calibrate the combination.
+        """Combine the spaces' scores of each input, as p-values, and calibrate the combination.
 
         Parameters
         ----------
@@ -146,24 +146,24 @@ class Decisions(ABC):
         return conformal_p_values(*self._combined(scores, labels, combine))
 
     def combined_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """Combine the spaces' scores of each image in the scanner's own way: one score and its p-value, (N,) each."""
+        """Combine the spaces' scores of each input in the scanner's own way: one score and its p-value, (N,) each."""
         own, null = self._combined(scores, labels, self.combine or "fisher+harmonic")
         return own, conformal_p_values(own, null)
 
     @abstractmethod
     def _scores(
-        self, images: Any, labels: Any, combine: str | None, calibrated: bool = True
+        self, inputs: Any, labels: Any, combine: str | None, calibrated: bool = True
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Score images in each space and as one, and return their labels with the scores."""
+        """Score inputs in each space and as one, and return their labels with the scores."""
 
     def _combined(self, scores: Mapping[str, np.ndarray], labels: Any, combine: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the combined scores of images, and those of the images that calibrate."""
+        """Return the combined scores of inputs, and those of the inputs that calibrate."""
         names = [name for name in self.names if name in scores]
         if not names:
             raise ValueError(f"nothing to combine: scores of {', '.join(self.names)} are needed")
         fitted = self.detectors_
         if len(names) == 1 and isinstance(alone := fitted[names[0]], CalibratedDetector):
-            return scores[names[0]], alone.null_scores_  # p-values of few images would tie where scores do not
+            return scores[names[0]], alone.null_scores_  # p-values of few inputs would tie where scores do not
         own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=True) for name in names])
         null = np.column_stack([fitted[name].null_p_values(extrapolate=True) for name in names])
         return combined(own, null, combine)
@@ -179,7 +179,7 @@ class Decisions(ABC):
         return rates.pop()
 
     def _warn_of_few_null_scores(self) -> None:
-        """Warn once for all spaces: they share the images that calibrate."""
+        """Warn once for all spaces: they share the inputs that calibrate."""
         self.detectors_[self.names[0]].warn_of_few_null_scores()
 
 

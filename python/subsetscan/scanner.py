@@ -1,8 +1,9 @@
-"""Scanning a model: images through its spaces once, each space's values straight into a detector of its own."""
+"""Scanning a model: inputs through its spaces once, each space's values straight into a detector of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,33 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from . import scanner_files
-from ._labels import as_callable, predict_labels
+from ._labels import as_callable, predict_labels, predicted_labels
 from ._random import RandomState
 from ._validation import InvalidTypeError, check_columns
 from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
 from .detectors.base import check_labels, unchanged_on_error
+from .detectors.batches import Fit
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
 from .fingerprints import NetworkWatch
-from .inputs import Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, columns_of, one_input
+from .inputs import Batch, Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, one_input
+from .inputs.base import SizedInputs
 from .joint import JointScan, JointScanResult
 from .scanning import ScanResult
 from .spaces.automatic import as_spaces
 from .spaces.base import Space, check_node_shapes, join
-from .streaming import stream
+from .streaming import KeptValues, Values, stream
 
 __all__ = ["ModelScanner"]
+
+_ValuesOf = Callable[[np.ndarray, str], Iterator[tuple[np.ndarray, Values]]]  # from rows, and what they are for
 
 
 class ModelScanner(Decisions):
     """Scan several spaces of a model at once: its layers, its reconstruction error.
 
-    Images pass through the model in batches. Memory holds the backgrounds and one batch, never all activations.
+    Inputs pass through the model in batches. Memory holds the backgrounds and one batch, never all activations.
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ class ModelScanner(Decisions):
         A `SubsetScanDetector` by default, or any detector of `subsetscan.detectors`: one that is cloned for each name
         of the spaces, or one for each name, with a tail of its own, say. All calibrate alike.
     classifier : callable or classifier, optional
-        From a batch of images to their labels (n,), to scores of classes (n, K), or to the probability of class 1
+        From a batch of inputs to their labels (n,), to scores of classes (n, K), or to the probability of class 1
         (n, 1): a function, a Keras model, a classifier of scikit-learn or of the Adversarial Robustness Toolbox. It
         gives the labels that a `ClassConditionalDetector` needs where none are handed in.
     joint : bool, default False
@@ -52,7 +57,7 @@ class ModelScanner(Decisions):
         How `anomaly_score`, `p_values`, `decision_function` and `predict` combine the spaces, where they are not told:
         see `subsetscan.combination.combined`. By default they answer for each space.
     batch_size : int, default 256
-        Images that are worked on at once. Results do not depend on it.
+        Inputs that are worked on at once. Results do not depend on it.
     progress : bool, default False
         Whether to show progress bars on standard error.
 
@@ -65,7 +70,7 @@ class ModelScanner(Decisions):
     is_calibrated : bool
         Whether the detectors give p-values.
     detectors_ : dict of str to detector
-        The fitted detectors. They share the images that calibrate.
+        The fitted detectors. They share the inputs that calibrate.
 
     Raises
     ------
@@ -78,15 +83,15 @@ class ModelScanner(Decisions):
     Warns
     -----
     UserWarning
-        When images are scanned whose range is another than the background's, as 0 to 255 where that is 0 to 1.
+        When inputs are scanned whose range is another than the background's, as 0 to 255 where that is 0 to 1.
 
     Examples
     --------
     >>> import numpy as np
     >>> from subsetscan.spaces import Pixels
-    >>> images = np.random.default_rng(0).random((200, 4, 4, 1))
-    >>> scanner = ModelScanner(Pixels((4, 4, 1)), SubsetScanDetector(random_state=0)).fit(images)
-    >>> scanner.p_values(images[:2] + 1)
+    >>> inputs = np.random.default_rng(0).random((200, 4, 4, 1))
+    >>> scanner = ModelScanner(Pixels((4, 4, 1)), SubsetScanDetector(random_state=0)).fit(inputs)
+    >>> scanner.p_values(inputs[:2] + 1)
     {'pixels': array([0.01960784, 0.01960784])}
     """
 
@@ -123,7 +128,7 @@ class ModelScanner(Decisions):
         self._classify = None if classifier is None else as_callable(classifier)
         self._needs_labels = any(detector.needs_labels for detector in self.detectors.values())
         self._networks = NetworkWatch(self.spaces, classifier if self._needs_labels else None)
-        self._inputs: InputSummary | None = None
+        self._inputs: dict[str, InputSummary] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
         if joint:
             JointScan.check(self.detectors)
@@ -143,16 +148,23 @@ class ModelScanner(Decisions):
         self._check_fitted()
         return self.detectors_[self.names[0]].is_calibrated
 
-    def fit(self, images: Any, labels: Any = None) -> ModelScanner:
-        """Fit a detector for each name on clean images.
+    def fit(self, inputs: Any, labels: Any = None) -> ModelScanner:
+        """Fit a detector for each name on clean inputs.
 
         Parameters
         ----------
-        images : array-like of shape (n, ...)
-            Clean images, in memory or mapped from a file. Each passes once through the model; under "leave-one-out"
-            each passes twice.
+        inputs : array-like of shape (n, ...), mapping, tuple, or iterable of batches
+            Clean inputs. An array, in memory or in a file, of numbers, text or bytes; a mapping or a tuple of arrays,
+            for models of several inputs; a table or a column of pandas, polars or pyarrow; a dataset of Hugging Face;
+            a `subsetscan.inputs.PictureFolder`; or whatever gives batches of these, as PyTorch's DataLoader, a
+            `tf.data.Dataset`, a `keras.utils.PyDataset` and a generator do, where (x, y) are inputs and labels.
+
+            Inputs of an array pass once through the model; under "leave-one-out" detectors that scan pass them twice.
+            Those that come in batches pass once, and their node values wait in temporary files until the last has come:
+            which of them calibrate is then drawn as for an array of the same inputs, by the detector's seed.
         labels : array-like of shape (n,), optional
-            Their classes, for a `ClassConditionalDetector`; otherwise what the classifier predicts.
+            Their classes, for a `ClassConditionalDetector`; otherwise those that came with batches, or what the
+            classifier predicts.
 
         Returns
         -------
@@ -162,36 +174,19 @@ class ModelScanner(Decisions):
         Raises
         ------
         ValueError
-            If the images have another shape than the model's input, a pixel is not finite, there are too few images,
-            labels are needed and missing or of another number, or a parameter of a detector is invalid.
+            If the inputs have another shape than the model's input, or a batch than that before, a value is not finite,
+            there are too few inputs, labels are needed and missing or of another number, or a parameter of a detector
+            is invalid. The scanner then is as it was before.
         """
-        columns, images = columns_of(images), as_inputs(images)
-        labels = self._labels(images, labels)
-        planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
-        shares = planner.plan(len(images), labels)
-        fits = {name: clone(detector).start_fit(shares, labels) for name, detector in self.detectors.items()}
-        seen = SeenInputs()
-        for rows, values in self._values(images, shares.background, "background", seen):
-            for name, array in values.items():
-                fits[name].add_background(array, _of(labels, rows))
-        joint = None
-        again = self.joint or any(not detector.leaves_one_out for detector in self.detectors.values())
-        calibrating = shares.calibration if again or not shares.leave_one_out else shares.calibration[:0]
-        for rows, values in self._values(images, calibrating, "calibration", seen):
-            for name, array in values.items():
-                fits[name].add_calibration(array, _of(labels, rows))
-            if self.joint:
-                joint = joint or JointScan(
-                    {name: fit.background for name, fit in fits.items()},
-                    {name: fit.options for name, fit in fits.items()},
-                )
-                joint.add_null(values, shares.leave_one_out)
+        inputs, seen = as_inputs(inputs), SeenInputs()
+        with ExitStack() as files:
+            fits, joint = self._fits(*self._clean(inputs, labels, seen, files))
         with unchanged_on_error(self):
             self.detectors_ = {name: fit.finish() for name, fit in fits.items()}
             self._joint = joint
             self._networks.expect(self._networks.now())
-            self._inputs = seen.summary
-            self._columns = columns
+            self._inputs = seen.summaries
+            self._columns = dict(inputs.columns)
             self._warn_of_few_null_scores()
         return self
 
@@ -206,7 +201,7 @@ class ModelScanner(Decisions):
         progress: bool = False,
         random_state: RandomState = None,
     ) -> ModelScanner:
-        """Make a scanner with nothing to choose: an `AutomaticDetector` for each layer, and one p-value an image.
+        """Make a scanner with nothing to choose: an `AutomaticDetector` for each layer, and one p-value an input.
 
         Parameters
         ----------
@@ -245,12 +240,12 @@ class ModelScanner(Decisions):
         )
         return cls(as_spaces(model), detector, combine="fisher+harmonic", batch_size=batch_size, progress=progress)
 
-    def calibrate(self, images: Any, labels: Any = None) -> ModelScanner:
-        """Take the scores of your own clean images, which must not be in the background, as null scores.
+    def calibrate(self, inputs: Any, labels: Any = None) -> ModelScanner:
+        """Take the scores of your own clean inputs, which must not be in the background, as null scores.
 
         Parameters
         ----------
-        images : array-like of shape (n, ...)
+        inputs : array-like of shape (n, ...)
         labels : array-like of shape (n,), optional
             As for `fit`.
 
@@ -260,13 +255,12 @@ class ModelScanner(Decisions):
             As for `scan`.
         """
         self._check_fitted()
-        images = self._as_inputs(images)
-        labels = self._labels(images, labels)
+        inputs = self._as_inputs(inputs)
         calibrations = {name: detector.start_calibration() for name, detector in self.detectors_.items()}
         joint = self._joint.uncalibrated() if self._joint else None
-        for rows, values in self._values(images, np.arange(len(images)), "calibration"):
+        for own, values in self._values(inputs, labels, "calibration"):
             for name, array in values.items():
-                calibrations[name].add(array, _of(labels, rows))
+                calibrations[name].add(array, own)
             if joint:
                 joint.add_null(values, inside=False)
         with unchanged_on_error(self, *(one for detector in self.detectors_.values() for one in detector.with_parts())):
@@ -276,12 +270,12 @@ class ModelScanner(Decisions):
             self._warn_of_few_null_scores()
         return self
 
-    def scan(self, images: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
-        """Find the highest-scoring subset of nodes of each image in each space.
+    def scan(self, inputs: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
+        """Find the highest-scoring subset of nodes of each input in each space.
 
         Parameters
         ----------
-        images : array-like of shape (N, ...)
+        inputs : array-like of shape (N, ...)
         labels : array-like of shape (N,), optional
             As for `fit`.
         return_nodes : bool
@@ -295,7 +289,7 @@ class ModelScanner(Decisions):
         Raises
         ------
         ValueError
-            If the images have another shape than the model's input, or a pixel is not finite, or labels are needed and
+            If the inputs have another shape than the model's input, or a pixel is not finite, or labels are needed and
             missing or of another number.
         TypeError
             If a detector gives scores without a subset.
@@ -303,25 +297,24 @@ class ModelScanner(Decisions):
             Before `fit`.
         """
         self._check_finds_subsets()
-        images = self._as_inputs(images)
-        labels = self._labels(images, labels)
+        inputs = self._as_inputs(inputs)
         found: dict[str, list[ScanResult]] = {name: [] for name in self.names}
         joint: list[JointScanResult] = []
-        for rows, values in self._values(images, np.arange(len(images)), "scan"):
+        for own, values in self._values(inputs, labels, "scan"):
             for name, array in values.items():
-                found[name].append(self.detectors_[name].scan(array, _of(labels, rows), return_nodes=return_nodes))
+                found[name].append(self.detectors_[name].scan(array, own, return_nodes=return_nodes))
             if self._joint:
                 joint.append(self._joint.scan(values))
         results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
         return results | ({JOINT: JointScanResult.concatenate(joint)} if joint else {})
 
-    def explain(self, image: Any, label: Any = None) -> Explanation:
-        """Tell which layers, channels and positions carry an image's subset.
+    def explain(self, sample: Any, label: Any = None) -> Explanation:
+        """Tell which layers, channels and positions carry an input's subset.
 
         Parameters
         ----------
-        image : array-like
-            One image.
+        sample : array-like, mapping, tuple or str
+            One input.
         label : optional
             Its class, as for `fit`.
 
@@ -335,23 +328,21 @@ class ModelScanner(Decisions):
         ValueError, TypeError
             As for `scan`.
         """
-        images = one_input(image)
-        labels = self._labels(images, None if label is None else [label])
         self._check_finds_subsets()
         channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
         told = {}
-        for _, values in self._values(images, np.arange(1), "scan"):
+        for own, values in self._values(one_input(sample), None if label is None else [label], "scan"):
             for name, array in values.items():
                 detector, shape = self.detectors_[name], self.node_shapes[name]
-                found = detector.scan(array, labels, return_nodes=True)
-                p_value = float(detector.p_values_of(found.scores, labels)[0]) if detector.is_calibrated else None
+                found = detector.scan(array, own, return_nodes=True)
+                p_value = float(detector.p_values_of(found.scores, own)[0]) if detector.is_calibrated else None
                 told[name] = SpaceExplanation(
                     score=float(found.scores[0]),
                     p_value=p_value,
                     is_flagged=None if p_value is None else p_value <= detector.false_positive_rate,
                     alpha=float(found.alphas[0]),
                     nodes=found.mask(0, shape),
-                    leading=detector.leading(array, labels).mask(0, shape),
+                    leading=detector.leading(array, own).mask(0, shape),
                     channel_axis=channel_axes[name],
                 )
         return Explanation(told)
@@ -404,7 +395,7 @@ class ModelScanner(Decisions):
         options = {"combine": saved.combine} | options
         scanner = cls(spaces, unfitted, joint=saved.joint_null_scores is not None, **options)
         scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
-        scanner._inputs, scanner._columns = saved.inputs, dict(saved.columns)
+        scanner._inputs, scanner._columns = dict(saved.inputs), dict(saved.columns)
         scanner._networks.expect(saved.fingerprints)
         scanner._networks.look(f"{folder} was fitted")
         if saved.joint_null_scores is not None:
@@ -417,32 +408,35 @@ class ModelScanner(Decisions):
         return scanner
 
     def _scores(
-        self, images: Any, labels: Any, combine: str | None, calibrated: bool = True
+        self, inputs: Any, labels: Any, combine: str | None, calibrated: bool = True
     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Score images for p-values, in each space and as one, and return their labels with the scores."""
+        """Score inputs for p-values, in each space and as one, and return their labels with the scores."""
         self._check_fitted()
         check_combination(combine)  # an unknown one is refused before the scan, as is
         if calibrated and not self.is_calibrated:
             self.detectors_[self.names[0]].null_p_values()  # what was not calibrated: this raises
-        images = self._as_inputs(images)
-        labels = self._labels(images, labels)
+        inputs = self._as_inputs(inputs)
+        found: list[np.ndarray] = []
         scores: dict[str, list[np.ndarray]] = {name: [] for name in (*self.names, *([JOINT] if self._joint else []))}
-        for rows, values in self._values(images, np.arange(len(images)), "scan"):
+        for own, values in self._values(inputs, labels, "scan"):
+            found += [] if own is None else [own]
             for name, array in values.items():
-                scores[name].append(self.detectors_[name].anomaly_score(array, _of(labels, rows)))
+                scores[name].append(self.detectors_[name].anomaly_score(array, own))
             if self._joint:
                 scores[JOINT].append(self._joint.scan(values).scores)
-        return {name: np.concatenate(parts) for name, parts in scores.items()}, labels
+        joined = {name: np.concatenate(parts) for name, parts in scores.items()}
+        return joined, np.concatenate(found) if found else None
 
-    def _as_inputs(self, images: Any) -> Inputs:
+    def _as_inputs(self, inputs: Any) -> Inputs:
         """Take inputs for a fitted scanner. Raises ValueError for data frames with other columns than in the fit."""
-        for name, columns in columns_of(images).items():
+        inputs = as_inputs(inputs)
+        for name, columns in inputs.columns.items():
             check_columns(columns, self._columns.get(name), f"the fit{f' in {name}' if name else ''}")
-        return as_inputs(images)
+        return inputs
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "detectors_"):
-            raise NotFittedError("this ModelScanner is not fitted yet: call fit with clean images first")
+            raise NotFittedError("this ModelScanner is not fitted yet: call fit with clean inputs first")
 
     def _check_finds_subsets(self) -> None:
         self._check_fitted()
@@ -450,25 +444,95 @@ class ModelScanner(Decisions):
             if not detector.finds_subsets:
                 raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
 
-    def _labels(self, images: Inputs, labels: Any) -> np.ndarray | None:
-        """Return the given labels, or those that the classifier predicts if a detector needs any."""
-        if labels is not None:
-            return check_labels(labels, len(images))
-        if not self._needs_labels:
-            return None
+    def _clean(
+        self, inputs: Inputs, labels: Any, seen: SeenInputs, files: ExitStack
+    ) -> tuple[int, np.ndarray | None, _ValuesOf]:
+        """Return the number of inputs to fit on, their labels, and what streams the node values of some of them."""
+        if isinstance(inputs, SizedInputs):
+            labels = None if labels is None and not self._needs_labels else self._all_labels(inputs, labels)
+
+            def streamed(rows: np.ndarray, what: str) -> Iterator[tuple[np.ndarray, Values]]:
+                return ((batch.rows, values) for batch, values in self._stream(inputs, what, seen, rows))
+
+            return len(inputs), labels, streamed
+        kept = KeptValues(self._labelled(inputs, self._stream(inputs, "inputs", seen), labels), files)
+        return kept.n, kept.labels, lambda rows, _what: kept.of(rows, self.batch_size)
+
+    def _fits(
+        self, n_inputs: int, labels: np.ndarray | None, values_of: _ValuesOf
+    ) -> tuple[dict[str, Fit], JointScan | None]:
+        """Fit a detector for each name, and the joint scan."""
+        planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
+        shares = planner.plan(n_inputs, labels)
+        fits = {name: clone(detector).start_fit(shares, labels) for name, detector in self.detectors.items()}
+        for rows, values in values_of(shares.background, "background"):
+            for name, array in values.items():
+                fits[name].add_background(array, _of(labels, rows))
+        joint = None
+        again = self.joint or any(not detector.leaves_one_out for detector in self.detectors.values())
+        calibrating = shares.calibration if again or not shares.leave_one_out else shares.calibration[:0]
+        for rows, values in values_of(calibrating, "calibration"):
+            for name, array in values.items():
+                fits[name].add_calibration(array, _of(labels, rows))
+            if self.joint:
+                joint = joint or JointScan(
+                    {name: fit.background for name, fit in fits.items()},
+                    {name: fit.options for name, fit in fits.items()},
+                )
+                joint.add_null(values, shares.leave_one_out)
+        return fits, joint
+
+    def _all_labels(self, inputs: SizedInputs, labels: Any) -> np.ndarray:
+        """Return the given labels, or those that the classifier predicts."""
+        if labels is None:
+            labels = predict_labels(self._classifier(), inputs, self.batch_size)
+        return check_labels(labels, len(inputs))
+
+    def _classifier(self) -> Callable[[Any], Any]:
         if self._classify is None:
             raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
-        return check_labels(predict_labels(self._classify, images, self.batch_size), len(images))
+        return self._classify
 
-    def _values(
-        self, images: Inputs, rows: np.ndarray, what: str, seen: SeenInputs | None = None
-    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Stream images through the spaces; inputs or networks that are not those of the fit, `seen`, are warned of."""
-        if seen is None:
-            self._networks.look("the scanner was fitted")
+    def _labelled(
+        self, inputs: Inputs, batches: Iterable[tuple[Batch, Values]], labels: Any
+    ) -> Iterator[tuple[np.ndarray | None, Values]]:
+        """Yield the labels of each batch with its node values: given, come with it, or predicted; None if not needed.
+
+        Raises
+        ------
+        ValueError
+            If labels are needed and missing, or of another number than the inputs.
+        """
+        if labels is not None:
+            labels = check_labels(labels, len(inputs) if isinstance(inputs, SizedInputs) else None)
+        n = 0
+        for batch, values in batches:
+            n += len(batch.rows)
+            if labels is not None and n > len(labels):
+                raise ValueError(f"there are more inputs than the {len(labels)} labels")
+            if labels is not None:
+                yield labels[n - len(batch.rows) : n], values
+            elif not self._needs_labels:
+                yield None, values
+            elif batch.labels is not None:
+                yield check_labels(batch.labels), values
+            else:
+                yield check_labels(predicted_labels(self._classifier()(batch.inputs)), len(batch.rows)), values
+        if labels is not None and len(labels) != n:
+            raise ValueError(f"{n} inputs but {len(labels)} labels")
+
+    def _values(self, inputs: Inputs, labels: Any, what: str) -> Iterator[tuple[np.ndarray | None, Values]]:
+        """Yield labels and node values of inputs to scan, batch by batch; networks that have changed are warned of."""
+        self._networks.look("the scanner was fitted")
+        return self._labelled(inputs, self._stream(inputs, what), labels)
+
+    def _stream(
+        self, inputs: Inputs, what: str, seen: SeenInputs | None = None, rows: np.ndarray | None = None
+    ) -> Iterator[tuple[Batch, Values]]:
+        """Stream inputs through the spaces; those that look unlike the inputs of the fit, `seen`, are warned of."""
         see = ScaleWatch(self._inputs) if seen is None else seen
         progress = what if self.progress else None
-        return stream(self._passes, images, rows, self.batch_size, see=see, progress=progress)
+        return stream(self._passes, inputs, self.batch_size, see=see, rows=rows, progress=progress)
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

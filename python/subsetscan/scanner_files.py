@@ -39,8 +39,8 @@ class SavedScanner:
         Those of the joint scan; None where there is no such scan.
     fingerprints : mapping of str to str
         Of the spaces and the classifier, as they were when the scanner was fitted: those that have one.
-    inputs : InputSummary or None
-        What the background's inputs looked like.
+    inputs : mapping of str to InputSummary
+        What the background's inputs looked like, array by array.
     combine : str or None
         How the scanner combines its spaces.
     columns : mapping of str to tuple of str
@@ -50,7 +50,7 @@ class SavedScanner:
     detectors: Mapping[str, Any]
     joint_null_scores: np.ndarray | None
     fingerprints: Mapping[str, str]
-    inputs: InputSummary | None
+    inputs: Mapping[str, InputSummary]
     combine: str | None
     columns: Mapping[str, tuple[str, ...]]
 
@@ -75,7 +75,7 @@ def save(folder: Path | str, scanner: SavedScanner) -> None:
         "detectors": files,
         "joint": None if scanner.joint_null_scores is None else _JOINT_FILE,
         "fingerprints": dict(scanner.fingerprints),
-        "inputs": None if scanner.inputs is None else scanner.inputs.as_dict(),
+        "inputs": {name: summary.as_dict() for name, summary in scanner.inputs.items()},
         "combine": scanner.combine,
         "columns": dict(scanner.columns),
     }
@@ -100,7 +100,9 @@ def load(folder: Path | str, spaces: Sequence[Space]) -> SavedScanner:
         content: Mapping[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         kind, version, files = content["format"], content["format_version"], dict(content["detectors"])
         joint, fingerprints = content.get("joint"), dict(content.get("fingerprints") or {})
-        inputs = InputSummary.from_dict(content["inputs"]) if content.get("inputs") else None
+        inputs = content.get("inputs") or {}
+        inputs = {"": inputs} if "dtype" in inputs else inputs  # earlier files describe a single array
+        inputs = {str(name): InputSummary.from_dict(own) for name, own in inputs.items()}
         combine = content.get("combine")
         columns = {str(name): tuple(map(str, own)) for name, own in (content.get("columns") or {}).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:

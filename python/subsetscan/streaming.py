@@ -3,67 +3,121 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
 from .input_checks import ImageError, check_finite
-from .inputs import Inputs, InputSummary
+from .inputs import Batch, Inputs, InputSummary
+from .inputs.base import SizedInputs
 from .spaces.base import Space, check_node_values
 
-__all__ = ["stream"]
+__all__ = ["KeptValues", "Values", "stream"]
+
+Values = dict[str, np.ndarray]  # the node values of a batch, (n, J) for each name of the spaces
 
 
 def stream(
     spaces: Sequence[Space],
-    images: Inputs,
-    rows: np.ndarray,
+    inputs: Inputs,
     batch_size: int,
     *,
-    see: Callable[[InputSummary], object],
+    see: Callable[[dict[str, InputSummary]], object],
+    rows: np.ndarray | None = None,
     progress: str | None = None,
-) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yield rows and their node values, batch by batch; one empty batch, which no space sees, if there are no rows.
+) -> Iterator[tuple[Batch, Values]]:
+    """Yield batches and their node values; one empty batch, which no space sees, if there are no inputs.
 
     Parameters
     ----------
     spaces : sequence of Space
         With different names.
-    images : ndarray of shape (N, ...), or InputDict
-    rows : ndarray of shape (n,), int
-        Which of them, in this order.
+    inputs : Inputs
     batch_size : int
     see : callable
-        Takes the summary of each batch.
+        Takes the summaries of each batch.
+    rows : ndarray of shape (n,), int, optional
+        Which of `SizedInputs`, in this order; by default all.
     progress : str, optional
         The label of the progress bar; none is shown without it.
 
     Raises
     ------
     ValueError, TypeError
-        If an image is not finite or does not fit, or a space returns something else than its `node_shapes` say.
+        If an input is not finite or does not fit, or a space returns something else than its `node_shapes` say.
     """
-    if not len(rows):
-        # A network that does not tell shapes has shown them in the fit, which has rows.
-        shapes = {name: space.node_shapes.get(name, ()) for space in spaces for name in space.names}
-        yield rows, {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in shapes.items()}
-        return
-    batches = list(gen_batches(len(rows), batch_size))
-    for part in tqdm(batches, desc=progress, unit="batch", disable=progress is None, leave=False):
-        batch = rows[part]
-        inputs = images[batch]
-        if isinstance(inputs, np.ndarray):
-            inputs = np.asarray(inputs)  # out of the file that a memory map is
-            if inputs.dtype.kind == "f":
-                check_finite(inputs, batch)
-            if (summary := InputSummary.of(inputs)) is not None:
-                see(summary)
-        values: dict[str, np.ndarray] = {}
+    batches: Iterable[Batch] = inputs.batches(batch_size)
+    total = inputs.n_batches(batch_size)
+    if isinstance(inputs, SizedInputs):
+        rows = np.arange(len(inputs)) if rows is None else rows
+        batches, total = inputs.batches(batch_size, rows), -(-len(rows) // batch_size)
+        if not len(rows):
+            # A network that does not tell shapes has shown them in the fit, which has rows.
+            shapes = {name: space.node_shapes.get(name, ()) for space in spaces for name in space.names}
+            none = {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in shapes.items()}
+            yield Batch(rows, inputs[:0]), none
+            return
+    if progress is not None:
+        batches = tqdm(batches, desc=progress, unit="batch", total=total, leave=False)
+    for batch in batches:
+        if isinstance(batch.inputs, np.ndarray) and batch.inputs.dtype.kind == "f":
+            check_finite(batch.inputs, batch.rows)
+        see(InputSummary.of_each(batch.inputs))
+        values: Values = {}
         for space in spaces:
             try:
-                values |= check_node_values(space, space.transform(inputs), batch)
+                values |= check_node_values(space, space.transform(batch.inputs), batch.rows)
             except ImageError as error:
-                raise ImageError(int(batch[error.image]), error.why) from None
+                raise ImageError(int(batch.rows[error.image]), error.why) from None
         yield batch, values
+
+
+class KeptValues:
+    """Node values of inputs that come only once: in temporary files until they are shared out, not in memory.
+
+    Parameters
+    ----------
+    batches : iterable of (ndarray of shape (n,) or None, dict of str to ndarray of shape (n, J))
+        Labels and node values; all of them are taken now.
+    files : ExitStack
+        Closes the files, which are gone then.
+
+    Attributes
+    ----------
+    n : int
+        Number of inputs.
+    labels : ndarray of shape (n,), or None
+    """
+
+    def __init__(self, batches: Iterable[tuple[np.ndarray | None, Values]], files: ExitStack) -> None:
+        self.n = 0
+        self._files: dict[str, IO[bytes]] = {}
+        self._forms: dict[str, tuple[np.dtype[Any], int]] = {}
+        labels: list[np.ndarray | None] = []
+        for own, values in batches:
+            labels.append(own)
+            self.n += next(len(array) for array in values.values())
+            for name, array in values.items():
+                if name not in self._files:
+                    self._files[name] = files.enter_context(TemporaryFile())  # noqa: SIM115  # it is one
+                    self._forms[name] = array.dtype, array.shape[1]
+                self._files[name].write(np.ascontiguousarray(array).data)
+        self.labels = (
+            None if any(own is None for own in labels) else np.concatenate([np.asarray(one) for one in labels])
+        )
+
+    def of(self, rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, Values]]:
+        """Yield rows and their values, in batches; one empty batch if there are none."""
+        arrays = {}
+        for name, file in self._files.items():
+            dtype, n_nodes = self._forms[name]
+            file.flush()
+            arrays[name] = np.memmap(file, dtype, mode="r", shape=(self.n, n_nodes))
+        parts = gen_batches(len(rows), batch_size) if len(rows) else [slice(0)]
+        for part in parts:
+            yield rows[part], {name: np.asarray(array[rows[part]]) for name, array in arrays.items()}

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from .._files import atomic_write
 from .._tables import counted
+from ..inputs.pictures import PictureFolder, is_pictures
 from ..lab.adversaries import Adversaries, Job, attack_all
 from ..lab.array_files import load_array, load_images
 from ..lab.attack_inputs import unit_images
@@ -20,7 +21,6 @@ from ..lab.attacks import ATTACKS, PROTOCOLS, check
 from ..lab.experiment.files import write_json
 from ..lab.networks import load_model
 from ..lab.options import start_writing
-from ..lab.pictures import is_pictures, load_pictures
 from ..lab.result_cache import ResultCache
 from . import options
 from .report import Report
@@ -78,7 +78,7 @@ def attack(
     options.start_keras(unsafe_model)
     job = Job(attack, ATTACKS[attack].eps if eps is None else eps, protocol, masked, n_images)
     if is_pictures(input):
-        images = load_pictures(input, load_model(model, not unsafe_model).inputs[0].shape[1:])
+        images = PictureFolder(input, load_model(model, not unsafe_model).inputs[0].shape[1:])[:]
     else:
         images = load_images(input)
     images = unit_images(images, images.shape[1:], str(input))

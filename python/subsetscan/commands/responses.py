@@ -17,14 +17,14 @@ from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
 from ..input_checks import check_finite
+from ..inputs.pictures import PictureFolder
 from ..lab import figures
-from ..lab.array_files import load_labels, npy_of_rows
+from ..lab.array_files import load_labels, npy_of_rows, open_images
 from ..lab.experiment.files import write_json, write_rows
 from ..lab.experiment.measures import Auroc, auroc
 from ..lab.figures import Response
 from ..lab.networks import load_model
 from ..lab.options import RESULTS, start_writing
-from ..lab.pictures import PictureFolder, open_images
 from ..lab.preprocessing import with_preprocessing
 from ..spaces import FeatureResponse
 from ..spaces.responses import METHODS, TARGETS

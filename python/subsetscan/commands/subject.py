@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..inputs.pictures import PictureFolder, is_pictures
 from ..lab.array_files import load_images
 from ..lab.networks import load_model
 from ..lab.options import names_in
-from ..lab.pictures import PictureFolder, is_pictures
 from ..spaces import Arrays, KerasLayers, ReconstructionError, Space
 from ..spaces.automatic import WIDEST, as_spaces
 from .activations import read_activations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from .._files import atomic_write
 from .._tables import counted
+from ..inputs.pictures import PictureFolder, is_pictures
 
-__all__ = ["check_in_unit", "load_array", "load_images", "load_labels", "npy_of_rows"]
+__all__ = ["check_in_unit", "load_array", "load_images", "load_labels", "npy_of_rows", "open_images"]
 
 
 def load_array(path: Path | str, what: str) -> np.ndarray:
@@ -62,6 +63,22 @@ def load_images(path: Path | str) -> np.ndarray:
             f"{path} should hold one array of images, numbers of shape (n, ...), but holds {images.dtype} of shape "
             f"{images.shape}"
         )
+    return images
+
+
+def open_images(path: Path | str, image_shape: Sequence[int | None]) -> np.ndarray | PictureFolder:
+    """Open images of an ``.npy`` file, which is mapped, or of a folder, which is read piece by piece.
+
+    Raises
+    ------
+    OSError, ValueError, ModuleNotFoundError
+        As for `load_images`, or `PictureFolder`; if the images have another shape.
+    """
+    if is_pictures(path):
+        return PictureFolder(path, image_shape)
+    images = load_images(path)
+    if images.shape[1:] != tuple(image_shape):
+        raise ValueError(f"each image of {path} must have shape {tuple(image_shape)}, got {images.shape[1:]}")
     return images
 
 

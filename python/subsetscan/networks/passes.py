@@ -64,12 +64,14 @@ class Batched:
 
 
 def n_samples(inputs: Any) -> int:
-    """Count samples: rows of an array, or of each of several arrays in a mapping."""
+    """Count samples: rows of an array, or of each of several arrays in a mapping or a tuple."""
     return len(arrays_of(inputs)[0])
 
 
 def arrays_of(inputs: Any) -> list[np.ndarray]:
-    """List the arrays of inputs: one, or those of a mapping."""
+    """List the arrays of inputs: one, or those of a mapping or a tuple."""
+    if isinstance(inputs, tuple):
+        return list(inputs)
     return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
 
 
@@ -78,7 +80,7 @@ def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
 
     Parameters
     ----------
-    inputs : ndarray of shape (N, ...), or mapping of such arrays
+    inputs : ndarray of shape (N, ...), or mapping or tuple of such arrays
     size : int or None
         As in `Batched`.
     """
@@ -96,13 +98,17 @@ def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
 def _each(inputs: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
     if isinstance(inputs, Mapping):
         return {name: change(array) for name, array in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(map(change, inputs))
     return change(inputs)
 
 
 def filled(array: np.ndarray, n_zeros: int) -> np.ndarray:
-    """Append rows of zeros."""
+    """Append rows of zeros; of the last one to text, which has no zero."""
     if not n_zeros:
         return array
+    if array.dtype == object:
+        return np.concatenate([array, array[-1:].repeat(n_zeros)])
     return np.concatenate([array, np.zeros((n_zeros, *array.shape[1:]), array.dtype)])
 
 

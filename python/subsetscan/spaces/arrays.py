@@ -36,7 +36,7 @@ class Arrays(Space):
     >>> {name: rows.shape for name, rows in space.transform(values).items()}
     {'conv': (4, 12), 'dense': (4, 5)}
 
-    A `ModelScanner` takes one array of images. `stack` lays all values side by side in one:
+    `stack` lays all values side by side in one array:
 
     >>> space.stack(values).shape
     (4, 17)

@@ -10,10 +10,9 @@ import numpy as np
 
 from ..._files import atomic_write
 from .. import datasets, networks
-from ..array_files import check_in_unit, load_labels
+from ..array_files import check_in_unit, load_labels, open_images
 from ..attacks import predicted
 from ..experiment.images import PAPER_SPLIT, SMALL_SPLIT, Images, Split
-from ..pictures import open_images
 from ..preprocessing import with_preprocessing
 from ..result_cache import ResultCache, fingerprint_of_model
 

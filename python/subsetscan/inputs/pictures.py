@@ -10,12 +10,11 @@ import numpy as np
 
 from .._extras import import_extra
 from .._tables import counted
-from .array_files import load_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PictureFolder", "is_pictures", "load_pictures", "open_images"]
+__all__ = ["PictureFolder", "is_pictures"]
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 _COLOURS = {1: "L", 3: "RGB"}  # what Pillow calls grey and red, green, blue
@@ -32,13 +31,14 @@ class PictureFolder:
     path : path-like
         A folder, whose sub-folders count, or one picture.
     image_shape : tuple of int
-        (H, W), (H, W, 1) or (H, W, 3).
+        (H, W), (H, W, 1) or (H, W, 3); with channels first (1, H, W) or (3, H, W).
 
     Attributes
     ----------
     files : list of Path
     shape : tuple of int
         Their number, and the shape of an image.
+    dtype : dtype
 
     Raises
     ------
@@ -49,7 +49,13 @@ class PictureFolder:
         if images of that shape are neither grey nor RGB, or have no fixed size.
     ModuleNotFoundError
         If Pillow is not installed.
+
+    Examples
+    --------
+    >>> scanner.fit(PictureFolder("clean", (224, 224, 3)))  # doctest: +SKIP
     """
+
+    dtype = np.dtype(np.float32)
 
     def __init__(self, path: Path | str, image_shape: Sequence[int | None]) -> None:
         path = Path(path)
@@ -61,11 +67,16 @@ class PictureFolder:
                 f"the pictures of {path} are brought to the size of the model's images, but the model has no fixed "
                 f"size: it takes {tuple(image_shape)}; give it an .npy file of images"
             )
-        n_channels = self.image_shape[2] if len(self.image_shape) == 3 else 1
+        *_, last = self.image_shape or (0,)
+        self._is_channels_first = (
+            len(self.image_shape) == 3 and self.image_shape[0] in _COLOURS and last not in _COLOURS
+        )
+        n_channels = 1 if len(self.image_shape) == 2 else self.image_shape[0] if self._is_channels_first else last
         if len(self.image_shape) not in (2, 3) or n_channels not in _COLOURS:
             raise ValueError(
-                f"the pictures of {path} are grey or RGB, so the model should take images of shape (H, W, 1) or "
-                f"(H, W, 3), but it takes {self.image_shape}; give it an .npy file of such images"
+                f"the pictures of {path} are grey or RGB, so the model should take images of shape (H, W, 1), "
+                f"(H, W, 3), (1, H, W) or (3, H, W), but it takes {self.image_shape}; give it an .npy file "
+                "of such images"
             )
         self._colours = _COLOURS[n_channels]
         found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
@@ -86,22 +97,25 @@ class PictureFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Read some of the pictures, float32 of shape (n, H, W, C) or (n, H, W), in [0, 1]."""
-        files = self.files[rows]
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Read some of the pictures, float32 of shape (n, *image_shape), in [0, 1]."""
+        files = self.files[rows] if isinstance(rows, slice) else [self.files[row] for row in rows]
         images = np.empty((len(files), *self.image_shape), np.float32)
         for image, file in zip(images, files, strict=True):
-            image[...] = self._read(file).reshape(self.image_shape)
+            pixels = self._read(file)
+            image[...] = np.moveaxis(pixels, -1, 0) if self._is_channels_first else pixels.reshape(self.image_shape)
         return images / np.float32(255)
 
     def _read(self, file: Path) -> np.ndarray:
-        height, width = self.image_shape[:2]
+        """Read one, uint8 of shape (H, W, C)."""
+        height, width = self.image_shape[1:] if self._is_channels_first else self.image_shape[:2]
         with self._open(file) as picture:
             try:
                 picture = picture.convert(self._colours)
             except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of them for damaged files
                 raise ValueError(f"{file} is damaged: {error}") from error
-            return np.asarray(picture.resize((width, height), import_extra("PIL.Image", "responses").BILINEAR))
+            pixels = np.asarray(picture.resize((width, height), import_extra("PIL.Image", "responses").BILINEAR))
+        return pixels.reshape(height, width, -1)
 
     @staticmethod
     def _open(file: Path) -> Image:
@@ -120,29 +134,3 @@ def is_pictures(path: Path | str) -> bool:
     """Whether a path is a folder, or names a PNG or JPEG file."""
     path = Path(path)
     return path.is_dir() or path.suffix.lower() in _EXTENSIONS
-
-
-def load_pictures(path: Path | str, image_shape: Sequence[int | None]) -> np.ndarray:
-    """Load all pictures of a folder. Parameters, and what is raised, as for `PictureFolder`.
-
-    Returns
-    -------
-    ndarray of shape (N, H, W, C), or (N, H, W) where the image shape is (H, W), float32 in [0, 1]
-    """
-    return PictureFolder(path, image_shape)[:]
-
-
-def open_images(path: Path | str, image_shape: Sequence[int | None]) -> np.ndarray | PictureFolder:
-    """Open images of an ``.npy`` file, which is mapped, or of a folder, which is read piece by piece.
-
-    Raises
-    ------
-    OSError, ValueError, ModuleNotFoundError
-        As for `subsetscan.lab.array_files.load_images`, or `PictureFolder`; if the images have another shape.
-    """
-    if is_pictures(path):
-        return PictureFolder(path, image_shape)
-    images = load_images(path)
-    if images.shape[1:] != tuple(image_shape):
-        raise ValueError(f"each image of {path} must have shape {tuple(image_shape)}, got {images.shape[1:]}")
-    return images

@@ -1,4 +1,4 @@
-"""Inputs as they are handed in, and what they look like: whether two sets of them can belong together."""
+"""What inputs look like: whether two sets of them can belong together."""
 
 from __future__ import annotations
 
@@ -9,65 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from ._validation import column_names
-
-__all__ = ["InputDict", "InputSummary", "Inputs", "ScaleWatch", "SeenInputs", "as_inputs", "columns_of", "one_input"]
+__all__ = ["InputSummary", "ScaleWatch", "SeenInputs"]
 
 # Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
 _OTHER_SCALE = 8
 _UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark images of 0..255 are brighter
 _BELOW_ZERO = -0.6  # of the background's largest value: [-1, 1] beside [0, 1]
-
-
-class InputDict:
-    """Several arrays with one row for each input, by their names; rows are picked from all of them.
-
-    Raises
-    ------
-    ValueError
-        If there is no array, or they differ in their number of rows.
-    """
-
-    def __init__(self, arrays: Mapping[str, Any]) -> None:
-        self._arrays = {name: _counted(array, name) for name, array in arrays.items()}
-        counts = {name: len(array) for name, array in self._arrays.items()}
-        if len(set(counts.values())) != 1:
-            told = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no array"
-            raise ValueError(f"all arrays must have one row for each input, but they differ in their number: {told}")
-
-    def __len__(self) -> int:
-        return len(next(iter(self._arrays.values())))
-
-    def __getitem__(self, rows: Any) -> dict[str, np.ndarray]:
-        return {name: np.asarray(array[rows]) for name, array in self._arrays.items()}
-
-
-Inputs = np.ndarray | InputDict
-
-
-def as_inputs(inputs: Any) -> Inputs:
-    """Take an array or a mapping of arrays whose first axis counts the inputs. Raises ValueError for anything else."""
-    return InputDict(inputs) if isinstance(inputs, Mapping) else _counted(inputs, "images")
-
-
-def columns_of(inputs: Any) -> dict[str, tuple[str, ...]]:
-    """Return the names of the columns of data frames among inputs, by the frame's name; "" is that of a single one."""
-    arrays = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    return {name: columns for name, array in arrays.items() if (columns := column_names(array))}
-
-
-def one_input(value: Any) -> Inputs:
-    """Take one input as a set of one."""
-    if isinstance(value, Mapping):
-        return InputDict({name: np.asarray(array)[np.newaxis] for name, array in value.items()})
-    return np.asarray(value)[np.newaxis]
-
-
-def _counted(array: Any, what: str) -> np.ndarray:
-    array = np.asanyarray(array)
-    if not array.ndim:
-        raise ValueError(f"{what} must have a first axis that counts them, got shape {array.shape}")
-    return array
 
 
 @dataclass(frozen=True)
@@ -95,6 +42,14 @@ class InputSummary:
         if not batch.size or batch.dtype.kind not in "biuf":
             return None
         return cls(batch.dtype.name, tuple(batch.shape[1:]), float(batch.min()), float(batch.max()))
+
+    @classmethod
+    def of_each(cls, batch: Any) -> dict[str, Self]:
+        """Summarise each array of numbers in a batch of inputs, by its name; a single one has the name ""."""
+        arrays = dict(enumerate(batch)) if isinstance(batch, tuple) else batch
+        arrays = arrays if isinstance(arrays, Mapping) else {"": arrays}
+        found = {str(name): cls.of(np.asarray(array)) for name, array in arrays.items()}
+        return {name: summary for name, summary in found.items() if summary is not None}
 
     def joined(self, other: InputSummary | None) -> InputSummary:
         """Summarise both sets as one."""
@@ -149,31 +104,33 @@ class SeenInputs:
 
     Attributes
     ----------
-    summary : InputSummary or None
+    summaries : dict of str to InputSummary
+        Of each array of numbers; a single one has the name "".
     """
 
     def __init__(self) -> None:
-        self.summary: InputSummary | None = None
+        self.summaries: dict[str, InputSummary] = {}
 
-    def __call__(self, summary: InputSummary) -> None:
-        """Take the summary of some more inputs."""
-        self.summary = summary.joined(self.summary)
+    def __call__(self, summaries: Mapping[str, InputSummary]) -> None:
+        """Take the summaries of some more inputs."""
+        self.summaries |= {name: own.joined(self.summaries.get(name)) for name, own in summaries.items()}
 
 
 class ScaleWatch:
-    """Warns, once, of inputs that cannot be of the kind that is expected.
+    """Warns, once for each array, of inputs that cannot be of the kind that is expected.
 
     Parameters
     ----------
-    expected : InputSummary or None
-        None expects nothing.
+    expected : mapping of str to InputSummary
     """
 
-    def __init__(self, expected: InputSummary | None) -> None:
-        self._expected = expected
+    def __init__(self, expected: Mapping[str, InputSummary]) -> None:
+        self._expected = dict(expected)
 
-    def __call__(self, summary: InputSummary) -> None:
+    def __call__(self, summaries: Mapping[str, InputSummary]) -> None:
         """Look at some inputs."""
-        if self._expected and (why := self._expected.contradiction(summary)):
-            warnings.warn(f"the images do not match the background: {why}; scale both the same way", stacklevel=6)
-            self._expected = None
+        for name, summary in summaries.items():
+            if name in self._expected and (why := self._expected[name].contradiction(summary)):
+                what = f"the values of {name}" if name else "the inputs"
+                warnings.warn(f"{what} do not match the background: {why}; scale both the same way", stacklevel=6)
+                del self._expected[name]

@@ -1,0 +1,70 @@
+"""What inputs are to the rest of the package: batches, in whatever form their networks take them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import gen_batches
+
+__all__ = ["Batch", "Inputs", "SizedInputs"]
+
+
+class Batch(NamedTuple):
+    """Some inputs that go through spaces together.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,), int
+        Their numbers among all.
+    inputs : ndarray, dict of str to ndarray, or tuple of ndarray
+        With a row for each.
+    labels : ndarray of shape (n,), or None
+        Their labels, where they came with the inputs.
+    """
+
+    rows: np.ndarray
+    inputs: Any
+    labels: np.ndarray | None = None
+
+
+class Inputs(ABC):
+    """Inputs in any form.
+
+    Attributes
+    ----------
+    columns : dict of str to tuple of str
+        The names of the columns of data frames among them, by the frame's name; "" is that of a single one.
+    """
+
+    columns: Mapping[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def n_batches(self, size: int) -> int | None:
+        """Tell in how many batches of that size all of them come; None where it is not known."""
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all of them in batches of that size, of which the last may be smaller."""
+
+
+class SizedInputs(Inputs):
+    """Inputs of a known number, of which any can be picked."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, rows: Any) -> Any:
+        """Pick rows, by a slice or by increasing numbers."""
+
+    def n_batches(self, size: int) -> int:  # noqa: D102 (the base says it)
+        return -(-len(self) // size)
+
+    def batches(self, size: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
+        """Yield those of these numbers, by default all, in batches of that size."""
+        rows = np.arange(len(self)) if rows is None else rows
+        for part in gen_batches(len(rows), size):
+            yield Batch(rows[part], self[rows[part]])

@@ -1,0 +1,172 @@
+"""Inputs that come in batches: from a loader, a dataset or a generator, of a number that may not be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_rows_of, text_rows
+from .base import Batch, Inputs
+
+__all__ = ["BatchedInputs"]
+
+
+class BatchedInputs(Inputs):
+    """Inputs from an iterable of batches: PyTorch's DataLoader, a `tf.data.Dataset`, a `PyDataset`, a generator.
+
+    Batches are put together to those of the size that is asked for, so that it does not matter how they come.
+
+    Parameters
+    ----------
+    batches : iterable
+        Of arrays, of dicts or tuples of arrays for networks of several inputs, of lists of text; or of pairs of
+        these and labels, (x, y), as they are used in training. Weights, in (x, y, w), are left out.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+
+    def n_batches(self, size: int) -> None:  # noqa: D102 (the base says it)
+        del size  # a length counts their batches, of a size that is not known
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield all inputs, in batches of that size.
+
+        Raises
+        ------
+        ValueError
+            If there is no input, or a batch does not fit those before it.
+        TypeError
+            If a batch holds no inputs.
+        """
+        waiting: list[tuple[Any, Any]] = []
+        form, n_seen, n_waiting = None, 0, 0
+        for n, given in enumerate(_numbered(self._batches)):
+            inputs, labels = _parts(given, n)
+            if form is None:
+                form = _form(inputs, labels)
+            elif (other := _form(inputs, labels)) != form:
+                raise ValueError(f"batch {n} of the inputs has {other}, those before it have {form}")
+            waiting.append((inputs, labels))
+            n_waiting += _count(inputs)
+            while n_waiting >= size:
+                inputs, labels = _joined(waiting)
+                yield Batch(np.arange(n_seen, n_seen + size), _cut(inputs, slice(size)), _cut(labels, slice(size)))
+                rest = slice(size, None)
+                n_seen, n_waiting = n_seen + size, n_waiting - size
+                waiting = [(_cut(inputs, rest), _cut(labels, rest))] if n_waiting else []
+        if n_waiting:
+            yield Batch(np.arange(n_seen, n_seen + n_waiting), *_joined(waiting))
+        elif not n_seen:
+            raise ValueError("there are no inputs: the iterable gave none; an iterator can be gone through only once")
+
+
+def _numbered(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches; an error of whatever makes them says how far it came."""
+    n = 0
+    try:
+        for batch in _in_order(batches):
+            yield batch
+            n += 1
+    except Exception as error:
+        error.add_note(f"raised by the iterable of inputs, after {n} batches")
+        raise
+
+
+def _in_order(batches: Any) -> Iterator[Any]:
+    if hasattr(batches, "num_batches") and hasattr(batches, "__getitem__"):  # of Keras: it does not say where it ends
+        if (n := batches.num_batches) is None:
+            raise ValueError("the dataset is endless: its num_batches is None")
+        return (batches[k] for k in range(n))
+    return iter(batches)
+
+
+def _parts(batch: Any, n: int) -> tuple[Any, np.ndarray | None]:
+    """Tell inputs and labels of a batch."""
+    if not isinstance(batch, list | tuple) or (batch and all(isinstance(one, str | bytes) for one in batch)):
+        return _inputs(batch, n), None
+    if not 1 <= len(batch) <= 3:
+        raise ValueError(
+            f"batch {n} of the inputs is a {type(batch).__name__} of {len(batch)}: expected an array, a dict of "
+            "arrays, or a pair of these and labels"
+        )
+    inputs, labels = _inputs(batch[0], n), None if len(batch) == 1 or batch[1] is None else batch[1]
+    if labels is None or isinstance(labels, Mapping):
+        return inputs, None
+    return inputs, _labels(labels, inputs, n)
+
+
+def _inputs(inputs: Any, n: int) -> Any:
+    what = f"batch {n} of the inputs"
+    if isinstance(inputs, Mapping):
+        arrays = {str(name): np.asarray(as_rows_of(array, f"{name} in {what}")[:]) for name, array in inputs.items()}
+    elif isinstance(inputs, list | tuple) and inputs and all(isinstance(one, str | bytes) for one in inputs):
+        return text_rows(inputs, what)
+    elif isinstance(inputs, tuple):
+        arrays = {str(k): np.asarray(as_rows_of(array, what)[:]) for k, array in enumerate(inputs)}
+    else:
+        return np.asarray(as_rows_of(inputs, what)[:])
+    if len({len(array) for array in arrays.values()}) != 1:
+        raise ValueError(f"the arrays of {what} must have one row for each input, got {_shapes(arrays)}")
+    return arrays if isinstance(inputs, Mapping) else tuple(arrays.values())
+
+
+def _labels(labels: Any, inputs: Any, n: int) -> np.ndarray | None:
+    """Take what a batch has beside its inputs as labels; None where it is a target of another kind, as an image."""
+    labels = np.asarray(as_rows_of(labels, f"the labels of batch {n}")[:])
+    if len(labels) != _count(inputs):
+        raise ValueError(f"batch {n} has {_count(inputs)} inputs and {len(labels)} labels")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim == 1:
+        return labels
+    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
+        return labels.argmax(axis=1)
+    whole = labels.dtype.kind in "iub"
+    if whole and isinstance(inputs, np.ndarray) and inputs.dtype.kind in "iu" and labels.shape == inputs.shape:
+        raise ValueError(
+            f"batch {n} of the inputs is a pair of whole numbers, both of shape {inputs.shape}: the second are no "
+            "labels; if both are inputs, as ids and their mask are, yield them by name, in a dict"
+        )
+    return None
+
+
+def _joined(batches: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    if len(batches) == 1:
+        return batches[0]
+    inputs, labels = zip(*batches, strict=True)
+    if isinstance(inputs[0], dict):
+        joined: Any = {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]}
+    elif isinstance(inputs[0], tuple):
+        joined = tuple(map(np.concatenate, zip(*inputs, strict=True)))
+    else:
+        joined = np.concatenate(inputs)
+    return joined, None if labels[0] is None else np.concatenate(labels)
+
+
+def _cut(values: Any, part: slice) -> Any:
+    if isinstance(values, dict):
+        return {name: array[part] for name, array in values.items()}
+    if isinstance(values, tuple):
+        return tuple(array[part] for array in values)
+    return None if values is None else values[part]
+
+
+def _count(inputs: Any) -> int:
+    arrays = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
+    return len(next(iter(arrays)))
+
+
+def _form(inputs: Any, labels: Any) -> str:
+    """Describe what all batches must have in common."""
+    if isinstance(inputs, dict | tuple):
+        told = _shapes(inputs if isinstance(inputs, dict) else dict(enumerate(inputs)))
+    else:
+        told = f"inputs of shape {inputs.shape[1:]} ({inputs.dtype})"
+    return told + (" without labels" if labels is None else " with labels")
+
+
+def _shapes(arrays: Mapping[Any, np.ndarray]) -> str:
+    return ", ".join(f"{name} of shape {array.shape[1:]} ({array.dtype})" for name, array in arrays.items())
