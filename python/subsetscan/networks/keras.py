@@ -77,6 +77,9 @@ class KerasNetwork(Network):
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
         return tuple(self._places)
 
+    def input_names(self) -> tuple[str, ...]:  # noqa: D102
+        return tuple(source.name for source in self.model.inputs)
+
     def computing(self) -> tuple[str, ...]:  # noqa: D102
         found = tuple(
             name for name, (path, _) in self._places.items() if not has_graph(path[-1]) and not only_passes_on(path[-1])

@@ -72,6 +72,13 @@ class OnnxNetwork(Network):
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
         return self.graph.tensors
 
+    def aliases(self) -> tuple[str, ...]:
+        """List the names of nodes and of scopes, these with dots between."""
+        return self.graph.aliases
+
+    def input_names(self) -> tuple[str, ...]:  # noqa: D102
+        return tuple(self.graph.inputs)
+
     def computing(self) -> tuple[str, ...]:
         """List the results of nodes with weights, each after its bias and a simple activation."""
         return self.graph.computing() or self.layer_names()

@@ -105,6 +105,11 @@ class Graph:
         """Find the tensor that a node or a scope stands for; None where there is none."""
         return self._aliases.get(name) or self._aliases.get(name.replace("/", ".").strip("."))
 
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """What `alias` knows."""
+        return tuple(self._aliases)
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Tell the shape of what one input has in a tensor; None where the file leaves it open."""
         dims = _dims(self._values[name]) if name in self._values else ()

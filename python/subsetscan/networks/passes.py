@@ -24,6 +24,7 @@ __all__ = [
     "filled",
     "n_samples",
     "parts",
+    "picked",
 ]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
@@ -93,6 +94,11 @@ def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
             return filled(array[at], fill)
 
         yield _each(inputs, part), n_own
+
+
+def picked(inputs: Any, rows: np.ndarray) -> Any:
+    """Pick samples."""
+    return _each(inputs, lambda array: array[rows])
 
 
 def _each(inputs: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:

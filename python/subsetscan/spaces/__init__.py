@@ -8,6 +8,7 @@ from .margin import ClassifierMargin
 from .network import NetworkSpace
 from .reconstruction import ReconstructionError
 from .responses import FeatureResponse
+from .transformer import TransformerLayers
 
 __all__ = [
     "Arrays",
@@ -22,5 +23,6 @@ __all__ = [
     "ReconstructionError",
     "Space",
     "TorchLayers",
+    "TransformerLayers",
     "join",
 ]

@@ -10,14 +10,18 @@ import numpy as np
 from .._validation import InvalidTypeError
 from ..input_checks import as_rows
 from ..networks import KerasNetwork, OnnxNetwork, TorchNetwork
+from ..networks.tokens import mask_of
 from .network import NetworkSpace
 from .pooling import Pool, Pooling
+from .token_pooling import TokenPooling
 
 if TYPE_CHECKING:
     import keras
     import torch
 
-__all__ = ["KerasLayers", "Layers", "OnnxLayers", "TorchLayers"]
+__all__ = ["OVER", "KerasLayers", "Layers", "OnnxLayers", "TorchLayers"]
+
+OVER = ("positions", "tokens")
 
 
 class Layers(NetworkSpace):
@@ -34,9 +38,13 @@ class Layers(NetworkSpace):
     pool : {"mean", "max"}, callable or None
         Over the positions of each channel, or over the channels of each position; a function takes an array and its
         axes, as `numpy.median` does. None, the default, pools nothing.
+    over : {"positions", "tokens"}, default "positions"
+        "tokens": the first axis of a layer counts tokens, over which `pool` goes, "first" and "last" among its choices.
+        What the model's input "attention_mask" (or "padding_mask", or "mask") has 0 for, padding, does not count.
     unit : {"node", "channel", "position"}, optional
-        What is a node. By default "channel" where there is a `pool`; with a `unit` alone the mean is taken. A layer of
-        224 x 224 positions and 64 channels is so scanned as 64 channels, as 50,176 positions, or whole.
+        What is a node, over positions. By default "channel" where there is a `pool`; with a `unit` alone the mean is
+        taken. A layer of 224 x 224 positions and 64 channels is so scanned as 64 channels, as 50,176 positions, or
+        whole.
     pool_above : int, optional
         The largest number of nodes of a layer that is read as it is. A larger one is averaged over blocks of
         neighbouring positions, channel by channel: the smallest blocks that leave so few nodes. One without positions
@@ -74,24 +82,25 @@ class Layers(NetworkSpace):
         pool_above: int | None = None,
         *,
         pool: Pool = None,
+        over: str = "positions",
         unit: str | None = None,
     ) -> None:
         super().__init__(model, (), ())
         self.reads = self.network.find(layers)
         self.prefix = prefix
         self._names = tuple(prefix + name for name in self.reads)
-        self.pooling = Pooling.of(pool, unit, pool_above)
+        self.pooling = _pooling(pool, over, unit, pool_above)
         self._shapes: dict[str, tuple[int, ...]] = {}  # before pooling
         for name, shape in self.network.shapes(self.reads).items():
             self._learn(name, shape)
 
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
-        del images
+        mask = mask_of(images) if isinstance(self.pooling, TokenPooling) else None
         found = {}
         for name, array in read.items():
             if (shape := array.shape[1:]) != self._shapes.get(name):
                 self._learn(name, shape)
-            pooled = self.pooling(array, self.network.channel_axis(name, shape))
+            pooled = self.pooling(array, self.network.channel_axis(name, shape), mask)
             found[self.prefix + name] = as_rows(pooled).astype(np.float32, copy=False)
         return found
 
@@ -119,6 +128,17 @@ class Layers(NetworkSpace):
         return [*self.reads, *self.pooling.told(), *(told or [str(self.pooling.most)])]
 
 
+def _pooling(pool: Pool, over: str, unit: str | None, pool_above: int | None) -> Pooling | TokenPooling:
+    """Choose how to pool. Raises ValueError or TypeError if options are unknown, or do not go together."""
+    if over not in OVER:
+        raise ValueError(f"over must be {' or '.join(map(repr, OVER))}, got {over!r}")
+    if over == "positions" or pool is None:
+        return Pooling.of(pool, unit, pool_above)
+    if unit not in (None, "channel") or pool_above is not None:
+        raise ValueError("over tokens, unit and pool_above are not used: leave them out")
+    return TokenPooling.of(pool)
+
+
 class KerasLayers(Layers):
     """Outputs of layers of a Keras model: `Layers` with what Keras alone has.
 
@@ -130,7 +150,7 @@ class KerasLayers(Layers):
         Names, patterns or indices of layers of ``model.layers``, or these layers themselves; "name:0" is the first
         output of a layer that has several or is used several times, "inner/name" a layer of a model within the model.
         "all" takes every layer but the inputs.
-    prefix, pool_above, pool, unit
+    prefix, pool_above, pool, over, unit
         As for `Layers`.
 
     Raises
@@ -156,10 +176,11 @@ class KerasLayers(Layers):
         pool_above: int | None = None,
         *,
         pool: Pool = None,
+        over: str = "positions",
         unit: str | None = None,
     ) -> None:
         network = model if isinstance(model, KerasNetwork) else KerasNetwork(model)
-        super().__init__(network, layers, prefix, pool_above, pool=pool, unit=unit)
+        super().__init__(network, layers, prefix, pool_above, pool=pool, over=over, unit=unit)
 
 
 class TorchLayers(Layers):
@@ -171,7 +192,7 @@ class TorchLayers(Layers):
     layers : "all", or str or sequence of str
         Names as ``named_modules()`` has them, or patterns; "name:1" is the second tensor of a module that returns
         several or is called several times.
-    prefix, pool_above, pool, unit
+    prefix, pool_above, pool, over, unit
         As for `Layers`.
     device : str or torch.device, optional
         As for `subsetscan.networks.TorchNetwork`.
@@ -185,11 +206,12 @@ class TorchLayers(Layers):
         pool_above: int | None = None,
         *,
         pool: Pool = None,
+        over: str = "positions",
         unit: str | None = None,
         device: Any = None,
     ) -> None:
         network = model if isinstance(model, TorchNetwork) else TorchNetwork(model, device=device)
-        super().__init__(network, layers, prefix, pool_above, pool=pool, unit=unit)
+        super().__init__(network, layers, prefix, pool_above, pool=pool, over=over, unit=unit)
 
 
 class OnnxLayers(Layers):
@@ -200,7 +222,7 @@ class OnnxLayers(Layers):
     model : path-like, onnx.ModelProto or OnnxNetwork
     layers : "all", or str or sequence of str
         Names of tensors, nodes or scopes, or patterns: see `subsetscan.networks.OnnxNetwork`.
-    prefix, pool_above, pool, unit
+    prefix, pool_above, pool, over, unit
         As for `Layers`.
     providers : sequence of str, optional
         As for `subsetscan.networks.OnnxNetwork`.
@@ -214,10 +236,11 @@ class OnnxLayers(Layers):
         pool_above: int | None = None,
         *,
         pool: Pool = None,
+        over: str = "positions",
         unit: str | None = None,
         providers: Sequence[str] | None = None,
     ) -> None:
         if isinstance(model, KerasNetwork | TorchNetwork):
             raise InvalidTypeError(f"expected an ONNX model, got a {type(model).__name__}")
         network = model if isinstance(model, OnnxNetwork) else OnnxNetwork(model, providers=providers)
-        super().__init__(network, layers, prefix, pool_above, pool=pool, unit=unit)
+        super().__init__(network, layers, prefix, pool_above, pool=pool, over=over, unit=unit)

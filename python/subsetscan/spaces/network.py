@@ -11,7 +11,7 @@ import numpy as np
 
 from .._digest import digest
 from ..networks import Network, as_network
-from ..networks.passes import Batched, n_samples, parts
+from ..networks.passes import Batched, n_samples, parts, picked
 from .base import Space
 
 __all__ = ["NetworkSpace"]
@@ -66,12 +66,19 @@ class NetworkSpace(Batched, Space):
         if not n_samples(inputs):  # no network takes an empty batch
             return {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
         found: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
+        if (order := self.network.order(inputs)) is not None:
+            inputs = picked(inputs, order)
         for part, n in parts(inputs, self.network.batch_size or self.forward_batch):
+            part = self.network.trimmed(part)
             read = self.network.read(part, self.reads)
             values = self.values(part, read)
             for name, rows in values.items():
                 found[name].append(rows[:n])
-        return {name: rows[0] if len(rows) == 1 else np.concatenate(rows) for name, rows in found.items()}
+        joined = {name: rows[0] if len(rows) == 1 else np.concatenate(rows) for name, rows in found.items()}
+        if order is None:
+            return joined
+        back = np.argsort(order)
+        return {name: rows[back] for name, rows in joined.items()}
 
     @abstractmethod
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

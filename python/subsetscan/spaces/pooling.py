@@ -70,8 +70,9 @@ class Pooling:
         """Tell which axis of the nodes counts channels."""
         return {"node": channel_axis, "channel": 0, "position": None}[self.unit] if len(shape) > 1 else channel_axis
 
-    def __call__(self, values: np.ndarray, channel_axis: int | None) -> np.ndarray:
-        """Pool the values of N inputs, (N, ...)."""
+    def __call__(self, values: np.ndarray, channel_axis: int | None, mask: np.ndarray | None = None) -> np.ndarray:
+        """Pool the values of N inputs, (N, ...); positions have no mask."""
+        del mask
         shape = values.shape[1:]
         if self.unit == "node":
             return Blocks.to_fit(shape, channel_axis, self.most).mean(values)
