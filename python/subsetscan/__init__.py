@@ -13,6 +13,7 @@ from .group_scan import GroupScanResult, scan_group
 from .groups import GroupScanner
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan
+from .sequence_scan import SequenceScanner
 
 __all__ = [
     "Background",
@@ -20,6 +21,7 @@ __all__ = [
     "GroupScanner",
     "ModelScanner",
     "ScanResult",
+    "SequenceScanner",
     "SubsetScanDetector",
     "scan",
     "scan_group",

@@ -46,6 +46,10 @@ class Inputs(ABC):
         """Tell in how many batches of that size all of them come; None where it is not known."""
 
     @abstractmethod
+    def collected(self) -> SizedInputs:
+        """Return all of them as inputs of which any can be picked."""
+
+    @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all of them in batches of that size, of which the last may be smaller."""
 
@@ -59,6 +63,10 @@ class SizedInputs(Inputs):
     @abstractmethod
     def __getitem__(self, rows: Any) -> Any:
         """Pick rows, by a slice or by increasing numbers."""
+
+    def collected(self) -> SizedInputs:
+        """Return themselves."""
+        return self
 
     def n_batches(self, size: int) -> int:  # noqa: D102 (the base says it)
         return -(-len(self) // size)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_rows_of, text_rows
-from .base import Batch, Inputs
+from .arrays import ArrayInputs, InputDict, InputTuple, as_rows_of, text_rows
+from .base import Batch, Inputs, SizedInputs
 
 __all__ = ["BatchedInputs"]
+
+_COLLECTED = 1024  # inputs that are joined at once
 
 
 class BatchedInputs(Inputs):
@@ -30,6 +32,13 @@ class BatchedInputs(Inputs):
 
     def n_batches(self, size: int) -> None:  # noqa: D102 (the base says it)
         del size  # a length counts their batches, of a size that is not known
+
+    def collected(self) -> SizedInputs:
+        """Put all batches together, in memory. Raises as `batches` does."""
+        inputs, _ = _joined([(batch.inputs, batch.labels) for batch in self.batches(_COLLECTED)])
+        if isinstance(inputs, dict):
+            return InputDict(inputs)
+        return InputTuple(inputs) if isinstance(inputs, tuple) else ArrayInputs(inputs)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all inputs, in batches of that size.

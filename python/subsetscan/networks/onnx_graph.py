@@ -25,7 +25,7 @@ _FOLLOWING = ("Add", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu"
 _KEEPS_AXES = (*_FOLLOWING, "Mul", "Sub", "Div", "Pow", "Sqrt", "Erf", "Exp", "BatchNormalization", "MaxPool",
                "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization",
                "GroupNormalization", "Dropout", "Concat", "Resize", "Pad", "Sum", "Max", "Min", "Identity", "Cast",
-               "LRN", "QuantizeLinear", "DequantizeLinear")  # fmt: skip
+               "LRN", "QuantizeLinear", "DequantizeLinear", "Slice")  # fmt: skip
 _FIRST = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv")
 
 
@@ -134,7 +134,7 @@ class Graph:
             node = self._made_by[name]
             if node.op_type in _FIRST:
                 return True
-            if node.op_type not in _KEEPS_AXES:
+            if node.op_type not in _KEEPS_AXES and not self._is_behind_channels(node):
                 return False
             name = next((one for one in node.input if one in self._made_by), "")
         return False
@@ -186,6 +186,20 @@ class Graph:
 
     def _has_weights(self, node: Any) -> bool:
         return node.op_type in _WEIGHTED and len(node.input) > 1 and any(map(self._is_constant, node.input))
+
+    def _is_behind_channels(self, node: Any) -> bool:
+        """Tell whether a node takes or adds axes of length 1 behind that of the channels alone."""
+        if node.op_type not in ("Squeeze", "Unsqueeze"):
+            return False
+        onnx = import_extra("onnx", "onnx")
+        arrays = {array.name: array for array in self._model.graph.initializer}
+        axes = [number for attribute in node.attribute if attribute.name == "axes" for number in attribute.ints]
+        if len(node.input) > 1 and node.input[1] in arrays:
+            axes = onnx.numpy_helper.to_array(arrays[node.input[1]]).ravel().tolist()
+        shape = self.shape(node.input[0] if node.op_type == "Squeeze" else node.output[0])
+        if shape is not None:
+            axes = [axis % (len(shape) + 1) for axis in axes]
+        return bool(axes) and min(axes) >= 2
 
     def _is_constant(self, name: str) -> bool:
         node = self._made_by.get(name)

@@ -3,6 +3,7 @@
 from .explanation import Example, anomalous_nodes, explanation
 from .responses import Response, responses
 from .scores import counted_shares, densities, proportions, roc, roc_and_densities
+from .sequence import sequence
 from .style import COLOURS, drawable, new_figure, save
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "roc",
     "roc_and_densities",
     "save",
+    "sequence",
 ]

@@ -1,0 +1,133 @@
+"""Figures of what a scan within one input finds: text with marks, an image or a series under what is anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...sequence_result import SequenceScan
+from .style import COLOURS, drawable, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["sequence"]
+
+_COLUMNS, _LINES = 90, 40
+
+
+def sequence(found: SequenceScan, given: Any = None, underlined: Collection[int] = ()) -> Figure:
+    """Draw where the anomalous positions of one input are: the darker, the more of the block's units are anomalous.
+
+    Parameters
+    ----------
+    found : SequenceScan
+    given : str, bytes, or ndarray of shape (H, W), (H, W, C) or (T,), optional
+        The input. By default the text that was scanned. Of bytes, series and images each position stands for an equal
+        part: of 2,048 bytes and 512 positions for four bytes. Without any of these the strength is drawn alone.
+    underlined : collection of int
+        Characters or bytes to underline, such as those that are known to be changed.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there are other than one or two axes of positions.
+    """
+    given = found.text if given is None else given
+    if found.positions.ndim not in (1, 2):
+        raise ValueError(f"positions of {found.positions.ndim} axes cannot be drawn, shape {found.positions.shape}")
+    if isinstance(given, str | bytes) and found.positions.ndim == 1:
+        return _text(found, given, underlined)
+    figure = new_figure(8.5, 2) if found.positions.ndim == 1 else new_figure(4, 4)
+    panel = figure.subplots()
+    panel.set_title(_verdict(found), fontsize=9)
+    if found.positions.ndim == 1:
+        _series(panel, found.strength, None if given is None else np.asarray(given).ravel())
+        return figure
+    shape = found.positions.shape
+    if given is not None:
+        picture = drawable([np.asarray(given)])[0]
+        shape = picture.shape[:2]
+        panel.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    red = np.zeros((*found.positions.shape, 4))
+    red[..., 0], red[..., 3] = 0.85, 0.75 * found.strength
+    panel.imshow(red, extent=(-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5), interpolation="nearest")
+    panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def _verdict(found: SequenceScan) -> str:
+    flagged = ", flagged" if found.is_flagged else ""
+    return f"p = {found.p_value:.3g}{flagged}; {len(found.nodes)} units at {int(found.positions.sum())} positions"
+
+
+def _series(panel: Axes, strength: np.ndarray, values: np.ndarray | None) -> None:
+    n = len(strength) if values is None else len(values)
+    if values is not None:
+        panel.plot(values, color=COLOURS[0], linewidth=0.8)
+    edges = np.linspace(-0.5, n - 0.5, len(strength) + 1)
+    for start, end, one in zip(edges, edges[1:], strength, strict=False):
+        if one > 0:
+            panel.axvspan(start, end, color=COLOURS[1], alpha=0.6 * one, linewidth=0)
+    panel.set(xlim=(-0.5, n - 0.5), xlabel="position", yticks=panel.get_yticks() if values is not None else [])
+
+
+def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -> Figure:
+    """Write a text, what is anomalous on red ground; in full lines, of which the first are shown."""
+    weights = _by_character(found, text)
+    shown = text if isinstance(text, str) else "".join(map(_printable, text))
+    lines = _lines(shown)
+    figure = new_figure(8.5, 0.2 * len(lines) + 0.5)
+    panel = figure.subplots()
+    panel.set_title(_verdict(found), fontsize=9)
+    panel.set(xlim=(0, _COLUMNS), ylim=(len(lines), 0))
+    panel.axis("off")
+    for y, (start, end) in enumerate(lines):
+        for x, place in enumerate(range(start, end)):
+            if weights[place] > 0:
+                opacity = 0.2 + 0.6 * weights[place]
+                panel.fill_between([x, x + 1], y, y + 1, color=COLOURS[1], alpha=opacity, linewidth=0)
+            if place in underlined:
+                panel.plot([x, x + 1], [y + 0.95] * 2, color=COLOURS[0], linewidth=2, solid_capstyle="butt")
+            panel.text(x + 0.5, y + 0.75, shown[place], family="monospace", fontsize=7.5, ha="center", parse_math=False)
+    return figure
+
+
+def _printable(byte: int) -> str:
+    return chr(byte) if 32 <= byte < 127 or byte == ord("\n") else "·"
+
+
+def _by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
+    """Spread the positions' strength over the characters: by the spans of tokens, or in equal parts."""
+    weights = np.zeros(len(text))
+    if found.text is not None and text == found.text:
+        for (start, end), strength in zip(found.spans, _strength_of_spans(found), strict=True):
+            weights[start:end] = strength
+    else:
+        weights = found.strength[np.arange(len(text)) * len(found.strength) // max(len(text), 1)]
+    return weights
+
+
+def _strength_of_spans(found: SequenceScan) -> list[float]:
+    """Return the largest strength among the positions of each span."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], found.positions, [False]]).astype(np.int8))).reshape(-1, 2)
+    return [float(found.strength[start:end].max()) for start, end in edges]
+
+
+def _lines(text: str) -> list[tuple[int, int]]:
+    """Cut a text into lines of the figure's width: from which character to before which."""
+    lines, place = [], 0
+    for line in text.split("\n"):
+        lines += [
+            (place + start, min(place + start + _COLUMNS, place + len(line)))
+            for start in range(0, max(len(line), 1), _COLUMNS)
+        ]
+        place += len(line) + 1
+    return lines[:_LINES]

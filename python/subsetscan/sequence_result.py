@@ -1,0 +1,133 @@
+"""What a scan within one input finds: positions, units, spans of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+
+__all__ = ["SequenceScan", "SequenceScans"]
+
+_WIDTH = 80
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceScan:
+    """The block of positions and units of one input; printed, a text has a line of marks under what is anomalous.
+
+    Attributes
+    ----------
+    score : float
+    p_value : float
+        The share of clean inputs of like length that score at least as high, this one counted among them.
+    is_flagged : bool
+        Whether the p-value is at most the scanner's false positive rate.
+    alpha : float
+        The threshold of the p-values that gives the score.
+    positions : ndarray of the positions' shape, bool
+        The block's: (P,) for a text or a series, (H, W) for an image.
+    strength : ndarray of the positions' shape, float64
+        The part of the block's units that is anomalous at each position: 0 outside the block.
+    nodes : ndarray of shape (c,), int64
+        The block's units, increasing.
+    spans : list of (int, int)
+        Neighbouring positions of the block, from which to before which: characters of a text, positions of a series.
+        Empty for an image.
+    text : str or None
+        The input, where it is a text.
+    """
+
+    score: float
+    p_value: float
+    is_flagged: bool
+    alpha: float
+    positions: np.ndarray
+    strength: np.ndarray
+    nodes: np.ndarray
+    spans: list[tuple[int, int]]
+    text: str | None = None
+
+    def with_p_value(self, p_value: float, is_flagged: bool) -> SequenceScan:
+        """Return the same with a p-value."""
+        return replace(self, p_value=p_value, is_flagged=is_flagged)
+
+    def words(self) -> list[str]:
+        """Return the parts of a text that are anomalous; none where there is no text."""
+        return [] if self.text is None else [self.text[start:end] for start, end in self.spans]
+
+    def __str__(self) -> str:
+        told = f"p = {self.p_value:.3g}{' *' if self.is_flagged else ''}, score {self.score:.1f}, "
+        told += f"{int(self.positions.sum())} of {self.positions.size} positions, {len(self.nodes)} units"
+        if self.text is None:
+            return told + ("" if not self.spans else ": " + ", ".join(f"{a}-{b}" for a, b in self.spans))
+        marks = [" "] * len(self.text)
+        for start, end in self.spans:
+            marks[start:end] = "^" * (end - start)
+        lines = [told]
+        place = 0
+        for line in self.text.splitlines(keepends=True):
+            for start in range(0, len(line), _WIDTH):
+                part = line[start : start + _WIDTH]
+                under = "".join(marks[place + start : place + start + len(part)]).rstrip()
+                lines += [part.rstrip("\r\n").replace("\t", " "), *([under] if under else [])]
+            place += len(line)
+        return "\n".join(lines)
+
+
+class SequenceScans(Sequence[SequenceScan]):
+    """The blocks of several inputs.
+
+    Attributes
+    ----------
+    score, p_value : ndarray of shape (N,), float64
+    is_flagged : ndarray of shape (N,), bool
+    spans, nodes, positions : list
+        Those of each input, as `SequenceScan` has them.
+    """
+
+    def __init__(self, scans: Iterable[SequenceScan]) -> None:
+        self._scans = list(scans)
+
+    @overload
+    def __getitem__(self, n: int) -> SequenceScan: ...
+
+    @overload
+    def __getitem__(self, n: slice) -> SequenceScans: ...
+
+    def __getitem__(self, n: Any) -> Any:
+        return SequenceScans(self._scans[n]) if isinstance(n, slice) else self._scans[n]
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __iter__(self) -> Iterator[SequenceScan]:
+        return iter(self._scans)
+
+    @property
+    def score(self) -> np.ndarray:  # noqa: D102 (the class says it, as for those below)
+        return np.array([one.score for one in self._scans], np.float64)
+
+    @property
+    def p_value(self) -> np.ndarray:  # noqa: D102
+        return np.array([one.p_value for one in self._scans], np.float64)
+
+    @property
+    def is_flagged(self) -> np.ndarray:  # noqa: D102
+        return np.array([one.is_flagged for one in self._scans], bool)
+
+    @property
+    def spans(self) -> list[list[tuple[int, int]]]:  # noqa: D102
+        return [one.spans for one in self._scans]
+
+    @property
+    def nodes(self) -> list[np.ndarray]:  # noqa: D102
+        return [one.nodes for one in self._scans]
+
+    @property
+    def positions(self) -> list[np.ndarray]:  # noqa: D102
+        return [one.positions for one in self._scans]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self._scans))

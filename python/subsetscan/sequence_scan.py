@@ -1,0 +1,374 @@
+"""Where in one input: the positions and units of a layer that are jointly anomalous, as words, regions or bytes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from ._random import RandomState, as_generator
+from ._validation import InvalidTypeError
+from .background import Background
+from .calibration import conformal_p_values
+from .detectors.base import warn_of_few
+from .group_scan import scan_group
+from .input_checks import ImageError
+from .inputs import as_inputs
+from .persistence import Persistent, State, pack_attributes, unpack_attributes
+from .residuals import Residuals, on_grid
+from .scanning import scan
+from .sequence_result import SequenceScan, SequenceScans
+from .spaces.layers import Layers
+from .spaces.positions import Positions, read_positions
+
+__all__ = ["SequenceScanner"]
+
+_AT_ONCE = 64
+_LEAST_SPREAD = 0.1  # of the mean spread
+_STEPS = 10  # of alpha, at least
+_LONGER = 1.25  # than any clean input, or shorter than any: what that does to scores is not known
+
+
+class SequenceScanner(Persistent, BaseEstimator):
+    """Find the positions of one input, and the units of a layer, that are jointly anomalous: where, and what.
+
+    A layer gives C units at each of P positions: the tokens of a text, the places of an image, the steps of a series,
+    the bytes of a file. Each position is a row, as if it were an input of its own, and the rows of one input are a
+    group. What each unit says that the others at the same position do not (see `subsetscan.residuals.Residuals`) is
+    ranked among positions of clean inputs, wherever these lie; the block of positions and units with the highest score
+    is then found by `scan_group`.
+
+    Parameters
+    ----------
+    space : Layers, optional
+        One layer: `Layers`, `TransformerLayers` or another of these. Its pooling is not used. Without a space inputs
+        are what a layer gave: arrays (P, C) or (H, W, C), which may differ in their numbers of positions.
+    channel_axis : int, optional
+        Which axis of what the layer gives for an input counts the units; by default as the network says.
+    statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
+    tail : {"upper", "lower", "two-sided"}, default "two-sided"
+        Which residuals are extreme.
+    alpha_max : float in (0, 1], default 0.001
+        The largest p-value of a unit at a position that counts; at least 10 / (n_background + 1).
+    n_background : int, default 20_000
+        Positions of clean inputs to compare with, drawn evenly from them.
+    calibration_fraction : float in (0, 1), default 0.5
+        The part of the clean inputs that calibrates; the others make the background.
+    false_positive_rate : float in (0, 1), default 0.05
+    restarts : int, default 3
+        As for `scan_group`.
+    random_state : int, RandomState, Generator or None
+        Draws what calibrates, the positions, and the starts.
+
+    Attributes
+    ----------
+    null_scores_ : ndarray of shape (n,), float64
+        Scores of the clean inputs that calibrate.
+    null_sizes_ : ndarray of shape (n,), int64
+        Their numbers of positions.
+    n_features_in_ : int
+        Number of units, C.
+
+    Notes
+    -----
+    Scores grow with the number of positions, P. How their mean and their spread do is fitted on the clean inputs that
+    calibrate, by polynomials in log(P + 1) of degree 2 and 1; an input's p-value compares how many spreads its score
+    lies above the mean for its length. Where all have as many positions this compares the scores themselves.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> clean = [rng.normal(size=(rng.integers(20, 40), 12)) for _ in range(200)]
+    >>> odd = rng.normal(size=(30, 12))
+    >>> odd[9:14, :4] += 5
+    >>> found = SequenceScanner(random_state=0).fit(clean).scan([odd])
+    >>> found[0].spans, found[0].nodes, found.p_value
+    ([(9, 14)], array([0, 1, 2, 3]), array([0.00990099]))
+    """
+
+    def __init__(
+        self,
+        space: Layers | None = None,
+        *,
+        channel_axis: int | None = None,
+        statistic: str = "berk-jones",
+        tail: str = "two-sided",
+        alpha_max: float = 0.001,
+        n_background: int = 20_000,
+        calibration_fraction: float = 0.5,
+        false_positive_rate: float = 0.05,
+        restarts: int = 3,
+        random_state: RandomState = None,
+    ) -> None:
+        self.space = space
+        self.channel_axis = channel_axis
+        self.statistic = statistic
+        self.tail = tail
+        self.alpha_max = alpha_max
+        self.n_background = n_background
+        self.calibration_fraction = calibration_fraction
+        self.false_positive_rate = false_positive_rate
+        self.restarts = restarts
+        self.random_state = random_state
+
+    def fit(self, inputs: Any) -> SequenceScanner:
+        """Learn from clean inputs.
+
+        Parameters
+        ----------
+        inputs : object
+            As for `ModelScanner`; batches of an iterable are put together in memory.
+
+        Returns
+        -------
+        SequenceScanner
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 4 inputs or no position, a value is not finite, or an option is out of its range.
+        TypeError
+            If the space is no `Layers`.
+
+        Warns
+        -----
+        UserWarning
+            If too few inputs calibrate for a p-value of at most the false positive rate.
+        """
+        self._check_options()
+        inputs = self._sized(inputs)
+        n = len(inputs)
+        if n < 4:
+            raise ValueError(f"at least 4 clean inputs are needed, got {n}")
+        rng = as_generator(self.random_state)
+        shuffled = rng.permutation(n)
+        n_calibrating = min(max(round(self.calibration_fraction * n), 1), n - 2)
+        calibrating, background = np.sort(shuffled[:n_calibrating]), np.sort(shuffled[n_calibrating:])
+        seed = int(rng.integers(2**31))
+        most = -(-self.n_background // len(background))
+        rows = [_drawn(one.values, most, rng) for one in self._positions(inputs, background)]
+        if len({own.shape[1] for own in rows}) > 1:
+            raise ValueError(f"inputs must have as many units, got {sorted({own.shape[1] for own in rows})}")
+        values = np.concatenate(rows)
+        if len(values) < 2:
+            raise ValueError(f"the clean inputs must have at least 2 positions, got {len(values)}")
+        fitted = SequenceScanner(**self.get_params(deep=False))
+        fitted.residuals_ = Residuals()
+        fitted.background_ = Background(on_grid(fitted.residuals_.fit_transform(values)))
+        fitted.n_features_in_, fitted.seed_ = values.shape[1], seed
+        found = [fitted._scan_one(one) for one in fitted._positions(inputs, calibrating)]
+        fitted.null_scores_ = np.array([one.score for one in found])
+        fitted.null_sizes_ = np.array([one.positions.size for one in found], np.int64)
+        fitted.fingerprint_ = None if self.space is None else self.space.fingerprint()
+        self.__dict__.update(vars(fitted))
+        warn_of_few(len(found), self.false_positive_rate)
+        return self
+
+    def scan(self, inputs: Any) -> SequenceScans:
+        """Find the block of positions and units of each input, and its p-value.
+
+        Parameters
+        ----------
+        inputs : object
+            As for `fit`.
+
+        Returns
+        -------
+        SequenceScans
+            One `SequenceScan` an input; its attributes are those of all of them.
+
+        Raises
+        ------
+        ValueError
+            If the number of units is another than in the fit, or a value is not finite.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        if not hasattr(self, "background_"):
+            raise NotFittedError("this SequenceScanner is not fitted yet: call fit with clean inputs first")
+        inputs = self._sized(inputs)
+        rows = np.arange(len(inputs))
+        found = [self._scan_one(one, text) for one, text in self._with_text(inputs, rows)]
+        self._warn_of_lengths([one.positions.size for one in found])
+        return SequenceScans([self._judged(one) for one in found])
+
+    def anomaly_score(self, inputs: Any) -> np.ndarray:
+        """Compute the score of each input, float64 of shape (N,): higher is more anomalous."""
+        return self.scan(inputs).score
+
+    def p_values(self, inputs: Any) -> np.ndarray:
+        """Compute the p-value of each input among clean ones of like length, float64 of shape (N,)."""
+        return self.scan(inputs).p_value
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Flag inputs whose p-value is at most `false_positive_rate`: -1 for those, 1 for the others, (N,)."""
+        return np.where(self.p_values(inputs) <= self.false_positive_rate, -1, 1)
+
+    @classmethod
+    def load(cls, path: Path | str, space: Layers | None = None) -> SequenceScanner:
+        """Load what `save` wrote, for the same space. Nothing in the file is executed.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, or is no such file.
+
+        Warns
+        -----
+        UserWarning
+            If the space's network has other weights or settings than in the fit.
+        """
+        scanner: SequenceScanner = super().load(path)
+        scanner.space = space
+        now = None if space is None else space.fingerprint()
+        if now != scanner.fingerprint_:
+            warnings.warn(
+                f"{path} was fitted with another network than this one, or with other options: its p-values do not "
+                "hold",
+                stacklevel=2,
+            )
+        return scanner
+
+    def _check_options(self) -> None:
+        if self.space is not None and not isinstance(self.space, Layers):
+            raise InvalidTypeError(f"expected Layers, or None for inputs (P, C), got {type(self.space).__name__}")
+        if self.space is not None and len(self.space.names) != 1:
+            raise ValueError(f"expected a space of one layer, got {len(self.space.names)}: name one")
+        for name in ("calibration_fraction", "false_positive_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
+        if self.n_background < 2:
+            raise ValueError(f"n_background must be at least 2, got {self.n_background}")
+        p_values = np.array([[0.5], [0.5]])
+        scan_group(p_values, self.statistic, self.alpha_max, restarts=self.restarts)  # it says what is wrong
+
+    def _sized(self, inputs: Any) -> Any:
+        if self.space is None:
+            return inputs if isinstance(inputs, Sequence | np.ndarray) else list(inputs)
+        return as_inputs(inputs).collected()
+
+    def _positions(self, inputs: Any, rows: np.ndarray) -> Iterator[Positions]:
+        return (one for one, _ in self._with_text(inputs, rows))
+
+    def _with_text(self, inputs: Any, rows: np.ndarray) -> Iterator[tuple[Positions, str | None]]:
+        """Read the positions of some inputs, and tell which of these are texts."""
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            batch = [inputs[row] for row in part] if self.space is None else inputs[part]
+            texts = batch if isinstance(batch, np.ndarray) and batch.dtype.kind in "OU" else [None] * len(part)
+            try:
+                found = read_positions(self.space, batch, self.channel_axis)
+            except ImageError as error:
+                raise ImageError(int(part[error.image]), error.why) from None
+            yield from zip(found, texts, strict=True)
+
+    def _scan_one(self, positions: Positions, text: str | None = None) -> SequenceScan:
+        """Find the block of one input; without a p-value."""
+        if positions.values.shape[1] != self.n_features_in_:
+            raise ValueError(f"an input has {positions.values.shape[1]} units, the fit had {self.n_features_in_}")
+        mask, strength = np.zeros(len(positions.values), bool), np.zeros(len(positions.values))
+        score, alpha, nodes = 0.0, 0.0, np.empty(0, np.int64)
+        if len(positions.values):
+            p = self.background_.p_values(on_grid(self.residuals_.transform(positions.values)), self.tail)
+            alpha_max = min(max(self.alpha_max, _STEPS / (self.background_.n_samples + 1)), 1.0)
+            if len(p) > 1:
+                how = {"restarts": self.restarts, "random_state": self.seed_}
+                block = scan_group(p, self.statistic, alpha_max, **how)
+                score, alpha, rows, nodes = block.score, block.alpha, block.images, block.nodes
+            else:
+                alone = scan(p, self.statistic, alpha_max, return_nodes=True)
+                score, alpha, nodes = (
+                    float(alone.scores[0]),
+                    float(alone.alphas[0]),
+                    np.flatnonzero(alone.mask(0, (self.n_features_in_,))),
+                )
+                rows = np.arange(1 if score > 0 else 0)
+            mask[rows] = True
+            strength[rows] = (p[np.ix_(rows, nodes)] <= alpha).mean(axis=1) if len(nodes) else 0
+        return SequenceScan(
+            score=float(score),
+            p_value=np.nan,
+            is_flagged=False,
+            alpha=float(alpha),
+            positions=mask.reshape(positions.shape),
+            strength=strength.reshape(positions.shape),
+            nodes=np.asarray(nodes, np.int64),
+            spans=_spans(mask, positions),
+            text=text if isinstance(text, str) else None,
+        )
+
+    def _warn_of_lengths(self, sizes: list[int]) -> None:
+        """Warn of inputs that are longer or shorter than all that calibrate."""
+        least, most = int(self.null_sizes_.min()), int(self.null_sizes_.max())
+        strange = [n for n, size in enumerate(sizes) if not least / _LONGER <= size <= most * _LONGER]
+        if strange:
+            warnings.warn(
+                f"{len(strange)} inputs have other numbers of positions than the clean ones, {least} to {most}: their "
+                f"p-values do not hold; the first is input {strange[0]} with {sizes[strange[0]]}",
+                stacklevel=3,
+            )
+
+    def _judged(self, found: SequenceScan) -> SequenceScan:
+        """Give a block its p-value, by how the scores of clean inputs depend on their length."""
+        size = np.array([found.positions.size])
+        scores = _for_length(np.array([found.score]), size, self.null_scores_, self.null_sizes_)
+        null = _for_length(self.null_scores_, self.null_sizes_, self.null_scores_, self.null_sizes_)
+        p_value = float(conformal_p_values(scores, null)[0]) if found.score > 0 else 1.0
+        return found.with_p_value(p_value, p_value <= self.false_positive_rate)
+
+    def _state(self) -> State:
+        if not hasattr(self, "background_"):
+            raise NotFittedError("this SequenceScanner is not fitted yet: call fit with clean inputs first")
+        parameters = self.get_params(deep=False) | {"space": None}
+        if not isinstance(parameters["random_state"], int | np.integer):
+            parameters["random_state"] = None
+        own, arrays = pack_attributes({name: value for name, value in vars(self).items() if name.endswith("_")})
+        return {"kind": self.kind(), "parameters": parameters} | own, arrays
+
+    @classmethod
+    def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> SequenceScanner:
+        scanner = cls(**description["parameters"])
+        scanner.__dict__.update(unpack_attributes(description, tensors))
+        if not (len(scanner.null_scores_) == len(scanner.null_sizes_) > 0):
+            raise ValueError("null scores and sizes do not belong together")
+        return scanner
+
+
+def _for_length(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_sizes: np.ndarray) -> np.ndarray:
+    """Take out of scores how those of clean inputs depend on the number of positions."""
+    if len(np.unique(null_sizes)) == 1:
+        return scores
+    # As far as there are clean inputs: beyond, a polynomial may turn.
+    x, clean_x = np.log1p(np.clip(sizes, null_sizes.min(), null_sizes.max())), np.log1p(null_sizes)
+    mean = Polynomial.fit(clean_x, null, min(2, len(np.unique(null_sizes)) - 1))
+    distances = np.abs(null - mean(clean_x))
+    spread = Polynomial.fit(clean_x, distances, 1)
+    least = max(_LEAST_SPREAD * float(distances.mean()), np.finfo(np.float64).tiny)
+    return (scores - mean(x)) / np.maximum(spread(x), least)
+
+
+def _drawn(values: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw some rows, in their order."""
+    if len(values) <= most:
+        return values
+    return values[np.sort(rng.choice(len(values), most, replace=False))]
+
+
+def _spans(mask: np.ndarray, positions: Positions) -> list[tuple[int, int]]:
+    """Join neighbouring positions: from where to before where, in characters of a text, or in positions."""
+    if len(positions.shape) != 1:
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    runs = edges.reshape(-1, 2)
+    if positions.spans is not None:
+        return [(int(positions.spans[start, 0]), int(positions.spans[end - 1, 1])) for start, end in runs]
+    return [(int(start), int(end)) for start, end in runs]

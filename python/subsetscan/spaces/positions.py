@@ -1,0 +1,123 @@
+"""What a layer gives at each position of an input, as rows: tokens of a text, places of an image, steps of a series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..input_checks import ImageError
+from ..networks import TextNetwork
+from ..networks.passes import parts, picked
+from ..networks.tokens import mask_of
+from .layers import Layers
+from .token_pooling import TokenPooling
+
+__all__ = ["Positions", "read_positions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """The positions of one input.
+
+    Attributes
+    ----------
+    values : ndarray of shape (P, C), float32
+        What C units give at each.
+    shape : tuple of int
+        In which they lie, as (H, W) for P = H * W.
+    spans : ndarray of shape (P, 2), int, or None
+        Of a text, from which character each token goes to before which.
+    """
+
+    values: np.ndarray
+    shape: tuple[int, ...]
+    spans: np.ndarray | None = None
+
+
+def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None = None) -> list[Positions]:
+    """Read the positions of inputs.
+
+    Parameters
+    ----------
+    space : Layers or None
+        With one layer, whose pooling is not used. None: the inputs are what some layer gave.
+    inputs : object
+        As the space takes them; without one arrays of shape (P, C), or (H, W, C), channels last.
+    channel_axis : int, optional
+        Which axis of what the layer gives for an input counts units; by default as the network says.
+
+    Returns
+    -------
+    list of Positions
+        Tokens that are padding, or that a tokenizer adds, are left out.
+
+    Raises
+    ------
+    ValueError
+        If a layer has no positions, or a value is not finite.
+    """
+    found = _given(inputs) if space is None else _read(space, inputs, channel_axis)
+    for n, one in enumerate(found):
+        if not np.isfinite(one.values).all():
+            raise ImageError(n, "has NaN or infinite values at its positions")
+    return found
+
+
+def _given(inputs: Any) -> list[Positions]:
+    found = []
+    for n, one in enumerate(inputs):
+        array = np.asarray(one)
+        if array.dtype.kind not in "biuf":
+            raise ImageError(n, f"has dtype {array.dtype}, expected numbers")
+        if array.ndim < 2:
+            raise ImageError(n, f"must have positions and units, shape (P, C) or (H, W, C), got {array.shape}")
+        found.append(_of(array))
+    return found
+
+
+def _of(array: np.ndarray, spans: np.ndarray | None = None) -> Positions:
+    """Take an array (..., C) of one input."""
+    return Positions(array.reshape(-1, array.shape[-1]).astype(np.float32), array.shape[:-1], spans)
+
+
+def _read(space: Layers, inputs: Any, channel_axis: int | None) -> list[Positions]:
+    network, (name,) = space.network, space.reads
+    arrays = network.check(inputs)
+    of_text = isinstance(network, TextNetwork) and not isinstance(inputs, Mapping | tuple)
+    over_tokens = isinstance(space.pooling, TokenPooling) or isinstance(network, TextNetwork)
+    tokens = network.tokens(inputs) if of_text else None  # type: ignore[attr-defined]  # it is one
+    order = network.order(arrays)
+    passes = parts(arrays if order is None else picked(arrays, order), network.batch_size)
+    found: list[Positions] = []
+    for part, n in passes:
+        part = network.trimmed(part)
+        values = network.read(part, [name])[name][:n]
+        axis = values.ndim - 2 if over_tokens else network.channel_axis(name, values.shape[1:])
+        axis = axis if channel_axis is None else channel_axis
+        if values.ndim < 3 or axis is None or not -values.ndim + 1 <= axis < values.ndim - 1:
+            raise ValueError(
+                f"{name} of {network.name} has the shape {values.shape[1:]} for an input: no positions beside "
+                f"units of axis {axis}"
+            )
+        axis %= values.ndim - 1
+        mask = mask_of(part) if over_tokens else None
+        for k, one in enumerate(np.moveaxis(values, axis + 1, -1)):
+            row = len(found) if order is None else int(order[len(found)])
+            found.append(_of(one) if mask is None else _real(one, mask[k], tokens, row))
+    if order is None:
+        return found
+    return [found[place] for place in np.argsort(order)]
+
+
+def _real(values: np.ndarray, mask: np.ndarray, tokens: Any, row: int) -> Positions:
+    """Leave out padding, and tokens that are no part of the text."""
+    if len(values) != len(mask):
+        raise ValueError(f"values of shape {values.shape} have no axis of {len(mask)} tokens: choose another layer")
+    values = values[mask]
+    if tokens is None:
+        return _of(values)
+    own = ~tokens.is_special[row]
+    return _of(values[own], None if tokens.spans is None else tokens.spans[row][own])
