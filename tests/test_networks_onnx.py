@@ -8,7 +8,7 @@ import pytest
 
 from subsetscan import ModelScanner
 from subsetscan.detectors import SubsetScanDetector
-from subsetscan.networks import OnnxNetwork, as_network, layer_names
+from subsetscan.networks import KerasNetwork, OnnxNetwork, as_network, layer_names
 from subsetscan.spaces import ClassifierMargin, Layers, OnnxLayers, ReconstructionError, join
 
 onnx = pytest.importorskip("onnx")
@@ -235,6 +235,9 @@ def test_what_is_refused(classifier, tmp_path, images):
         OnnxNetwork(tmp_path / "missing.onnx")
     with pytest.raises(TypeError, match="a session of onnxruntime does not tell its graph"):
         OnnxNetwork(runtime.InferenceSession(str(classifier), providers=["CPUExecutionProvider"]))
+    for wrong in (3, None, KerasNetwork):
+        with pytest.raises(TypeError, match="expected the path of an .onnx file or an onnx.ModelProto, got"):
+            OnnxNetwork(wrong)
     with pytest.raises(
         TypeError, match="expected a Keras model, a PyTorch module, the path of an .onnx file or a subset"
     ):
@@ -270,3 +273,48 @@ def test_a_network_that_a_package_ships():
     values = OnnxLayers(network, [*names, network.output()], pool="mean").transform(content)
     assert all(len(rows) == 5 and np.isfinite(rows).all() for rows in values.values())
     assert np.allclose(values[network.output()].sum(axis=1), 1, atol=1e-4)
+
+
+def test_channels_are_found_behind_constants_and_squeezes(tmp_path):
+    """An activation that is written out adds what nodes make; exporters write series as images of height 1."""
+    kernel = rng.normal(size=(4, 2, 1, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Constant", [], ["three"], value=constant("t", np.float32(3))),
+        helper.make_node("Unsqueeze", ["x", "height"], ["image"]),
+        helper.make_node("Conv", ["image", "kernel"], ["conv"]),
+        helper.make_node("Squeeze", ["conv", "height"], ["series"]),
+        helper.make_node("Add", ["three", "series"], ["added"]),
+        helper.make_node("Clip", ["added", "", "six"], ["clipped"]),
+        helper.make_node("Mul", ["series", "clipped"], ["active"]),
+        helper.make_node("Transpose", ["active"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("Add", ["turned", "bias"], ["biased"]),
+    ]
+    constants = [("kernel", kernel), ("height", np.array([2])), ("six", np.float32(6)), ("bias", BIAS)]
+    path = saved(
+        tmp_path / "series.onnx", nodes, [("x", FLOAT, ["n", 2, 9])], [("biased", FLOAT, ["n", 7, 4])], constants
+    )
+    names = ["series", "clipped", "active", "turned", "biased"]
+    space = OnnxLayers(path, names)
+    assert {name: space.channel_axis(name) for name in names} == dict(zip(names, [0, 0, 0, 1, 1], strict=True))
+    x = np.random.default_rng(7).normal(size=(5, 2, 9)).astype(np.float32)
+    values = OnnxLayers(path, ["active", "biased"], pool="mean").transform(x)
+    conv = np.einsum("nclk,ock->nol", np.lib.stride_tricks.sliding_window_view(x, 3, axis=2), kernel[:, :, 0])
+    active = conv * np.minimum(conv + 3, 6)
+    assert np.allclose(values["active"], active.mean(axis=2), atol=1e-5)
+    assert np.allclose(values["biased"], active.mean(axis=2) + BIAS, atol=1e-5)
+
+
+def test_a_bias_behind_another_order_of_axes_belongs_to_its_convolution(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["conv"]),
+        helper.make_node("Transpose", ["conv"], ["turned"], perm=[0, 2, 3, 1]),
+        helper.make_node("Cast", ["turned"], ["cast"], to=FLOAT),
+        helper.make_node("Add", ["cast", "bias"], ["biased"]),
+        helper.make_node("Relu", ["biased"], ["active"]),
+        helper.make_node("Transpose", ["active"], ["back"], perm=[0, 3, 1, 2]),
+    ]
+    constants = [("kernel", KERNEL), ("bias", BIAS[:3])]
+    path = saved(
+        tmp_path / "a.onnx", nodes, [("x", FLOAT, ["n", 1, 6, 6])], [("back", FLOAT, ["n", 3, 4, 4])], constants
+    )
+    assert OnnxNetwork(path).computing() == ("active",)

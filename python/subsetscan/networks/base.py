@@ -11,7 +11,7 @@ import numpy as np
 
 from .._validation import InvalidTypeError
 
-__all__ = ["Network"]
+__all__ = ["Network", "dotted"]
 
 _LISTED = 60  # names in a message
 
@@ -130,7 +130,8 @@ class Network(ABC):
         ----------
         wanted : "all", or str or iterable of str
             Names, or patterns as of files: ``"encoder.*.dense"``, with ``*`` for any text, ``?`` for one character and
-            ``[ab]`` for one of some. A name goes before a pattern that looks like it.
+            ``[ab]`` for one of some. A name goes before a pattern that looks like it. What frameworks put between the
+            parts of a name, a dot or a slash, is one where nothing else is found.
 
         Raises
         ------
@@ -155,6 +156,7 @@ class Network(ABC):
             raise InvalidTypeError(f"a layer must be named by text, got {which!r}")
         names = self.layer_names()
         found = [which] if which in names else [name for name in names if fnmatchcase(name, which)]
+        found = found or [name for name in names if fnmatchcase(dotted(name), dotted(which))]
         if not found:
             raise self.no_such(which)
         return found
@@ -165,3 +167,8 @@ class Network(ABC):
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         listed = ", ".join(names[:_LISTED]) + more
         return ValueError(f"{self.name} has no layer {which!r}{hint}; it has {len(names)} layers: {listed}")
+
+
+def dotted(name: str) -> str:
+    """Write a name with dots between its parts: "/encoder/dense" and "encoder.dense" name one layer."""
+    return name.replace("/", ".").strip(".")

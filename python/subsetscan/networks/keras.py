@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,12 +24,12 @@ from .keras_graph import (
     operation_of,
     outputs_in,
     rows_per_sample,
-    unfolded,
     view,
     weights_digest,
 )
 from .logits import logit_tensor
 from .passes import arrays_of
+from .rows import by_sample
 
 if TYPE_CHECKING:
     import keras
@@ -185,10 +186,9 @@ class _Reader:
         self._positions = {name: list(distinct).index(id(tensor)) for name, tensor in tensors.items()}
         self._name = model.name
         self.model = view(model, list(distinct.values()))
-        self._rows = rows_per_sample(self.model)
         own = [
             (rows, *output.shape[1:]) if rows > 1 else tuple(output.shape[1:])
-            for rows, output in zip(self._rows, self.model.outputs, strict=True)
+            for rows, output in zip(rows_per_sample(self.model), self.model.outputs, strict=True)
         ]
         self.shapes = {name: own[position] for name, position in self._positions.items()}
         self._passes = checked_passes(model.name, self.model, self._forward)
@@ -206,8 +206,8 @@ class _Reader:
             ) from error
         outputs = outputs if isinstance(outputs, list) else [outputs]  # a single one comes without its list
         return [
-            unfolded(np.asarray(output), tensor, len(arrays[0]), rows)
-            for output, tensor, rows in zip(outputs, self.model.outputs, self._rows, strict=True)
+            by_sample(np.asarray(output), len(arrays[0]), f"{operation_of(tensor).name} of {self._name}")
+            for output, tensor in zip(outputs, self.model.outputs, strict=True)
         ]
 
 
@@ -248,5 +248,7 @@ def _told(array: np.ndarray) -> str:
 
 def _reason(error: Exception) -> str:
     """Pick the line of a backend's message that says what is wrong: the last that names no node of a graph."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    text = str(error)
+    bold = re.search(r"\x1b\[1m(.*)\x1b\[0m", text, re.DOTALL)  # Keras' own message lists arguments behind it
+    lines = [line.strip() for line in (bold[1] if bold else text).splitlines()]
     return next((line for line in reversed(lines) if line and not line.startswith("[[")), type(error).__name__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import numbers
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "call_of", "check_graph", "checked_passes", "find_outputs", "graph_nodes", "graph_of", "has_graph",
            "input_dtype", "is_input", "is_keras_model", "known_shape", "lifted", "only_passes_on", "operation_of",
-           "outputs_in", "rows_per_sample", "unfolded", "unique_name", "view", "weights_digest"]  # fmt: skip
+           "outputs_in", "rows_per_sample", "unique_name", "view", "weights_digest"]  # fmt: skip
 
 # Layers that hand on the values of another, in a different shape or as they are.
 _PASSING = ("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
@@ -41,7 +42,8 @@ def is_keras_model(model: Any) -> bool:
 
 def only_passes_on(layer: Any) -> bool:
     """Tell whether a layer hands on the values of another, in a different shape or as they are."""
-    return type(layer).__name__ in _PASSING
+    # Upsampling repeats values, or else interpolates: then it computes.
+    return type(layer).__name__ in _PASSING and getattr(layer, "interpolation", "nearest") == "nearest"
 
 
 def is_input(layer: Any) -> bool:
@@ -80,8 +82,15 @@ def has_graph(layer: Any) -> bool:
 
 
 def input_dtype(source: keras.KerasTensor) -> np.dtype[Any]:
-    """Return the type that an input of a model has, as NumPy has it."""
-    return np.dtype(source.dtype)  # bfloat16 is known to NumPy where a backend is loaded
+    """Return the type in which a backend takes an input of a model: JAX has 32 bits where 64 are asked for."""
+    dtype = np.dtype(source.dtype)  # bfloat16 is known to NumPy where a backend is loaded
+    if dtype.itemsize < 8:
+        return dtype
+    import keras
+
+    with warnings.catch_warnings(action="ignore"):  # JAX says so at each call
+        taken = keras.ops.convert_to_tensor(np.zeros(1, dtype))
+    return np.dtype(keras.backend.standardize_dtype(taken.dtype))
 
 
 def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
@@ -262,20 +271,6 @@ def _rows_of(shapes: Sequence[tuple[int | None, ...]], sizes: Sequence[int]) -> 
     if counts[0] < 1 or counts[0] % 1 or len(set(counts)) > 1:
         return f"does not have a row for each sample: its first axis has size {leading[0]} for {sizes[0]} samples"
     return int(counts[0])
-
-
-def unfolded(output: np.ndarray, tensor: keras.KerasTensor, n_samples: int, rows: int) -> np.ndarray:
-    """Give each sample a row: (N * k, ...) to (N, k, ...). Raises ValueError where the graph told of another shape."""
-    expected = (n_samples * rows, *tensor.shape[1:])
-    if len(output.shape) != len(expected) or any(
-        known not in (None, size) for known, size in zip(expected, output.shape, strict=True)
-    ):
-        name = operation_of(tensor).name
-        raise ValueError(
-            f"the output of {name} has shape {output.shape} for {n_samples} inputs, expected {expected} as its graph "
-            "has it; leave it out"
-        )
-    return output if rows == 1 else output.reshape(n_samples, rows, *output.shape[1:])
 
 
 def checked_passes(name: str, network: keras.Model, forward: Forward) -> Passes:

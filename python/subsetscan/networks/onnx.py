@@ -37,7 +37,9 @@ class OnnxNetwork(Network):
 
     A tensor has the name that the file gives it. The name of a node stands for its output, and that of a scope, in
     names such as "/encoder/layer.0/dense/Gemm", for the last tensor that is made in it: "encoder.layer.0.dense", or
-    "encoder/layer.0/dense". So a network that was exported has the names that it had in its framework.
+    "encoder/layer.0/dense". So a network that was exported has the names that it had in its framework, where the
+    exporter writes them. An exporter that merges a normalization into the convolution before it leaves one of their
+    names, with the values after both.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ class OnnxNetwork(Network):
     ModuleNotFoundError
         If onnx or onnxruntime is not installed.
     TypeError
-        If it is no model, but a session: a session does not tell its graph.
+        If it is no model; a session does not tell its graph.
     ValueError
         If the file is no ONNX model, or takes something else than numbers.
     OSError
@@ -59,10 +61,13 @@ class OnnxNetwork(Network):
     """
 
     def __init__(self, model: Any, *, providers: Sequence[str] | None = None) -> None:
-        import_extra("onnx", "onnx")
-        import_extra("onnxruntime", "onnx")
+        onnx, _ = import_extra("onnx", "onnx"), import_extra("onnxruntime", "onnx")
         if hasattr(model, "get_inputs"):
             raise InvalidTypeError("a session of onnxruntime does not tell its graph: give the path of its .onnx file")
+        if not isinstance(model, str | os.PathLike | onnx.ModelProto):
+            raise InvalidTypeError(
+                f"expected the path of an .onnx file or an onnx.ModelProto, got {type(model).__name__}"
+            )
         self.graph = Graph.read(model)
         self.name = self.graph.name
         self.providers = ("CPUExecutionProvider",) if providers is None else tuple(providers)
@@ -93,8 +98,42 @@ class OnnxNetwork(Network):
 
     def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
         if (key := tuple(names)) not in self._readers:
-            self._readers[key] = _Reader(self.graph, key, self.providers)
+            self._readers[key] = _Reader(self.graph, key, self.session(key))
         return self._readers[key].read(arrays_of(inputs))
+
+    def session(self, names: Sequence[str]) -> Any:
+        """Open a session of onnxruntime that can give these tensors, on a copy of the model.
+
+        For runs of one's own: `read` checks that a row of each array belongs to one input, a session does not.
+
+        Parameters
+        ----------
+        names : sequence of str
+            As `find` returned them.
+
+        Returns
+        -------
+        onnxruntime.InferenceSession
+
+        Raises
+        ------
+        ValueError
+            If there is no such provider, or onnxruntime cannot load the model.
+        """
+        runtime = import_extra("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # it warns of tensors whose shapes differ from what the file says
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves processors to others
+        known = runtime.get_available_providers()
+        if unknown := set(self.providers) - set(known):
+            raise ValueError(
+                f"onnxruntime has no provider {', '.join(sorted(unknown))} here; it has {', '.join(known)}"
+            )
+        model = self.graph.with_outputs(names)
+        try:
+            return runtime.InferenceSession(model, options, providers=list(self.providers))
+        except Exception as error:  # onnxruntime has a class of its own for each
+            raise ValueError(f"{self.name} cannot be loaded by onnxruntime: {error}") from error
 
     def shapes(self, names: Sequence[str]) -> dict[str, tuple[int, ...]]:  # noqa: D102
         return {name: shape for name in names if (shape := self.graph.shape(name)) is not None}
@@ -134,23 +173,8 @@ class OnnxNetwork(Network):
 class _Reader:
     """Reads some tensors in one pass."""
 
-    def __init__(self, graph: Graph, names: Sequence[str], providers: Sequence[str]) -> None:
-        runtime = import_extra("onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # it warns of tensors whose shapes differ from what the file says
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves processors to others
-        self._graph, self._names = graph, list(names)
-        model = graph.with_outputs(self._names)
-        unknown = set(providers) - set(runtime.get_available_providers())
-        if unknown:
-            raise ValueError(
-                f"onnxruntime has no provider {', '.join(sorted(unknown))} here; it has "
-                f"{', '.join(runtime.get_available_providers())}"
-            )
-        try:
-            self._session = runtime.InferenceSession(model, options, providers=list(providers))
-        except Exception as error:  # onnxruntime has a class of its own for each
-            raise ValueError(f"{graph.name} cannot be loaded by onnxruntime: {error}") from error
+    def __init__(self, graph: Graph, names: Sequence[str], session: Any) -> None:
+        self._graph, self._names, self._session = graph, list(names), session
         self._passes = Passes(self._forward, lambda: ([], []), graph.dtypes, self._refusal, graph.batch_size is None)
 
     def read(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._digest import digest
 from .._extras import import_extra
+from .base import dotted
 
 __all__ = ["Graph"]
 
@@ -22,6 +23,7 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "L
 # What follows such a node and belongs to it: its bias, and an activation.
 _FOLLOWING = ("Add", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish",
               "Tanh", "Clip", "Softplus", "Mish", "ThresholdedRelu")  # fmt: skip
+_BETWEEN = ("Cast", "Identity", "Transpose")
 _KEEPS_AXES = (*_FOLLOWING, "Mul", "Sub", "Div", "Pow", "Sqrt", "Erf", "Exp", "BatchNormalization", "MaxPool",
                "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization",
                "GroupNormalization", "Dropout", "Concat", "Resize", "Pad", "Sum", "Max", "Min", "Identity", "Cast",
@@ -68,8 +70,9 @@ class Graph:
         self._values = {value.name: value for value in known if value.type.HasField("tensor_type")}
         self._nodes = list(model.graph.node)
         self._made_by = {output: node for node in self._nodes for output in node.output if output}
-        self._constants = constants
-        self.tensors = tuple(self._readable(set(self.inputs), onnx))
+        self._stored = {array.name: array for array in model.graph.initializer}
+        self._varying = set(self.inputs)  # what depends on them
+        self.tensors = tuple(self._readable(onnx))
 
     @classmethod
     def read(cls, model: Any) -> Graph:
@@ -103,7 +106,7 @@ class Graph:
 
     def alias(self, name: str) -> str | None:
         """Find the tensor that a node or a scope stands for; None where there is none."""
-        return self._aliases.get(name) or self._aliases.get(name.replace("/", ".").strip("."))
+        return self._aliases.get(name) or self._aliases.get(dotted(name))
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -128,15 +131,15 @@ class Graph:
 
     def is_channels_first(self, name: str) -> bool:
         """Tell whether a tensor comes from a convolution by operations that leave the axes where they are."""
-        seen: set[str] = set()
-        while name in self._made_by and name not in seen:
-            seen.add(name)
-            node = self._made_by[name]
+        seen, waiting = {name}, [name]
+        while waiting:
+            if (node := self._made_by.get(waiting.pop())) is None:
+                continue
             if node.op_type in _FIRST:
                 return True
-            if node.op_type not in _KEEPS_AXES and not self._is_behind_channels(node):
-                return False
-            name = next((one for one in node.input if one in self._made_by), "")
+            if node.op_type in _KEEPS_AXES or (node.op_type == "Squeeze" and self._squeezes_positions(node)):
+                waiting += (found := self._varying.intersection(node.input) - seen)
+                seen |= found
         return False
 
     @property
@@ -177,43 +180,32 @@ class Graph:
         return found
 
     def _end(self, name: str) -> str:
-        """Follow a result to its bias and its activation."""
-        while len(users := self._consumers.get(name, [])) == 1 and users[0].op_type in _FOLLOWING:
-            if any(one in self._made_by and one != name and not self._is_constant(one) for one in users[0].input):
+        """Follow a result to its bias and its activation, of whatever type and with whatever order of axes."""
+        end = name
+        while len(users := self._consumers.get(name, [])) == 1 and users[0].op_type in (*_FOLLOWING, *_BETWEEN):
+            if self._varying.intersection(users[0].input) - {name}:
                 break  # the sum of two results
             name = users[0].output[0]
-        return name
+            end = name if users[0].op_type in _FOLLOWING else end
+        return end
+
+    def _squeezes_positions(self, node: Any) -> bool:
+        """Tell whether a node takes away axes behind that of the channels, and no others."""
+        onnx = import_extra("onnx", "onnx")
+        given = [self._stored[name] for name in node.input[1:] if name in self._stored]
+        axes = onnx.numpy_helper.to_array(given[0]).ravel() if given else [n for a in node.attribute for n in a.ints]
+        return len(axes) > 0 and all(axis > 1 or axis == -1 for axis in axes)
 
     def _has_weights(self, node: Any) -> bool:
-        return node.op_type in _WEIGHTED and len(node.input) > 1 and any(map(self._is_constant, node.input))
+        return node.op_type in _WEIGHTED and any(one and one not in self._varying for one in node.input)
 
-    def _is_behind_channels(self, node: Any) -> bool:
-        """Tell whether a node takes or adds axes of length 1 behind that of the channels alone."""
-        if node.op_type not in ("Squeeze", "Unsqueeze"):
-            return False
-        onnx = import_extra("onnx", "onnx")
-        arrays = {array.name: array for array in self._model.graph.initializer}
-        axes = [number for attribute in node.attribute if attribute.name == "axes" for number in attribute.ints]
-        if len(node.input) > 1 and node.input[1] in arrays:
-            axes = onnx.numpy_helper.to_array(arrays[node.input[1]]).ravel().tolist()
-        shape = self.shape(node.input[0] if node.op_type == "Squeeze" else node.output[0])
-        if shape is not None:
-            axes = [axis % (len(shape) + 1) for axis in axes]
-        return bool(axes) and min(axes) >= 2
-
-    def _is_constant(self, name: str) -> bool:
-        node = self._made_by.get(name)
-        if node is None:
-            return name in self._constants
-        return all(self._is_constant(one) for one in node.input if one)  # also a cast of a constant
-
-    def _readable(self, fed: set[str], onnx: Any) -> Iterator[str]:
+    def _readable(self, onnx: Any) -> Iterator[str]:
         """Yield tensors that depend on the inputs, are floating-point numbers and may count samples."""
         floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
         for node in self._nodes:
-            if not fed.intersection(node.input):
+            if not self._varying.intersection(node.input):
                 continue
-            fed.update(node.output)
+            self._varying.update(filter(None, node.output))
             for name in node.output:
                 value = self._values.get(name)
                 if not name or (value is not None and not self._may_be_read(value, floats)):

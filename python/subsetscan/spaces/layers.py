@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._validation import InvalidTypeError
 from ..input_checks import as_rows
 from ..networks import KerasNetwork, OnnxNetwork, TorchNetwork
 from ..networks.tokens import mask_of
@@ -240,7 +239,5 @@ class OnnxLayers(Layers):
         unit: str | None = None,
         providers: Sequence[str] | None = None,
     ) -> None:
-        if isinstance(model, KerasNetwork | TorchNetwork):
-            raise InvalidTypeError(f"expected an ONNX model, got a {type(model).__name__}")
         network = model if isinstance(model, OnnxNetwork) else OnnxNetwork(model, providers=providers)
         super().__init__(network, layers, prefix, pool_above, pool=pool, over=over, unit=unit)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..._extras import import_extra
+from ...spaces import OnnxLayers
 from ..datasets import load_sample
 from .corruptions import CORRUPTIONS, corrupted
 from .found import file_of_package, version_of
-from .onnx import OnnxTensors, Pooled, batches, read_rows
-from .subject import REPORT, Rows, Subject, make_subject
+from .subject import REPORT, Subject, make_subject, read_rows
 from .texts import FORTUNES, english, fortunes
 
 __all__ = ["line_images", "lines"]
@@ -22,15 +22,15 @@ _HEIGHT, _WIDTH, _BATCH = 48, 320, 16
 _N_CLEAN, _N_KIND = 1400, 200
 _TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSans-Bold", "DejaVuSerif-Italic")
 
-_TENSORS: dict[str, Pooled] = {
-    "block 2": ("p2o.Mul.11", (2, 3)),
-    "block 4": ("p2o.Mul.27", (2, 3)),
-    "block 6": ("p2o.Mul.51", (2, 3)),
-    "block 9": ("p2o.Mul.91", (2, 3)),
-    "block 12": ("p2o.Mul.141", (2, 3)),
-    "end of the convolutions": ("p2o.AveragePool.1", (2, 3)),
-    "between": ("swish_12.tmp_0", (2, 3)),
-    "last": ("swish_17.tmp_0", (2, 3)),
+_TENSORS = {
+    "block 2": "p2o.Mul.11",
+    "block 4": "p2o.Mul.27",
+    "block 6": "p2o.Mul.51",
+    "block 9": "p2o.Mul.91",
+    "block 12": "p2o.Mul.141",
+    "end of the convolutions": "p2o.AveragePool.1",
+    "between": "swish_12.tmp_0",
+    "last": "swish_17.tmp_0",
 }
 _LAYERS = {
     "block 2": "a convolution of 32 channels, mean of each channel",
@@ -66,7 +66,7 @@ def lines(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> S
     path = file_of_package(
         "rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", "rapidocr-onnxruntime", alone=True
     )
-    network = OnnxTensors(path, [tensor for tensor, _ in _TENSORS.values()])
+    space = OnnxLayers(path, _TENSORS.values(), pool="mean")
     images = line_images(n_clean + n_kind, rng)
     sources, clean = images[:n_kind], images[n_kind:]
     kinds = {name: (f"English lines: {CORRUPTIONS[name][0]}", corrupted(name, sources, rng)) for name in _CORRUPTED}
@@ -88,19 +88,15 @@ def lines(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> S
         f"the recognition network of PP-OCRv4 (PyPI {version_of('rapidocr-onnxruntime')}, Apache-2.0, ONNX)",
         REPORT,
         layers=_LAYERS,
-        read=lambda images: _rows(network, images),
+        read=lambda images: read_rows(space, _TENSORS, images, _BATCH, _prepared),
         clean=("lines of English fortunes, set in DejaVu Sans and Serif at several sizes and shades of grey", clean),
         kinds=kinds,
     )
 
 
-def _rows(network: OnnxTensors, images: np.ndarray) -> Rows:
-    def feeds() -> Any:
-        for batch in batches(images, _BATCH):
-            coloured = np.broadcast_to(2 * batch - 1, (*batch.shape[:3], 3))
-            yield {"x": np.ascontiguousarray(coloured.transpose(0, 3, 1, 2), np.float32)}
-
-    return read_rows(network, feeds(), _TENSORS)
+def _prepared(images: np.ndarray) -> np.ndarray:
+    coloured = np.broadcast_to(2 * images - 1, (*images.shape[:3], 3))
+    return np.ascontiguousarray(coloured.transpose(0, 3, 1, 2), np.float32)
 
 
 def line_images(

@@ -6,8 +6,11 @@ import json
 
 import numpy as np
 
+from ..._extras import import_extra
+from ...networks import OnnxNetwork
+from ...spaces import Layers, join
 from .found import file_of_package
-from .onnx import OnnxTensors, Pooled, batches, read_rows
+from .subject import Rows, read_rows
 
 __all__ = ["LAYERS", "PADDING", "Magika", "as_tokens", "gelu", "gelu_slope"]
 
@@ -17,15 +20,15 @@ _PART, _BLOCK = 1024, 4096  # bytes of the beginning and of the end; where they 
 _GRAPH = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/"
 _BATCH = 32
 
-_TENSORS: dict[str, Pooled] = {
-    "embedding": (_GRAPH + "ApplyActivation_0/Mul_5:0", (1,)),
-    "groups": (_GRAPH + "Reshape:0", (1,)),
-    "normalised": (_GRAPH + "LayerNorm_0/AddV2_1:0", (2,)),
-    "convolution": (_GRAPH + "Conv_0/AddV2:0", ()),
-    "activation": (_GRAPH + "ApplyActivation_1/Mul_5:0", ()),
-    "max pool": (_GRAPH + "Max_Squeeze__213:0", ()),
-    "layer norm": (_GRAPH + "LayerNorm_1/AddV2_1:0", ()),
-    "logits": (_GRAPH + "Dense_1/AddV2:0", ()),
+_TENSORS = {
+    "embedding": _GRAPH + "ApplyActivation_0/Mul_5:0",
+    "groups": _GRAPH + "Reshape:0",
+    "normalised": _GRAPH + "LayerNorm_0/AddV2_1:0",
+    "convolution": _GRAPH + "Conv_0/AddV2:0",
+    "activation": _GRAPH + "ApplyActivation_1/Mul_5:0",
+    "max pool": _GRAPH + "Max_Squeeze__213:0",
+    "layer norm": _GRAPH + "LayerNorm_1/AddV2_1:0",
+    "logits": _GRAPH + "Dense_1/AddV2:0",
 }
 LAYERS = {
     "embedding": "embedding of each byte, mean over 2,048 bytes",
@@ -56,33 +59,37 @@ class Magika:
         if (config["beg_size"], config["mid_size"], config["end_size"]) != (_PART, 0, _PART):
             raise ValueError(f"magika reads other parts of a file than it did: {path.with_name('config.min.json')}")
         self.types: list[str] = config["target_labels_space"]
-        self.network = OnnxTensors(path, [tensor for tensor, _ in _TENSORS.values()])
-        weights = self.network.weights
+        onnx = import_extra("onnx", "onnx")
+        model = onnx.load(str(path))
+        weights = {array.name: onnx.numpy_helper.to_array(array) for array in model.graph.initializer}
+        self.network = OnnxNetwork(model)
+        by_position = _TENSORS["normalised"]
+        (self._space,) = join(
+            [
+                Layers(self.network, [tensor for tensor in _TENSORS.values() if tensor != by_position], pool="mean"),
+                Layers(self.network, by_position, unit="position"),
+            ]
+        )
         self.embedding = gelu(weights["jax2tf_get_logits_/Const:0"] + weights[_GRAPH + "Dense_0/Reshape:0"][0])
         self.kernel = weights[_GRAPH + "Conv_0/transpose_3:0"][..., 0].transpose(0, 2, 1)
         self.dense = weights["jax2tf_get_logits_/Const_24:0"]
-        self.scale_0, self.scale_1 = (self._scale(n) for n in (0, 1))
-
-    def _scale(self, n: int) -> np.ndarray:
-        norm = self.network.weights
-        return norm[f"{_GRAPH}LayerNorm_{n}/Reshape_2:0"].ravel()
+        self.scale_0, self.scale_1 = (weights[f"{_GRAPH}LayerNorm_{n}/Reshape_2:0"].ravel() for n in (0, 1))
 
     def forward(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
         """Return every tensor for one batch, positions before channels, nothing pooled."""
-        found = self.network.run({"bytes": tokens.astype(np.int32)})
-        tensors = {layer: found[tensor] for layer, (tensor, _) in _TENSORS.items()}
+        found = self.network.read(self.network.check(tokens), tuple(_TENSORS.values()))
+        tensors = {layer: found[tensor] for layer, tensor in _TENSORS.items()}
         for layer in ("convolution", "activation"):
             tensors[layer] = tensors[layer].transpose(0, 2, 1)
         return tensors
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Return the logits of each file, of shape (n, 214)."""
-        return np.concatenate([self.forward(batch)["logits"] for batch in batches(tokens, _BATCH)])
+        return self.rows(tokens)["logits"]
 
-    def rows(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    def rows(self, tokens: np.ndarray) -> Rows:
         """Return the rows of every layer in `LAYERS`."""
-        layers = _TENSORS | {layer: (_TENSORS[layer][0], (2,)) for layer in ("convolution", "activation")}
-        return read_rows(self.network, ({"bytes": batch} for batch in batches(tokens.astype(np.int32), _BATCH)), layers)
+        return read_rows(self._space, _TENSORS, tokens, _BATCH)
 
 
 def as_tokens(content: bytes) -> np.ndarray:

