@@ -24,7 +24,7 @@ from subsetscan.lab.tracing.overall import Overall
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-BY_HAND = {DOCS / "glossary.md"}
+BY_HAND = {DOCS / "glossary.md", DOCS / "networks.md"}
 PAGES = sorted(DOCS.rglob("*.md"))
 ALL = [
     *ROOT.glob("*.md"),
@@ -56,6 +56,12 @@ def test_a_page_names_the_command_that_makes_it(page):
     scripts = re.findall(r"`python ((?:docs|benches)/[\w./-]+\.py)", text)
     assert scripts or re.search(r"`subsetscan (reproduce|trace|experiment)", text)
     assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_what_the_page_of_networks_calls_tried_is_tested():
+    tests = re.findall(r"`(tests/\w+\.py)`", (DOCS / "networks.md").read_text(encoding="utf-8"))
+    assert len(tests) > 8
+    assert all((ROOT / test).is_file() for test in tests)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -158,3 +158,27 @@ def test_what_does_not_fit(encoder, tokenizer, rng, mix, tmp_path):  # noqa: F81
         SequenceScanner().scan(clean)
     with pytest.warns(UserWarning, match="5 null scores cannot give a p-value of at most 0.05"):
         SequenceScanner(random_state=0).fit(drawn(rng, mix, 10))
+
+
+def test_figures_mark_what_is_anomalous(encoder, tokenizer, rng):  # noqa: F811
+    pytest.importorskip("matplotlib")
+    from subsetscan.lab import figures
+
+    draw = np.random.default_rng(5)
+    clean = [" ".join(draw.choice(list("abcdefg"), draw.integers(5, 30))) for _ in range(100)]
+    found = (
+        SequenceScanner(TransformerLayers(encoder, tokenizer, ["mlp_1"]), **FAST).fit(clean).scan(["a b c h j d e f"])
+    )
+    panel = figures.sequence(found[0]).axes[0]
+    assert "".join(text.get_text() for text in panel.texts) == "a b c h j d e f"
+    marked = {int(area.get_paths()[0].vertices[:, 0].min()) for area in panel.collections}
+    assert marked == {n for start, end in found[0].spans for n in range(start, end)}
+    grid = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 4, 6, 5)))).scan([rng.normal(size=(4, 6, 5)) * 2])[0]
+    shown = figures.sequence(grid, rng.random((8, 12, 1))).axes[0].images[-1]
+    assert np.array_equal(shown.get_array()[..., 3] > 0, grid.positions)
+    line = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 9, 5)))).scan([rng.normal(size=(9, 5)) * 3])[0]
+    bars = figures.sequence(line, rng.normal(size=90)).axes[0].patches
+    assert [round(bar.get_x()) for bar in bars] == [10 * n for n in np.flatnonzero(line.positions)]
+    volume = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 2, 3, 4, 5)))).scan([rng.normal(size=(2, 3, 4, 5))])
+    with pytest.raises(ValueError, match="positions of 3 axes cannot be drawn"):
+        figures.sequence(volume[0])
