@@ -43,10 +43,11 @@ format: $(BUILT)  ## Format all code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; half an hour, docs/performance.md
+bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; forty minutes, docs/performance.md and docs/latency.md
 	cargo bench --workspace --locked
 	$(BIN)/python -m pytest benches/bench_scan.py -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds
 	$(BIN)/python benches/compare.py
+	$(BIN)/python benches/latency.py
 
 clean:  ## Remove all that was built
 	rm -rf $(VENV) target demo python/subsetscan/_core*.so

@@ -163,6 +163,14 @@ def test_performance_is_what_the_code_writes(out, monkeypatch):
     _assert_same("performance.md", out)
 
 
+def test_latency_is_what_the_code_writes(out, monkeypatch):
+    pytest.importorskip("keras")
+    monkeypatch.syspath_prepend(str(ROOT / "benches"))
+    latency = _import(ROOT / "benches" / "latency.py")
+    latency.write(_results("latency"), out / "latency")
+    _assert_same("latency.md", out)
+
+
 @pytest.mark.parametrize("name", ["calibration", "tails"])
 def test_studies_are_what_their_scripts_write(name, out, monkeypatch):
     study = _import(DOCS / "studies" / f"{name}.py")

@@ -189,9 +189,7 @@ def test_numbers_that_a_backend_cannot_hold(dtype, large):
 def test_what_a_backend_says_is_told():
     series = keras.Input((None, 3))
     space = Layers(keras.Model(series, layers.Conv1D(3, 5, name="conv")(series)), "conv", pool="mean")
-    with pytest.raises(
-        ValueError, match=r"cannot compute inputs of shape .*(Negative dimension|empty output|ernel size)"
-    ):
+    with pytest.raises(ValueError, match=r"cannot compute inputs of shape .*(negative|empty output|ernel size)"):
         space.transform(np.random.default_rng(6).random((5, 2, 3)))
 
 

@@ -20,6 +20,8 @@ class NetworkWatch:
     Parameters
     ----------
     spaces : sequence of Space
+    passes : sequence of Space
+        The same, where several that share a pass are one.
     classifier : optional
         The classifier, where its labels matter.
 
@@ -29,8 +31,10 @@ class NetworkWatch:
         As they were when fitted, of each name whose space has one, and of the classifier.
     """
 
-    def __init__(self, spaces: Sequence[Space], classifier: Any = None) -> None:
+    def __init__(self, spaces: Sequence[Space], passes: Sequence[Space], classifier: Any = None) -> None:
         self._spaces = spaces
+        self._passes = passes
+        self._stamps: list[str | None] = []
         self._classifier = classifier
         self._warned_of: dict[str, str] = {}
         self.fingerprints: dict[str, str] = {}
@@ -44,10 +48,14 @@ class NetworkWatch:
 
     def expect(self, fingerprints: Mapping[str, str]) -> None:
         """Take these as those of the fit."""
-        self.fingerprints, self._warned_of = dict(fingerprints), {}
+        self.fingerprints, self._warned_of, self._stamps = dict(fingerprints), {}, []
 
     def look(self, what: str) -> None:
         """Warn, once for each, of a network that is another now; `what` says what was fitted."""
+        stamps = [space.stamp() or space.fingerprint() for space in self._passes]
+        if stamps == self._stamps and self._classifier is None:
+            return
+        self._stamps = stamps
         now = self.now()
         others = {name: now[name] for name, own in self.fingerprints.items() if now.get(name, own) != own}
         if new := [name for name, digest in others.items() if self._warned_of.get(name) != digest]:

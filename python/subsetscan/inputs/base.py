@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 __all__ = ["Batch", "Inputs", "SizedInputs"]
 
@@ -74,5 +73,6 @@ class SizedInputs(Inputs):
     def batches(self, size: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         """Yield those of these numbers, by default all, in batches of that size."""
         rows = np.arange(len(self)) if rows is None else rows
-        for part in gen_batches(len(rows), size):
-            yield Batch(rows[part], self[rows[part]])
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield Batch(part, self[part])

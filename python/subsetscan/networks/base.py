@@ -103,6 +103,14 @@ class Network(ABC):
         del names
         return None
 
+    def stamp(self, names: Sequence[str]) -> str | None:
+        """Tell cheaply whether the weights that these names depend on are still the same: another text where not.
+
+        None, the default: there is no cheaper way than the `fingerprint`.
+        """
+        del names
+        return None
+
     def joined(self, other: Network) -> Network | None:
         """Return a network that reads what either reads, in one pass; None where they are not the same network."""
         return self if other is self else None

@@ -11,6 +11,7 @@ import numpy as np
 from .._digest import digest
 from ..input_checks import check_arrays
 from .base import Network
+from .keras_forward import forward_of
 from .keras_graph import (
     call_of,
     check_graph,
@@ -25,6 +26,7 @@ from .keras_graph import (
     outputs_in,
     rows_per_sample,
     view,
+    weights_checksum,
     weights_digest,
 )
 from .logits import logit_tensor
@@ -128,6 +130,9 @@ class KerasNetwork(Network):
         shapes = [str((*source.shape[1:], source.dtype)) for source in self.model.inputs]
         return digest(*shapes, weights_digest(self._reader(names).model))
 
+    def stamp(self, names: Sequence[str]) -> str | None:  # noqa: D102
+        return weights_checksum(self._reader(names).weights)
+
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         if not isinstance(other, KerasNetwork) or other.model is not self.model:
             return None
@@ -177,6 +182,7 @@ class _Reader:
     ----------
     model : keras.Model
         Another view of the same graph.
+    weights : list of keras.Variable
     shapes : dict of str to tuple
         Of what one input has under each name; None in it where the graph leaves a size open.
     """
@@ -191,6 +197,8 @@ class _Reader:
             for rows, output in zip(rows_per_sample(self.model), self.model.outputs, strict=True)
         ]
         self.shapes = {name: own[position] for name, position in self._positions.items()}
+        self.weights = list(self.model.weights)  # which Keras collects anew each time
+        self._compute = forward_of(self.model)
         self._passes = checked_passes(model.name, self.model, self._forward)
 
     def read(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -199,14 +207,13 @@ class _Reader:
 
     def _forward(self, *arrays: np.ndarray) -> list[np.ndarray]:
         try:
-            outputs = self.model.predict_on_batch(list(arrays) if len(arrays) > 1 else arrays[0])
+            outputs = self._compute(*arrays)
         except Exception as error:  # each backend has its own, of many lines
             raise ValueError(
                 f"{self._name} cannot compute inputs {', '.join(map(_told, arrays))}: {_reason(error)}"
             ) from error
-        outputs = outputs if isinstance(outputs, list) else [outputs]  # a single one comes without its list
         return [
-            by_sample(np.asarray(output), len(arrays[0]), f"{operation_of(tensor).name} of {self._name}")
+            by_sample(output, len(arrays[0]), f"{operation_of(tensor).name} of {self._name}")
             for output, tensor in zip(outputs, self.model.outputs, strict=True)
         ]
 

@@ -145,6 +145,10 @@ class OnnxNetwork(Network):
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         return digest("onnx", self.graph.digest, *names)
 
+    def stamp(self, names: Sequence[str]) -> str | None:
+        """Return the fingerprint: the copy in memory does not change."""
+        return self.fingerprint(names)
+
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         if isinstance(other, OnnxNetwork) and (other.providers, other.graph.digest) == (
             self.providers,

@@ -137,6 +137,9 @@ class TextNetwork(Network):
         own = self.network.fingerprint([self._own(name) for name in names])
         return None if own is None else digest(own, str(self.max_length), self._tokenizer)
 
+    def stamp(self, names: Sequence[str]) -> str | None:  # noqa: D102
+        return self.network.stamp([self._own(name) for name in names])
+
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         if not isinstance(other, TextNetwork) or self._settings() != other._settings():
             return None

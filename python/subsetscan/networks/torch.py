@@ -131,6 +131,17 @@ class TorchNetwork(Network):
             "torch", *names, *map(str, state), *(_to_numpy(tensor) for tensor in state.values()), *self._kinds()
         )
 
+    def stamp(self, names: Sequence[str]) -> str | None:
+        """Tell where tensors lie, and how often each was written to; None where PyTorch does not count that.
+
+        What is written through ``.data`` is not counted.
+        """
+        del names
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        if any(tensor.is_inference() for tensor in tensors):
+            return None
+        return str([(tensor.data_ptr(), tensor._version) for tensor in tensors])
+
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         same = isinstance(other, TorchNetwork) and (other.model, other.device) == (self.model, self.device)
         return self if same else None

@@ -75,6 +75,13 @@ class Space(ABC):
         """
         return None
 
+    def stamp(self) -> str | None:
+        """Tell cheaply whether the `fingerprint` may be another than before: another text where it may.
+
+        None, the default: there is no cheaper way than the fingerprint.
+        """
+        return None
+
     def joined(self, other: Space) -> Space | None:
         """Return a space that does both in one pass, or None where that saves nothing."""
         del other

@@ -93,6 +93,9 @@ class NetworkSpace(Batched, Space):
         own = self.network.fingerprint(self.reads)
         return None if own is None else digest(type(self).__name__, *self._options(), own)
 
+    def stamp(self) -> str | None:  # noqa: D102
+        return self.network.stamp(self.reads)
+
     def _options(self) -> list[str]:
         """List what tells this space from others of its class over the same network: part of its fingerprint."""
         return list(self.reads)
