@@ -106,6 +106,76 @@ def test_feature_squeezing_depends_on_no_other_image(classifier, images):
     assert squeezed_by(classifier, images[:0]).shape == (0,)
 
 
+def exported(classifier, shape, channels_first):
+    """The same classifier in ONNX, but for its shape of images."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    node, (height, width, channels) = onnx.helper.make_node, shape
+    kernel, *others = (np.asarray(one) for one in classifier.get_weights())
+    arrays = [np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)), *others]
+    names = ("kernel", "bias", "dense", "dense_bias", "last", "last_bias")
+    nodes = [
+        *([] if channels_first else [node("Transpose", ["images"], ["turned"], perm=[0, 3, 1, 2])]),
+        node("Conv", ["images" if channels_first else "turned", "kernel", "bias"], ["convolved"]),
+        node("Relu", ["convolved"], ["active"]),
+        node("Transpose", ["active"], ["back"], perm=[0, 2, 3, 1]),
+        node("Flatten", ["back"], ["row"]),
+        node("Gemm", ["row", "dense", "dense_bias"], ["hidden"]),
+        node("Relu", ["hidden"], ["hidden_active"]),
+        node("Gemm", ["hidden_active", "last", "last_bias"], ["logits"]),
+        node("Softmax", ["logits"], ["out"]),
+    ]
+    given = ["n", channels, height, width] if channels_first else ["n", height, width, channels]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "net",
+        [value("images", onnx.TensorProto.FLOAT, given)],
+        [value("out", onnx.TensorProto.FLOAT, ["n", arrays[-1].size])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in zip(names, arrays, strict=True)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.mark.parametrize("shape", [(8, 7, 1), (8, 7, 3), (8, 7, 5)])
+def test_feature_squeezing_is_the_same_in_onnx(shape, rng):
+    images = rng.random((9, *shape), dtype=np.float32)
+    turned = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    classifier = centred(build(shape), images)
+    expected = squeezed_by(classifier, images)
+    assert expected.min() < expected.max()
+    assert expected.max() > 0.1
+    last, first = exported(classifier, shape, False), exported(classifier, shape, True)
+    if shape[2] < 5:
+        options = ({}, {})
+    else:
+        for model, given in ((last, shape), (first, turned.shape[1:])):
+            with pytest.raises(
+                ValueError, match=f"axis of the images .{str(given)[1:-1]}. of net counts channels cannot"
+            ):
+                FeatureSqueezing(model)
+        options = ({"channel_axis": 2}, {"channel_axis": 0})
+    assert squeezed_by(last, images, **options[0]) == pytest.approx(expected, abs=1e-5)
+    assert squeezed_by(first, turned, **options[1]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_which_axis_counts_channels():
+    """What the layers of a Keras model say, where the sizes do not say otherwise."""
+    for shape, axis in (((9, 7, 8), 2), ((3, 3, 3), 2), ((8, 8, 1), 2)):
+        assert FeatureSqueezing(build(shape))._axis == axis
+    with pytest.raises(
+        ValueError, match=r"axis of the images \(3, 8, 9\) of .* cannot be told: give channel_axis=0 or"
+    ):
+        FeatureSqueezing(build((3, 8, 9)))
+    images = keras.Input((3, 8, 9))
+    x = layers.Conv2D(4, 3, data_format="channels_first")(images)
+    first = keras.Model(images, layers.Dense(3)(layers.Flatten()(x)))
+    assert FeatureSqueezing(first)._axis == 0
+    assert FeatureSqueezing(first, channel_axis=2)._axis == 2
+
+
 def test_feature_squeezing_that_is_none(classifier, images):
     for options, message in (
         ({"bit_depths": [0]}, r"bit_depths must be at least 1, at most 64, got \[0\]"),
@@ -115,8 +185,10 @@ def test_feature_squeezing_that_is_none(classifier, images):
     ):
         with pytest.raises(ValueError, match=message):
             FeatureSqueezing(classifier, **options)
-    with pytest.raises(TypeError, match="expected a Keras model, got str"):
+    with pytest.raises(TypeError, match="expected the path of an .onnx file, got 'classifier.keras'"):
         FeatureSqueezing("classifier.keras")
+    with pytest.raises(ValueError, match="channel_axis must be 0 or 2, got 1"):
+        FeatureSqueezing(classifier, channel_axis=1)
     flat = keras.Sequential([keras.Input((5,)), layers.Dense(3, activation="softmax")])
     with pytest.raises(ValueError, match=r"expected a classifier of images \(H, W, C\), .* takes \(5,\)"):
         FeatureSqueezing(flat)

@@ -9,7 +9,7 @@ import pytest
 from subsetscan import ModelScanner
 from subsetscan.detectors import SubsetScanDetector
 from subsetscan.networks import KerasNetwork, OnnxNetwork, as_network, layer_names
-from subsetscan.spaces import ClassifierMargin, Layers, OnnxLayers, ReconstructionError, join
+from subsetscan.spaces import ClassifierMargin, FeatureResponse, Layers, OnnxLayers, ReconstructionError, join
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -250,6 +250,14 @@ def test_what_is_refused(classifier, tmp_path, images):
         OnnxLayers(classifier, "active", pool="median")
     with pytest.raises(ValueError, match="unit must be one of 'node', 'channel', 'position', got 'pixel'"):
         OnnxLayers(classifier, "active", unit="pixel")
+
+
+def test_there_are_no_feature_responses(classifier):
+    message = "computes no gradients .OnnxNetwork.: feature responses need a Keras model or a PyTorch module"
+    for model in (classifier, str(classifier), onnx.load(classifier), OnnxNetwork(classifier)):
+        for target in ("activations", "top-logit"):
+            with pytest.raises(TypeError, match=message):
+                FeatureResponse(model, "gradient", target)
 
 
 def test_fingerprints_and_copies(classifier, images, tmp_path):

@@ -103,6 +103,15 @@ def test_several_calls_and_outputs(model, images):
         TorchLayers(outer, "rnn:1").transform(rows)
 
 
+def test_values_are_those_before_a_module_that_works_in_place(images):
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True))
+    with torch.inference_mode():
+        expected = model[0](torch.from_numpy(images)).numpy().reshape(10, -1)
+    assert expected.min() < 0
+    assert np.allclose(TorchLayers(model, "0").transform(images)["0"], expected, atol=1e-6)
+
+
 class Tagged(dict):
     """As Hugging Face's ModelOutput: a mapping with several tensors."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._validation import InvalidTypeError
+
+if TYPE_CHECKING:
+    from .responses import BackwardPass
 
 __all__ = ["Network", "dotted"]
 
@@ -126,6 +129,21 @@ class Network(ABC):
     def output(self) -> str:
         """Name the output, where there is one. Raises ValueError where there is none, or are several."""
         raise ValueError(f"{self.name} does not say which is its output")
+
+    def backward(self, method: str, target: str, layer: Any) -> BackwardPass:
+        """Make the backward pass of feature responses. Raises TypeError, as by default, where there are no gradients.
+
+        Parameters
+        ----------
+        method, target : str
+            As for `subsetscan.spaces.FeatureResponse`.
+        layer : object
+            What the target "activations" starts from; None: the last convolutional layer.
+        """
+        raise InvalidTypeError(
+            f"{self.name} computes no gradients ({type(self).__name__}): feature responses need a Keras model or a "
+            "PyTorch module, such as that which it was made of"
+        )
 
     def logits(self) -> str:
         """Name a classifier's logits, before a softmax that it ends in. Raises ValueError if it is no classifier."""

@@ -36,6 +36,8 @@ from .rows import by_sample
 if TYPE_CHECKING:
     import keras
 
+    from .responses import BackwardPass
+
 __all__ = ["KerasNetwork"]
 
 _OUTPUT, _LOGITS = "<output>", "<logits>"
@@ -148,6 +150,11 @@ class KerasNetwork(Network):
             shapes = ", ".join(str(output.shape) for output in self.model.outputs)
             raise ValueError(f"expected a model with one output, {self.name} has {len(self.model.outputs)}: {shapes}")
         return _OUTPUT
+
+    def backward(self, method: str, target: str, layer: Any) -> BackwardPass:  # noqa: D102
+        from .keras_responses import KerasBackwardPass
+
+        return KerasBackwardPass(self.model, method, target, layer)
 
     def logits(self) -> str:  # noqa: D102
         self._tensors[_LOGITS] = logit_tensor(self.model)

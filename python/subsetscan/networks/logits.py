@@ -1,15 +1,17 @@
-"""The logits of a Keras classifier, before the softmax that it ends in."""
+"""The logits of a classifier: those of a Keras model, before the softmax that it ends in, and what logits are not."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .keras_graph import call_of, has_graph, lifted, unique_name
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["logit_tensor"]
+__all__ = ["are_probabilities", "check_classes", "logit_tensor"]
 
 _SOFTMAXES = {"Softmax", "softmax", "softmax_v2"}  # the layer and the operation, the function, TensorFlow's function
 _PURPOSE = "before_softmax"
@@ -42,6 +44,20 @@ def logit_tensor(model: keras.Model) -> keras.KerasTensor:
             f"got {received}"
         )
     return _before_softmax(model.outputs[0])
+
+
+def check_classes(name: str, shape: tuple[int, ...]) -> None:
+    """Check the shape of an input's logits. Raises ValueError if the network that is called so is no classifier."""
+    if len(shape) != 1 or shape[0] < 2:
+        raise ValueError(
+            f"{name} is not a classifier: expected one output of shape (N, K) with K >= 2 classes, got "
+            f"{shape} for each input"
+        )
+
+
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Tell whether rows of outputs look like a softmax's."""
+    return outputs.ndim == 2 and bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))
 
 
 def _before_softmax(tensor: keras.KerasTensor) -> keras.KerasTensor:

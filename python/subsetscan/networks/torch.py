@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,18 @@ from .._digest import digest
 from .._validation import InvalidTypeError
 from ..input_checks import check_counts, check_images
 from .base import Network
-from .passes import Comparison, Passes, arrays_of
+from .logits import are_probabilities
+from .passes import Comparison, Forward, Passes, arrays_of
 from .rows import by_sample
 
 if TYPE_CHECKING:
     import torch
 
+    from .responses import BackwardPass
+
 __all__ = ["TorchNetwork", "is_torch_module"]
 
-_OUTPUT = "<output>"
+_OUTPUT, _LOGITS = "<output>", "<logits>"
 # Modules that hand on values as they are, or do nothing after training.
 _PASSING = ("Identity", "Flatten", "Unflatten", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
             "FeatureAlphaDropout", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "PixelShuffle", "PixelUnshuffle",
@@ -77,24 +81,24 @@ class TorchNetwork(Network):
         self.model = model
         self.name = type(model).__name__
         self.device = device
-        self._modules: dict[str, Any] = {name: module for name, module in model.named_modules() if name}
+        self.modules: dict[str, Any] = {name: module for name, module in model.named_modules() if name}
         self._readers: dict[tuple[str, ...], Passes] = {}
         self._warned: set[str] = set()
 
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
-        return tuple(self._modules) or (_OUTPUT,)
+        return tuple(self.modules) or (_OUTPUT,)
 
     def computing(self) -> tuple[str, ...]:
         """List the modules that have no module within them, and compute something."""
         found = [
             name
-            for name, module in self._modules.items()
+            for name, module in self.modules.items()
             if not next(module.children(), None) and type(module).__name__ not in _PASSING
         ]
         return tuple(found) or self.layer_names()
 
     def find_one(self, which: Any) -> list[str]:  # noqa: D102
-        if which == _OUTPUT or (isinstance(which, str) and _base(which) in self._modules):
+        if which in (_OUTPUT, _LOGITS) or (isinstance(which, str) and _base(which) in self.modules):
             return [which]
         return super().find_one(which)
 
@@ -111,24 +115,19 @@ class TorchNetwork(Network):
     def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
         keys = tuple(inputs) if isinstance(inputs, Mapping) else ()
         if (key := (*names, "", *keys)) not in self._readers:
-            self._readers[key] = Passes(
-                lambda *arrays: self._forward(arrays, keys, tuple(names)),
-                self._states,
-                [str(one.dtype).removeprefix("torch.") for one in self.model.parameters()],
-                lambda _batch, comparison, _tolerance: self._refusal(names, comparison),
-            )
+            self._readers[key] = self.passes(partial(self._forward, keys, tuple(names)), names)
         return dict(zip(names, self._readers[key].run(arrays_of(inputs)), strict=True))
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Return the first axis, as PyTorch has channels; the last after linear layers, normalization and attention."""
-        kind = type(self._modules.get(_base(name), self.model)).__name__
+        kind = type(self.modules.get(_base(name), self.model)).__name__
         last = kind in _CHANNELS_LAST or (len(shape) == 2 and not _is_convolutional(kind))
         return len(shape) - 1 if last else 0
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         state = self.model.state_dict()
         return digest(
-            "torch", *names, *map(str, state), *(_to_numpy(tensor) for tensor in state.values()), *self._kinds()
+            "torch", *names, *map(str, state), *(to_numpy(tensor) for tensor in state.values()), *self._kinds()
         )
 
     def stamp(self, names: Sequence[str]) -> str | None:
@@ -149,6 +148,15 @@ class TorchNetwork(Network):
     def output(self) -> str:  # noqa: D102
         return _OUTPUT
 
+    def logits(self) -> str:
+        """Name the output. To read it raises ValueError if it is probabilities."""
+        return _LOGITS
+
+    def backward(self, method: str, target: str, layer: Any) -> BackwardPass:  # noqa: D102
+        from .torch_responses import TorchBackwardPass
+
+        return TorchBackwardPass(self, method, target, layer)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_readers": {}}
 
@@ -157,7 +165,7 @@ class TorchNetwork(Network):
         return [repr(module) for module in self.model.modules() if not next(module.children(), None)]
 
     def _array(self, values: Any) -> np.ndarray:
-        array = np.asarray(_to_numpy(values) if is_tensor(values) else values)
+        array = np.asarray(to_numpy(values) if is_tensor(values) else values)
         if array.dtype.kind in "iub":
             return array
         return check_images(array, array.shape[1:], np.float64 if array.dtype == np.float64 else np.float32)
@@ -170,31 +178,51 @@ class TorchNetwork(Network):
         device = self.device if self.device is not None else (first.device if first is not None else "cpu")
         return torch.device(device), torch.float32 if first is None else first.dtype
 
-    def _forward(self, arrays: Sequence[np.ndarray], keys: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """Put an array where inputs go, floats in the module's type."""
         import torch
 
         device, dtype = self._place()
-        tensors = []
-        for array in arrays:
-            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
-            tensors.append(tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    def called(self, tensors: Sequence[Any], keys: Sequence[str], names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Call the module, and return the tensors that have these names."""
+        import torch
+
         caught: dict[str, list[Any]] = {_base(name): [] for name in names}
-        with self._hooked(caught), _evaluating(self.model), torch.inference_mode(), torch.random.fork_rng([]):
+        with self._hooked(caught), _evaluating(self.model), torch.random.fork_rng([]):
             try:
                 named = dict(zip(keys, tensors, strict=False))
                 output = self.model(*tensors) if not keys or keys[0] == "0" else self.model(**named)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                shapes = ", ".join(f"{array.shape} {array.dtype}" for array in arrays)
+                shapes = ", ".join(f"{tuple(one.shape)} {_dtype(one)}" for one in tensors)
                 raise ValueError(f"{self.name} cannot compute inputs of shape {shapes}: {error}") from error
-        if _OUTPUT in caught:
-            caught[_OUTPUT] = list(_tensors(output))
-        return [self._chosen(name, caught[_base(name)], len(arrays[0])) for name in names]
+        caught |= {name: list(to_tensors(output)) for name in (_OUTPUT, _LOGITS) if name in caught}
+        return {name: self._chosen(name, caught[_base(name)]) for name in names}
 
-    def _chosen(self, name: str, found: list[Any], n_samples: int) -> np.ndarray:
+    def passes(self, forward: Forward, names: Sequence[str]) -> Passes:
+        """Make passes that leave the module's buffers as they were, and whose error tells these names."""
+        return Passes(
+            forward,
+            self._states,
+            [_dtype(one) for one in self.model.parameters()],
+            partial(self._refusal, names),
+        )
+
+    def _forward(self, keys: Sequence[str], names: Sequence[str], *arrays: np.ndarray) -> list[np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            found = self.called([self.tensor(array) for array in arrays], keys, names)
+        n_samples = len(arrays[0])
+        return [by_sample(to_numpy(found[name]), n_samples, f"{name} of {self.name}") for name in names]
+
+    def _chosen(self, name: str, found: list[Any]) -> torch.Tensor:
         base, place = _base(name), name.removeprefix(_base(name)).removeprefix(":")
         if not found:
             raise ValueError(f"{base} of {self.name} was not called, or returned no tensor: leave it out")
-        if not place and len(found) > 1 and base not in self._warned and base != _OUTPUT:
+        if not place and len(found) > 1 and base not in (*self._warned, _OUTPUT, _LOGITS):
             self._warned.add(base)
             warnings.warn(
                 f"{base} of {self.name} gave {len(found)} tensors in a pass, of which {base}:0 is read; the others are "
@@ -203,7 +231,12 @@ class TorchNetwork(Network):
             )
         if (n := int(place or 0)) >= len(found):
             raise ValueError(f"{base} of {self.name} gave {len(found)} tensors in a pass, {name} is none of them")
-        return by_sample(_to_numpy(found[n]), n_samples, f"{name} of {self.name}")
+        if name == _LOGITS and are_probabilities(to_numpy(found[n])):
+            raise ValueError(
+                f"the outputs of {self.name} are probabilities, from which logits cannot be told exactly: leave out "
+                "its softmax"
+            )
+        return found[n]
 
     @contextmanager
     def _hooked(self, caught: Mapping[str, list[Any]]) -> Iterator[None]:
@@ -211,12 +244,15 @@ class TorchNetwork(Network):
 
         def hook(into: list[Any]) -> Any:
             def catch(_module: Any, _given: Any, returned: Any) -> None:
-                into.extend(_tensors(returned))
+                # A module after it may work in place, as nn.ReLU(inplace=True).
+                into.extend(one.clone() for one in to_tensors(returned))
 
             return catch
 
         handles = [
-            self._modules[name].register_forward_hook(hook(into)) for name, into in caught.items() if name != _OUTPUT
+            self.modules[name].register_forward_hook(hook(into))
+            for name, into in caught.items()
+            if name not in (_OUTPUT, _LOGITS)
         ]
         try:
             yield
@@ -227,7 +263,10 @@ class TorchNetwork(Network):
     def _states(self) -> tuple[list[Any], list[Any]]:
         return [_Buffer(one) for one in self.model.buffers()], []
 
-    def _refusal(self, names: Sequence[str], comparison: Comparison) -> ValueError:
+    def _refusal(
+        self, names: Sequence[str], batch: Sequence[np.ndarray], comparison: Comparison, tolerance: float
+    ) -> ValueError:
+        del batch, tolerance
         told = ", ".join(names[n] for n in comparison.differing)
         return ValueError(
             f"the same input has other values elsewhere in a batch, beside others, in {told} of {self.name}: a value "
@@ -244,7 +283,7 @@ class _Buffer:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         del dtype, copy
-        return _to_numpy(self._tensor)
+        return to_numpy(self._tensor)
 
     def assign(self, value: np.ndarray) -> None:
         import torch
@@ -271,23 +310,27 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _tensors(returned: Any) -> Iterator[Any]:
+def to_tensors(returned: Any) -> Iterator[Any]:
     """Yield the tensors in what a module returned."""
     if is_tensor(returned):
         yield returned
     elif isinstance(returned, Mapping):
         for one in returned.values():
-            yield from _tensors(one)
+            yield from to_tensors(one)
     elif isinstance(returned, tuple | list):
         for one in returned:
-            yield from _tensors(one)
+            yield from to_tensors(one)
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
+def to_numpy(tensor: Any) -> np.ndarray:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
         tensor = tensor.float()
     return tensor.numpy()
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _base(name: str) -> str:

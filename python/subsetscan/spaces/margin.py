@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..networks import TorchNetwork, as_network
+from ..networks import as_network
+from ..networks.logits import check_classes
 from .network import NetworkSpace
 
 __all__ = ["ClassifierMargin"]
@@ -55,34 +56,17 @@ class ClassifierMargin(NetworkSpace):
     def __init__(self, model: Any, name: str = "margin") -> None:
         network = as_network(model)
         logits = network.logits()
-        _check_shape(network.name, network.shapes([logits]).get(logits))
+        if (shape := network.shapes([logits]).get(logits)) is not None:
+            check_classes(network.name, shape)
         super().__init__(network, [logits], [name])
         self.node_shapes = {name: (1,)}
 
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:  # noqa: D102
         del images
         (name,), (logits,) = self.names, read.values()
-        _check_shape(self.network.name, logits.shape[1:])
-        logits = logits.astype(np.float64)
-        if isinstance(self.network, TorchNetwork) and _are_probabilities(logits):
-            raise ValueError(
-                f"the outputs of {self.network.name} are probabilities, from which a margin of logits cannot be told "
-                "exactly: leave out its softmax"
-            )
-        second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+        check_classes(self.network.name, logits.shape[1:])
+        second, first = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:].T
         return {name: (second - first).astype(np.float32)[:, np.newaxis]}
 
     def _options(self) -> list[str]:
         return []
-
-
-def _check_shape(name: str, shape: tuple[int, ...] | None) -> None:
-    if shape is not None and (len(shape) != 1 or shape[0] < 2):
-        raise ValueError(
-            f"{name} is not a classifier: expected one output of shape (N, K) with K >= 2 classes, got "
-            f"{shape} for each input"
-        )
-
-
-def _are_probabilities(outputs: np.ndarray) -> bool:
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3))

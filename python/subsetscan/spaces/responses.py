@@ -1,58 +1,22 @@
-"""Feature responses: what a Keras network saw of an image, by a backward pass to its pixels. No scores."""
+"""Feature responses: what a network saw of an image, by a backward pass to its pixels. No scores."""
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .._digest import digest
+from .._validation import InvalidTypeError
 from ..input_checks import as_rows, check_images
-from ..networks.keras_graph import (
-    call_of,
-    check_graph,
-    checked_passes,
-    find_outputs,
-    graph_nodes,
-    graph_of,
-    has_graph,
-    input_dtype,
-    known_shape,
-    lifted,
-    operation_of,
-    outputs_in,
-    weights_digest,
-)
-from ..networks.logits import logit_tensor
 from ..networks.passes import Batched, parts
+from ..networks.wrap import as_network, is_network
 from .base import Space
-
-if TYPE_CHECKING:
-    import keras
 
 __all__ = ["METHODS", "TARGETS", "FeatureResponse"]
 
 METHODS = ("gradient", "deconvnet", "guided")
 TARGETS = ("activations", "top-logit", "true-logit", "max-output")
-
-_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D",
-                 "SeparableConv2D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")  # fmt: skip
-# What passes a backward pass on as it is: linear in inference but for its activation, or a choice of the largest.
-_PLAIN = (*_CONVOLUTIONS, "Dense", "EinsumDense", "BatchNormalization", "Normalization", "Rescaling", "Add", "Subtract",
-          "Average", "Concatenate", "Flatten", "Reshape", "Permute", "RepeatVector", "Identity", "Dropout",
-          "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout",
-          "GaussianNoise", "ActivityRegularization", "Activation",
-          *(f"{kind}{n}D" for n in (1, 2, 3) for kind in ("MaxPooling", "AveragePooling", "GlobalMaxPooling",
-            "GlobalAveragePooling", "ZeroPadding", "Cropping", "UpSampling")))  # fmt: skip
-# The identity in inference, whatever they do in training.
-_IDENTITIES = ("AugMix", "CutMix", "MixUp", "RandAugment", "Solarization",
-               *(f"Random{what}" for what in ("Brightness", "ColorDegeneration", "ColorJitter", "Contrast",
-                 "ElasticTransform", "Erasing", "Flip", "GaussianBlur", "Grayscale", "Hue", "Invert", "Perspective",
-                 "Posterization", "Rotation", "Saturation", "Sharpness", "Shear", "Translation", "Zoom")))  # fmt: skip
-_PLAIN_OPERATIONS = ("Add", "Subtract", "Concatenate", "Reshape", "Transpose")  # as in x + y
 
 
 class FeatureResponse(Batched, Space):
@@ -61,52 +25,58 @@ class FeatureResponse(Batched, Space):
     It shows which parts of an image the network answered to. The methods differ in what the backward pass does at a
     ReLU, with f its input and R what arrives from above: "gradient" passes on (f > 0) R, which is plain
     backpropagation; "deconvnet" (R > 0) R; "guided" backpropagation (f > 0) (R > 0) R. The forward pass is always that
-    of the model, in inference. Max-pooling sends back to the maxima of the forward pass; where values tie, to that
-    which TensorFlow takes.
+    of the model, in inference. Max-pooling sends back to the maxima of the forward pass; where values tie, to the first
+    of them, row by row, in TensorFlow and PyTorch alike, on a processor. Responses of the same weights are the same.
 
-    "deconvnet" and "guided" work on a clone of the model, up to the target, whose ReLUs have another gradient: `relu`
-    as a layer's activation, `Activation("relu")`, `ReLU`, `keras.ops.relu`, each used once or several times, also in
-    models within the model. The model stays as it is. The clone has a copy of the weights, which each `transform` takes
-    anew, so that weights that are set later count.
+    The model stays as it is, gradients of the user's own among it, and weights that are set later count. "deconvnet"
+    and "guided" change the gradient of `relu`, used once or several times, and refuse by name what is neither linear,
+    nor a choice of the largest, nor a plain ReLU. Keras: as a layer's activation, `Activation("relu")`, `ReLU`,
+    `keras.ops.relu`, also in models within the model; a clone of the model is differentiated. PyTorch: `nn.ReLU`, also
+    in place, `torch.relu`, `functional.relu`, whatever calls it: each pass looks at the operations in autograd's graph,
+    where a product with a number, a parameter or a buffer is linear, and one with anything else is not. A detached
+    branch has no operations there, and cannot be refused.
 
     Responses are signed, in units of the target per unit of the pixels ("activations" and "max-output": those times the
     target's units). The scale means little; scan with ``tail="two-sided"``.
 
     Parameters
     ----------
-    model : keras.Model
-        With a graph, one floating-point input of fixed size, and TensorFlow as the backend of Keras.
+    model : keras.Model, torch.nn.Module, KerasNetwork or TorchNetwork
+        Keras: with a graph, one floating-point input of fixed size, and TensorFlow as its backend. PyTorch: called with
+        one array, images of which it takes channels first.
     method : {"guided", "deconvnet", "gradient"}, default "guided"
     target : {"activations", "top-logit", "true-logit", "max-output"}, default "activations"
         What is propagated back. "activations": the values of a layer, each at its place; "top-logit": 1 at the largest
         logit, whose gradient this is under "gradient"; "true-logit": 1 at the logit of the image's label, for which
-        call `responses`; "max-output": the value of the largest logit, at its place. Logits are read before the
-        softmax that the model ends in.
-    layer : str, int or keras.layers.Layer, optional
-        For "activations": name of a layer or the layer itself, also of one in a model within the model, or index in
-        ``model.layers``; "name:0" is the first output of a layer that has several. By default the last convolutional
-        layer. Its output is taken after the activation that it carries; where the ReLU
-        is a layer of its own, name that one to take values after it.
+        call `responses`; "max-output": the value of the largest logit, at its place. Logits are read before the softmax
+        that a Keras model ends in; a PyTorch module must return logits.
+    layer : str, int, keras.layers.Layer or torch.nn.Module, optional
+        For "activations", by default the last convolutional layer. Keras: name of a layer or the layer itself, also of
+        one in a model within the model, or index in ``model.layers``; "name:0" is the first output of a layer that has
+        several. Its output is taken after the activation that it carries; where the ReLU is a layer of its own, name
+        that one to take values after it. PyTorch: a name as ``named_modules()`` has it, of which the last convolution
+        is the default, or the module itself; "name:1" is its second tensor or call.
     name : str, default "response"
         Its name in results. Spaces that are scanned together need different ones.
 
     Attributes
     ----------
     node_shapes : dict of str to tuple of int
-        The shape of an image.
+        The shape of an image, as (H, W, C), or (C, H, W) in PyTorch; of a PyTorch module from the first pass on.
     forward_batch : int or None
         See `subsetscan.networks.passes.Batched`. Passes through a model whose batch size is fixed have that size.
 
     Raises
     ------
     TypeError
-        If the model is not a Keras model, or has no graph.
+        If the model is neither, or a Keras model without a graph. An ONNX model computes no gradients.
     ValueError
         If the method, the target or the layer is unknown, a layer is named for another target than "activations", or
         the layer has not exactly one output; if the model's input has no fixed size or no floating-point values; for
         logits, if the model is not a classifier; for "deconvnet" and "guided", if a layer on the way to the target is
         neither a ReLU nor linear, as sigmoid, GELU, a leaky or capped ReLU, or a layer of your own, or is called with
-        ``training=True``. The message names the layer. "gradient" takes any layer.
+        ``training=True``. The message names the layer. "gradient" takes any layer. Of a PyTorch module `transform`
+        raises what only a pass shows: all but an unknown method, target or layer.
     RuntimeError
         If the backend of Keras is not TensorFlow.
 
@@ -130,10 +100,10 @@ class FeatureResponse(Batched, Space):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: Any,
         method: str = "guided",
         target: str = "activations",
-        layer: str | int | keras.layers.Layer | None = None,
+        layer: Any = None,
         name: str = "response",
     ) -> None:
         for what, value, known in (("method", method, METHODS), ("target", target, TARGETS)):
@@ -141,29 +111,27 @@ class FeatureResponse(Batched, Space):
                 raise ValueError(f"unknown {what} {value!r}; known are {', '.join(known)}")
         if layer is not None and target != "activations":
             raise ValueError(f'a layer is for target "activations"; {target!r} reads the logits, got layer {layer!r}')
-        check_graph(model)
-        import keras
-
-        if keras.backend.backend() != "tensorflow":
-            raise RuntimeError(f"feature responses need TensorFlow as Keras' backend, not {keras.backend.backend()}")
-        source = model.inputs[0]
-        if not keras.backend.is_float_dtype(source.dtype):
-            raise ValueError(f"the input of {model.name} must be floating-point numbers, got {source.dtype}")
-        self.model = model
+        if not is_network(model):
+            raise InvalidTypeError(
+                f"expected a Keras model, got {type(model).__name__}; a PyTorch module will do as well"
+            )
+        network = as_network(model)
+        self.model: Any = getattr(network, "model", network)
         self.method = method
         self.target = target
         self.layer = layer
-        self.node_shapes = {name: known_shape(operation_of(source).name, source)}
-        self._end, end = _layer_output(model, layer) if target == "activations" else ("", logit_tensor(model))
-        self._view = keras.Model(source, end)  # it shares layers and weights with the model
-        self._network = self._view
-        self._twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-        if method != "gradient":
-            cloner = _Cloner(method)
-            self._network = cloner.clone(self._network)
-            self._twins = cloner.twins
-        self._passes = checked_passes(model.name, self._network, self._forward)
-        self._compiled: Callable[..., Any] | None = None
+        self._backward = network.backward(method, target, layer)
+        self._name = name
+        shape = self._backward.image_shape
+        self.node_shapes = {} if shape is None else {name: shape}
+
+    @property
+    def names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
+        return (self._name,)
+
+    def channel_axis(self, name: str) -> int | None:  # noqa: D102
+        axis = super().channel_axis(name)
+        return 0 if self._backward.channels_first and axis is not None else axis
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:
         """Compute the responses to images, a row of nodes for each.
@@ -183,8 +151,7 @@ class FeatureResponse(Batched, Space):
             needed: see `responses`), no gradient reaches the image, or a layer's values depend on more than the image:
             see `NetworkSpace`.
         """
-        (name,) = self.names
-        return {name: as_rows(self.responses(images))}
+        return {self._name: as_rows(self.responses(images))}
 
     def responses(self, images: Any, labels: Any = None) -> np.ndarray:
         """Compute the responses to images, in the images' shape.
@@ -206,24 +173,21 @@ class FeatureResponse(Batched, Space):
             for each image or none of the classes, no gradient reaches the image, or a layer's values depend on more
             than the image: see `NetworkSpace`.
         """
-        images = check_images(images, self.model.inputs[0].shape[1:], input_dtype(self.model.inputs[0]))
-        labels = self._check_labels(labels, len(images))
-        for layer, twin in self._twins:
-            weights: dict[str, Any] = {}
-            layer.save_own_variables(weights)
-            twin.load_own_variables(weights)
+        images = check_images(images, self.node_shapes.get(self._name, np.shape(images)[1:]), self._backward.dtype)
+        labels = self._check_labels(labels, images)
         if not len(images):
             return np.empty(images.shape, np.float32)
-        size = self.model.inputs[0].shape[0] or self.forward_batch
+        passes, size = self._backward.passes(), self._backward.batch_size or self.forward_batch
         pairs = parts({"images": images, "labels": labels}, size)
-        return np.concatenate([self._passes.run(list(pair.values()))[0][:n] for pair, n in pairs])
+        found = np.concatenate([passes.run(list(pair.values()))[0][:n] for pair, n in pairs])
+        self.node_shapes = {self._name: images.shape[1:]}
+        return found
 
-    def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
-        source = self.model.inputs[0]
-        options = (self.method, self.target, self._end, str((*source.shape[1:], source.dtype)))
-        return digest("FeatureResponse", *options, weights_digest(self._view))
+    def fingerprint(self) -> str | None:  # noqa: D102
+        return digest("FeatureResponse", self.method, self.target, *self._backward.told())
 
-    def _check_labels(self, labels: Any, n_images: int) -> np.ndarray:
+    def _check_labels(self, labels: Any, images: np.ndarray) -> np.ndarray:
+        n_images = len(images)
         if self.target != "true-logit":
             if labels is not None:
                 raise ValueError(f'only target "true-logit" takes labels, got {self.target!r}')
@@ -231,202 +195,11 @@ class FeatureResponse(Batched, Space):
         if labels is None:
             raise ValueError('target "true-logit" needs the labels of the images: call responses(images, labels)')
         labels = np.asarray(labels)
-        n_classes = self._network.output_shape[1]
         if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
             raise ValueError(f"expected {n_images} labels, whole numbers, got {labels.dtype} of shape {labels.shape}")
+        n_classes = self._backward.n_classes(images) if n_images else 0
         strangers = (labels < 0) | (labels >= n_classes)
         if strangers.any():
             first = int(strangers.argmax())
             raise ValueError(f"label {labels[first]} of image {first} is not one of the classes 0 to {n_classes - 1}")
         return labels.astype(np.int64)
-
-    def _forward(self, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-        import tensorflow as tf
-
-        if self._compiled is None:
-            self._compiled = tf.function(self._backward, autograph=False, reduce_retracing=True)
-        return [np.asarray(self._compiled(tf.constant(images), tf.constant(labels)))]
-
-    def _backward(self, images: Any, labels: Any) -> Any:
-        """Propagate the target back to a batch of images: what TensorFlow compiles."""
-        import tensorflow as tf
-
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            values = self._network(images, training=False)
-        if self.target == "activations":
-            seed = values
-        else:
-            which = labels if self.target == "true-logit" else tf.argmax(values, axis=1)
-            seed = tf.one_hot(which, values.shape[1], dtype=values.dtype)
-            if self.target == "max-output":
-                seed *= values
-        response = tape.gradient(values, images, output_gradients=seed)
-        if response is None:
-            raise ValueError(f"no gradient reaches the image: a layer of {self.model.name} cannot be differentiated")
-        return tf.cast(response, tf.float32)
-
-
-def _layer_output(model: keras.Model, which: Any) -> tuple[str, keras.KerasTensor]:
-    """Find the output of a layer, or of the last convolutional one, by name and as a tensor in this model's graph."""
-    import keras
-
-    convolutions = tuple(getattr(keras.layers, name) for name in _CONVOLUTIONS)
-
-    def is_wanted(layer: Any) -> bool:
-        return isinstance(layer, convolutions) if which is None else layer is which or layer.name == which
-
-    def path_to(model: keras.Model) -> list[Any] | None:
-        """Return the layer behind the models that it lies in."""
-        for layer in reversed(model.layers):
-            if is_wanted(layer):
-                return [layer]
-            if has_graph(layer) and (inner := path_to(layer)):
-                return [layer, *inner]
-        return None
-
-    here = isinstance(which, numbers.Integral) or (which is not None and any(map(is_wanted, model.layers)))
-    path = None if here else path_to(model)
-    if path is not None:
-        return "/".join(layer.name for layer in path), _output_at(model, path)
-    if which is None:
-        raise ValueError(f"{model.name} has no convolutional layer: name a layer to propagate back from")
-    outputs = find_outputs(model, [which])  # it says what there is
-    if len(outputs) != 1:
-        raise _several(model, next(iter(outputs)).rpartition(":")[0], len(outputs))
-    return next(iter(outputs.items()))
-
-
-def _output_at(model: keras.Model, path: list[Any]) -> keras.KerasTensor:
-    layer, *inner = path
-    outputs = outputs_in(model, layer)
-    if len(outputs) != 1:
-        raise _several(model, layer.name, len(outputs))
-    if not inner:
-        return outputs[0]
-    return lifted(call_of(outputs[0]), [_output_at(layer, inner)], f"to_{inner[-1].name}")[0]
-
-
-def _several(model: keras.Model, name: str, count: int) -> ValueError:
-    return ValueError(
-        f"{name} has {count} outputs in {model.name}, or is called {count} times: expected a layer with one output"
-    )
-
-
-class _Cloner:
-    """Clones a model with another gradient at its ReLUs.
-
-    Attributes
-    ----------
-    twins : list of pairs of layers
-        Layers and their clones, whose weights are still to be set.
-    """
-
-    def __init__(self, method: str) -> None:
-        import keras
-        import tensorflow as tf
-
-        self.method = method
-        self.twins: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-        self._done: dict[int, Any] = {}  # a layer may be used several times
-        self._plain = {getattr(keras.layers, name) for name in _PLAIN}
-        self._identities = {getattr(keras.layers, name, None) for name in _IDENTITIES}  # as many as this Keras has
-        self._relus = (keras.activations.relu, keras.ops.relu, tf.nn.relu)
-        self._relu = _relu(method)
-
-    def clone(self, model: keras.Model) -> keras.Model:
-        """Clone a model with a graph. Raises ValueError for a layer that is neither linear nor a ReLU."""
-        import keras
-
-        # Calls of augmentations say so by default; Keras overrules it in inference.
-        for node in graph_nodes(model):
-            if node.arguments.kwargs.get("training") and type(node.operation) not in self._identities:
-                raise self._refusal(node.operation.name, "is called with training=True")
-        return keras.models.clone_model(model, clone_function=self._twin)
-
-    def _twin(self, layer: Any) -> Any:
-        if id(layer) not in self._done:
-            self._done[id(layer)] = self._new_twin(layer)
-        return self._done[id(layer)]
-
-    def _new_twin(self, layer: Any) -> Any:
-        import keras
-
-        from ..networks.linear_part import LinearPart
-
-        if has_graph(layer):  # a view of it is not compiled, so that nothing is made for its training
-            graph = graph_of(layer)
-            return self.clone(keras.Model(graph.input, graph.output, name=layer.name))
-        if isinstance(layer, LinearPart):  # it shares the weights of the model's layer
-            return layer
-        if not isinstance(layer, keras.layers.Layer):
-            return self._operation(layer)
-        if type(layer) is keras.layers.ReLU:
-            self._check_relu(layer, layer.name)
-            return keras.layers.Activation(self._relu, name=layer.name, dtype=layer.dtype_policy)
-        if type(layer) in self._identities:
-            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
-        if type(layer) not in self._plain:
-            raise self._refusal(layer.name, f"is a {type(layer).__name__} layer")
-        is_relu = self._is_relu(getattr(layer, "activation", None), layer.name)
-        config = layer.get_config()
-        config |= {"activation": "linear"} if is_relu else {}
-        # Weights come from the layer itself. To make some at random would take from the user's random numbers.
-        config |= {key: "zeros" for key in config if key.endswith("_initializer")}
-        config |= {key: None for key in config if key.endswith(("_regularizer", "_constraint"))}
-        config |= {"seed": 0} if "seed" in config else {}
-        twin = type(layer).from_config(config)
-        if is_relu:
-            twin.activation = self._relu
-        if layer.weights:
-            self.twins.append((layer, twin))
-        return twin
-
-    def _operation(self, operation: Any) -> Any:
-        import keras
-
-        kind = type(operation).__name__
-        if kind == "Relu":
-            return keras.layers.Activation(self._relu, name=operation.name)
-        if kind not in _PLAIN_OPERATIONS:
-            raise self._refusal(operation.name, f"is the operation {kind}")
-        return type(operation).from_config(operation.get_config())
-
-    def _is_relu(self, function: Any, name: str) -> bool:
-        """Tell a ReLU from no activation. Raises ValueError for another one."""
-        import keras
-
-        if isinstance(function, keras.layers.ReLU):
-            self._check_relu(function, name)
-            return True
-        if function is None or function is keras.activations.linear:
-            return False
-        if function not in self._relus:
-            raise self._refusal(name, f"has the activation {getattr(function, '__name__', type(function).__name__)}")
-        return True
-
-    def _check_relu(self, relu: keras.layers.ReLU, name: str) -> None:
-        others = {"max_value": None, "negative_slope": 0, "threshold": 0}
-        for parameter, plain in others.items():
-            if (value := getattr(relu, parameter)) != plain and not (parameter == "max_value" and value == math.inf):
-                raise self._refusal(name, f"is a ReLU with {parameter}={value}")
-
-    def _refusal(self, name: str, what: str) -> ValueError:
-        return ValueError(
-            f'{name} {what}: "{self.method}" is defined for plain ReLUs between linear layers only; '
-            'take method "gradient", or a target before it'
-        )
-
-
-def _relu(method: str) -> Callable[[Any], Any]:
-    """Make a ReLU with the gradient of a method."""
-    import tensorflow as tf
-
-    def relu(f: Any) -> tuple[Any, Callable[[Any], Any]]:
-        def backward(from_above: Any) -> Any:
-            positive = tf.nn.relu(from_above)
-            return positive if method == "deconvnet" else tf.where(f > 0, positive, tf.zeros_like(positive))
-
-        return tf.nn.relu(f), backward
-
-    return tf.custom_gradient(relu)
