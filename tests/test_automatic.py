@@ -145,7 +145,7 @@ def test_one_strange_clean_image_hides_little(rng):
 
 def test_copies_among_clean_images_are_warned_of(rng):
     clean = dependent(rng, 200, 12)
-    with pytest.warns(UserWarning, match="100 of 300 clean images equal an earlier one. If they are copies"):
+    with pytest.warns(UserWarning, match="100 of 300 clean inputs equal an earlier one. If they are copies"):
         AutomaticDetector().fit(np.concatenate([clean, clean[:100]]))
     dark = clean.copy()
     dark[:100] = 0  # so may be by nature
@@ -154,7 +154,7 @@ def test_copies_among_clean_images_are_warned_of(rng):
 
 def test_nodes_that_hardly_ever_vary_are_warned_of(rng):
     clean = np.maximum(rng.normal(size=(200, 60)) - 2.4, 0)
-    with pytest.warns(UserWarning, match="of 60 nodes have the same value in all but at most 5 of 200 clean images"):
+    with pytest.warns(UserWarning, match="of 60 nodes have the same value in all but at most 5 of 200 clean inputs"):
         AutomaticDetector().fit(clean)
     AutomaticDetector(calibration="holdout", random_state=0).fit(clean)
 
@@ -249,7 +249,7 @@ def test_few_images_are_enough(rng, n):
     assert detector.anomaly_score(images).max() <= np.log(n + 1) + 1e-12
     if n > 3:
         assert detector.anomaly_score(images[10:]).min() > np.median(detector.null_scores_)
-    with pytest.raises(ValueError, match="needs at least 2 clean images"):
+    with pytest.raises(ValueError, match="needs at least 2 clean inputs"):
         automatic().fit(clean[:1])
 
 
@@ -479,7 +479,7 @@ def test_classes_leave_out_only_what_can_be_left_out(rng):
     """Scores of images by a fit with them would be too low to calibrate."""
     clean, labels = rng.normal(size=(60, 4)), np.arange(60) % 2
     detector = OutlierDetector(OneClassSVM(), calibration="leave-one-out", false_positive_rate=0.5)
-    with pytest.raises(ValueError, match="OutlierDetector cannot leave out one image at a time"):
+    with pytest.raises(ValueError, match="OutlierDetector cannot leave out one input at a time"):
         ClassConditionalDetector(detector, min_class_size=2).fit(clean, labels)
     detector = automatic()
     classes = ClassConditionalDetector(detector, min_class_size=2).fit(clean, labels)

@@ -50,9 +50,9 @@ def test_values_that_are_no_numbers(values):
 @pytest.mark.parametrize("method", ["scan", "leave_one_out", "p_values", "p_value_ranges", "rank_histogram"])
 def test_images_that_do_not_fit(method):
     ask = getattr(Background(VALUES), method)
-    with pytest.raises(ValueError, match="the images have 2 nodes, but the background has 3"):
+    with pytest.raises(ValueError, match="the inputs have 2 nodes, but the background has 3"):
         ask(np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="1 of the values are NaN, the first at image 2, node 1"):
+    with pytest.raises(ValueError, match="1 of the values are NaN, the first at input 2, node 1"):
         ask(holed((2, 1)))
     with pytest.raises(ValueError, match='unknown tail "left"; known are upper, lower, two-sided'):
         ask(VALUES, tail="left")
@@ -79,7 +79,7 @@ def test_unknown_names_list_the_known(name, known):
 
 @pytest.mark.parametrize("p", [0.0, -0.1, 1.5, np.nan, np.inf])
 def test_p_values_that_are_none(p):
-    with pytest.raises(ValueError, match=r"p-values must be in \(0, 1\], got .* at image 1, node 1"):
+    with pytest.raises(ValueError, match=r"p-values must be in \(0, 1\], got .* at input 1, node 1"):
         scan([[0.5, 1.0], [0.5, p]])
     with pytest.raises(ValueError, match="at least 1 node"):
         scan(np.empty((2, 0)))
@@ -103,7 +103,7 @@ def test_a_compact_background_refuses_what_it_did_not_keep():
 
 
 def test_leave_one_out_refuses_strangers():
-    with pytest.raises(ValueError, match="image 1 is not in the background: no background value of node 0"):
+    with pytest.raises(ValueError, match="input 1 is not in the background: no background value of node 0"):
         Background(VALUES).leave_one_out(VALUES[:2] + [[0], [99]])
 
 
@@ -168,9 +168,9 @@ def test_the_callers_array_stays_as_it_is(rng):
 def test_a_bad_batch_does_not_count():
     builder = BackgroundBuilder(4)
     builder.add(VALUES[:2])
-    with pytest.raises(ValueError, match="1 of the values are NaN, the first at image 3, node 0"):
+    with pytest.raises(ValueError, match="1 of the values are NaN, the first at input 3, node 0"):
         builder.add(holed((3, 0))[2:])
-    with pytest.raises(ValueError, match="was to hold 4 images, but 6 were given"):
+    with pytest.raises(ValueError, match="was to hold 4 inputs, but 6 were given"):
         builder.add(VALUES)
     with pytest.raises(TypeError, match="the first batch was float64, this one is float32"):
         builder.add(VALUES[2:].astype(np.float32))
@@ -183,10 +183,10 @@ def test_a_bad_batch_does_not_count():
 
 def test_an_unfinished_background():
     builder = BackgroundBuilder(4)
-    with pytest.raises(ValueError, match="was to hold 4 images, but none were given"):
+    with pytest.raises(ValueError, match="was to hold 4 inputs, but none were given"):
         builder.finish()
     builder.add(VALUES[:1])
-    with pytest.raises(ValueError, match="was to hold 4 images, but 1 were given"):
+    with pytest.raises(ValueError, match="was to hold 4 inputs, but 1 were given"):
         builder.finish()
 
 
@@ -202,7 +202,7 @@ def test_a_subset_is_laid_out(rng):
     result = Background(rng.normal(size=(30, 6))).scan(rng.normal(1, size=(3, 6)), return_nodes=True)
     for image in (0, 2, -1):
         assert np.array_equal(result.mask(image, (2, 3)).ravel(), result.nodes.toarray()[image])
-    with pytest.raises(IndexError, match="there is no image 3 among 3"):
+    with pytest.raises(IndexError, match="there is no input 3 among 3"):
         result.mask(3, (2, 3))
     with pytest.raises(ValueError, match="cannot reshape"):
         result.mask(0, (2, 2))

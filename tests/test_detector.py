@@ -138,7 +138,7 @@ def test_input_that_does_not_fit(clean):
         SubsetScanDetector().scan(clean)
     with pytest.raises(ValueError, match="infinity"):
         SubsetScanDetector().fit(np.where(clean > 3, np.inf, clean))
-    with pytest.raises(ValueError, match="needs at least 2 clean images, got 1 sample"):
+    with pytest.raises(ValueError, match="needs at least 2 clean inputs, got 1 sample"):
         SubsetScanDetector().fit(clean[:1])
     detector = SubsetScanDetector(random_state=0).fit(clean)
     with pytest.raises(ValueError, match="X has 19 features, but SubsetScanDetector is expecting 20"):
@@ -188,7 +188,7 @@ def test_a_call_that_fails_changes_nothing(clean, rng):
         lambda: detector.calibrate(clean[:, :7]),
         lambda: detector.calibrate(clean[:0]),
     ):
-        with pytest.raises(ValueError, match="NaN|at least|features|clean image"):
+        with pytest.raises(ValueError, match="NaN|at least|features|clean input"):
             change()
         assert vars(detector) == before
 

@@ -265,7 +265,7 @@ def test_a_detector_of_ones_own_is_saved_and_loaded(clean, tmp_path):
     assert loaded.get_params() == detector.get_params()
     assert loaded.n_seen_ == 225
     assert np.array_equal(loaded.p_values(clean), detector.p_values(clean))
-    with pytest.raises(ValueError, match="cannot leave out one image at a time"):
+    with pytest.raises(ValueError, match="cannot leave out one input at a time"):
         Distance(calibration="leave-one-out").fit(clean)
 
 
@@ -321,7 +321,7 @@ def test_no_image_has_no_score(clean):
     assert found.nodes.shape == (0, 20)
     for ask in (detector.predict, detector.p_values, detector.anomaly_score):
         assert len(ask(clean[:0], labels[:0])) == 0
-    with pytest.raises(ValueError, match="that of image 1 is NaN"):
+    with pytest.raises(ValueError, match="that of input 1 is NaN"):
         detector.fit(clean[:4], [0, np.nan, 1, 1])
 
 
@@ -385,16 +385,16 @@ def test_each_class_has_its_own_detector(labelled, calibration):
 
 def test_labels_that_do_not_fit(labelled):
     clean, labels = labelled
-    with pytest.raises(ValueError, match=r"at least 130 clean images \(min_class_size\); these have fewer: 0 \(120\)"):
+    with pytest.raises(ValueError, match=r"at least 130 clean inputs \(min_class_size\); these have fewer: 0 \(120\)"):
         ClassConditionalDetector(SubsetScanDetector(), min_class_size=130).fit(clean, labels)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         ClassConditionalDetector(SubsetScanDetector()).fit(clean, labels[1:])
     detector = ClassConditionalDetector(SubsetScanDetector()).fit(clean, labels)
-    with pytest.raises(ValueError, match="400 images but 399 labels"):
+    with pytest.raises(ValueError, match="400 inputs but 399 labels"):
         detector.p_values(clean, labels[1:])
-    with pytest.raises(ValueError, match="label 7 of image 1 has no background; there are 0, 1, 2"):
+    with pytest.raises(ValueError, match="label 7 of input 1 has no background; there are 0, 1, 2"):
         detector.predict(clean[:2], [0, 7])
-    with pytest.raises(ValueError, match="no image calibrates the classes 1, 2"):
+    with pytest.raises(ValueError, match="no input calibrates the classes 1, 2"):
         detector.calibrate(clean[labels == 0], labels[labels == 0])
     with pytest.raises(NotFittedError):
         ClassConditionalDetector(SubsetScanDetector()).scan(clean, labels)
@@ -475,7 +475,7 @@ def test_scores_that_are_not_one_an_image_are_refused(clean):
         def anomaly_score(self, X, y=None):
             return np.zeros(3)
 
-    with pytest.raises(ValueError, match=r"one score an image, shape \(75,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"one score an input, shape \(75,\), got \(3,\)"):
         Three().fit(clean)
 
 
@@ -489,7 +489,7 @@ def test_attributes_that_would_be_lost_are_named(clean, tmp_path):
 @pytest.mark.parametrize("labels", [[0, None, 1] * 100, [0, "1", 1] * 100])
 def test_labels_of_several_types_are_refused(clean, labels):
     detector = ClassConditionalDetector(SubsetScanDetector())
-    with pytest.raises((TypeError, ValueError), match="that of image 1 is missing|labels must be of one type"):
+    with pytest.raises((TypeError, ValueError), match="that of input 1 is missing|labels must be of one type"):
         detector.fit(clean, np.array(labels, dtype=object))
 
 

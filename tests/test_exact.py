@@ -263,7 +263,7 @@ def test_numbers_that_are_negative():
             call()
     starts, no = np.ones((1, 1), bool), (None, None)
     for limits, message in (((-1, None), "got -1"), ((None, 2**70), f"got {2**70}")):
-        with pytest.raises(ValueError, match=f"the limits of images must be from 0 to 2.64 - 1, {message}"):
+        with pytest.raises(ValueError, match=f"the limits of inputs must be from 0 to 2.64 - 1, {message}"):
             _core.scan_group(one, starts, True, "berk-jones", 0.5, limits, no, False)
     with pytest.raises(ValueError, match="n_nodes must be from 0 to 2.64 - 1, got -1"):
         _core.BackgroundBuilder(1, -1, "float32")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.input_checks import check_images
+from subsetscan.input_checks import check_inputs
 from subsetscan.spaces import (
     Arrays,
     ClassifierMargin,
@@ -37,25 +37,25 @@ from subsetscan.spaces import (
 )
 def test_what_a_cast_would_change(values, dtype, message):
     with pytest.raises(ValueError, match=message):
-        check_images(np.reshape(values, (2, 1)), (1,), np.dtype(dtype))
+        check_inputs(np.reshape(values, (2, 1)), (1,), np.dtype(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float16", "float32", "float64"])
 def test_what_fits(dtype):
     for values in ([False, True], np.array([0, 1], np.uint64), np.array([0, 1], np.int8), np.array([0, 1], np.float16),
                    [0.0, 1.0]):  # fmt: skip
-        images = check_images(np.reshape(values, (2, 1)), (1,), np.dtype(dtype))
+        images = check_inputs(np.reshape(values, (2, 1)), (1,), np.dtype(dtype))
         assert images.dtype == dtype
         assert images.ravel().tolist() == [0, 1]
-    assert check_images([[-(2**63)], [2**62]], (1,)).ravel().tolist() == [-(2**63), 2**62]
-    assert check_images([[0.1]], (1,)).dtype == np.float32
+    assert check_inputs([[-(2**63)], [2**62]], (1,)).ravel().tolist() == [-(2**63), 2**62]
+    assert check_inputs([[0.1]], (1,)).dtype == np.float32
 
 
 def test_spaces_without_a_network():
     for space in (Pixels((1, 2)), Laplacian((1, 2))):
-        with pytest.raises(ValueError, match="image 1 has the value 1e.300, which float32 cannot hold"):
+        with pytest.raises(ValueError, match="input 1 has the value 1e.300, which float32 cannot hold"):
             space.transform([[[0.0, 1.0]], [[0.0, 1e300]]])
-        with pytest.raises(ValueError, match="image 0 has the value 16777217"):
+        with pytest.raises(ValueError, match="input 0 has the value 16777217"):
             space.transform([[[0, 2**24 + 1]]])
         for n_images in (3, 0):
             (values,) = space.transform(np.ones((n_images, 1, 2), bool)).values()
@@ -72,7 +72,7 @@ def test_token_ids():
     ids = np.array([[2**24 + 1, 5], [2**31 - 1, 7]])
     for given in (ids, ids.astype(np.float64)):
         assert space.transform(given)["last_digits"].tolist() == [[217, 5], [647, 7]]
-    with pytest.raises(ValueError, match="image 1 has the value 2147483648, which int32 cannot hold"):
+    with pytest.raises(ValueError, match="input 1 has the value 2147483648, which int32 cannot hold"):
         space.transform(ids + [[0, 0], [1, 0]])
     tokens = keras.Input((3,), dtype="int32")
     embedded = layers.Embedding(9, 4, name="e")(tokens)
@@ -80,7 +80,7 @@ def test_token_ids():
     values = KerasLayers(model, ["e"]).transform([[0, 8, 1]])["e"]
     assert np.array_equal(values.reshape(3, 4), model.get_layer("e").get_weights()[0][[0, 8, 1]])
     assert ClassifierMargin(model).transform(np.ones((2, 3), np.uint8)).keys() == {"margin"}
-    with pytest.raises(ValueError, match="image 0 has the value 0.5, which int32 cannot hold"):
+    with pytest.raises(ValueError, match="input 0 has the value 0.5, which int32 cannot hold"):
         KerasLayers(model, ["e"]).transform([[0.5, 1, 1]])
 
 
@@ -95,13 +95,13 @@ def test_other_inputs(dtype):
     error = ReconstructionError(model).transform(images)["reconstruction_error"]
     assert error.dtype == np.float32
     assert not error.any()
-    with pytest.raises(ValueError, match=f"image 1 has the value .*, which {dtype} cannot hold"):
+    with pytest.raises(ValueError, match=f"input 1 has the value .*, which {dtype} cannot hold"):
         KerasLayers(model).transform([[0] * 4, [2**53 + 1] * 4])
     if dtype != "uint8":
         space = FeatureResponse(model, "gradient", layer="same")
         assert space.transform(images)["response"].dtype == np.float32
         assert np.array_equal(space.transform(images)["response"], images)
-        with pytest.raises(ValueError, match=f"image 1 has the value .*, which {dtype} cannot hold"):
+        with pytest.raises(ValueError, match=f"input 1 has the value .*, which {dtype} cannot hold"):
             space.transform([[0] * 4, [2**53 + 1] * 4])
     strings = keras.Input((1,), dtype="string", name="words")
     words = keras.Model(strings, keras.layers.Hashing(9)(strings), name="words")

@@ -244,7 +244,7 @@ def test_what_is_refused(classifier, tmp_path, images):
         as_network(3)
     with pytest.raises(ValueError, match="onnxruntime has no provider NoneSuch here; it has .*CPU"):
         OnnxLayers(classifier, "active", providers=["NoneSuch"]).transform(images)
-    with pytest.raises(ValueError, match=r"each image must have shape \(1, 6, 6\), got \(6, 6\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(1, 6, 6\), got \(6, 6\)"):
         OnnxLayers(classifier, "active").transform(images[:, 0])
     with pytest.raises(ValueError, match="pool must be \"mean\"|pool must be 'mean', 'max', a function or None, got"):
         OnnxLayers(classifier, "active", pool="median")

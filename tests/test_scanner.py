@@ -107,13 +107,13 @@ def test_what_is_no_scanner(images):
     for ask in (scanner.scan, scanner.p_values):
         with pytest.raises(NotFittedError):
             ask(images)
-    with pytest.raises(ValueError, match="needs at least 2 clean images, got 1 sample"):
+    with pytest.raises(ValueError, match="needs at least 2 clean inputs, got 1 sample"):
         scanner.fit(images[:1])
-    with pytest.raises(ValueError, match=r"each image must have shape \(8, 8, 1\), got \(64,\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(8, 8, 1\), got \(64,\)"):
         scanner.fit(images.reshape(90, -1))
     holed = images.copy()
     holed[80, 3] = np.nan
-    with pytest.raises(ValueError, match="1 images have NaN or infinite pixels, the first is image 80"):
+    with pytest.raises(ValueError, match="input 80 has NaN or infinite values; it is the first of 1 that have"):
         ModelScanner(Pixels((8, 8, 1)), batch_size=7).fit(holed)
     with pytest.raises(ValueError, match=r"inputs must have a first axis that counts them, got shape \(\)"):
         scanner.fit(np.float32(0))
@@ -235,7 +235,7 @@ def test_classes_have_backgrounds_of_their_own(images, tmp_path):
 
     with pytest.raises(ValueError, match="needs labels, or a classifier that predicts them; got neither"):
         given.p_values(images)
-    with pytest.raises(ValueError, match="90 images but 89 labels"):
+    with pytest.raises(ValueError, match="90 inputs but 89 labels"):
         given.scan(images, labels[1:])
     with pytest.raises(ValueError, match=r"these have fewer: 0 \(19\), 1 \(19\)"):
         ModelScanner(Pixels((8, 8, 1)), detector).fit(images[:38], labels[:38])
@@ -365,7 +365,7 @@ def test_no_image_reaches_a_space(images):
             found = scanner.scan(images[:0], return_nodes=True)
             assert found["own"].nodes.shape == (0, 64)
             assert len(found["joint"]) == 0
-        with pytest.raises(ValueError, match=r"at least 1 clean image|calibrates the classes"):
+        with pytest.raises(ValueError, match=r"at least 1 clean input|calibrates the classes"):
             scanner.calibrate(images[:0], labels[:0])
 
 
@@ -466,12 +466,12 @@ def test_labels_come_from_any_kind_of_classifier(images):
     ):
         scanner = ModelScanner(Pixels((8, 8, 1)), detector, classifier=classifier, batch_size=7).fit(images)
         assert np.array_equal(scanner.p_values(images)["pixels"], expected)
-    with pytest.raises(ValueError, match="outputs are NaN for 90 images"):
+    with pytest.raises(ValueError, match="outputs are NaN for 90 inputs"):
         ModelScanner(Pixels((8, 8, 1)), detector, classifier=lambda x: np.full((len(x), 1), np.nan)).fit(images)
     outputs = np.linspace(-3, 5.5, 90)
     with pytest.raises(ValueError, match=r"must be probabilities, got -3 to 5.5"):
         ModelScanner(Pixels((8, 8, 1)), detector, classifier=lambda _: outputs).fit(images)
-    with pytest.raises(TypeError, match="expected a classifier: a function of images"):
+    with pytest.raises(TypeError, match="expected a classifier: a function of inputs"):
         ModelScanner(Pixels((8, 8, 1)), detector, classifier=5)
 
 
@@ -519,7 +519,7 @@ def test_a_pixel_that_no_float32_holds_is_told_by_the_number_of_its_image(images
     huge = images.astype(np.float64)
     huge[83, 2, 2] = 1e300
     detector = SubsetScanDetector(random_state=0, false_positive_rate=0.1)
-    with pytest.raises(ValueError, match=r"image 83 has the value 1e\+300, which float32 cannot hold"):
+    with pytest.raises(ValueError, match=r"input 83 has the value 1e\+300, which float32 cannot hold"):
         ModelScanner(Pixels((8, 8, 1)), detector, batch_size=7).fit(huge)
 
 

@@ -146,10 +146,10 @@ def test_what_does_not_fit(encoder, tokenizer, rng, mix, tmp_path):  # noqa: F81
         SequenceScanner(calibration_fraction=1).fit(clean)
     with pytest.raises(ValueError, match="unknown tail|tail"):
         SequenceScanner(tail="both").fit(clean)
-    with pytest.raises(ValueError, match=r"image 1 must have positions and units, .* got \(3,\)"):
+    with pytest.raises(ValueError, match=r"input 1 must have positions and units, .* got \(3,\)"):
         SequenceScanner().fit([clean[0], np.ones(3), *clean])
     clean[7][2, 3] = np.nan
-    with pytest.raises(ValueError, match="image 7 has NaN or infinite values at its positions"):
+    with pytest.raises(ValueError, match="input 7 has NaN or infinite values at its positions"):
         SequenceScanner().fit(clean)
     clean[7] = np.ones((4, 3))
     with pytest.raises(ValueError, match=r"as many units, got \[3, 10\]|an input has 3 units, the fit had 10"):

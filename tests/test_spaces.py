@@ -165,13 +165,13 @@ def test_models_that_do_not_fit():
 
 def test_images_that_do_not_fit(autoencoder, images):
     space = KerasLayers(autoencoder)
-    with pytest.raises(ValueError, match=r"each image must have shape \(8, 8, 1\), got \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(8, 8, 1\), got \(8, 8\)"):
         space.transform(images[..., 0])
-    with pytest.raises(TypeError, match="images must be numbers, got dtype <U1"):
+    with pytest.raises(TypeError, match="inputs must be numbers, got dtype <U1"):
         space.transform(np.full((1, 8, 8, 1), "a"))
     holed = images.copy()
     holed[[3, 5], 0, 0, 0] = np.nan, np.inf
-    with pytest.raises(ValueError, match="2 images have NaN or infinite pixels, the first is image 3"):
+    with pytest.raises(ValueError, match="input 3 has NaN or infinite values; it is the first of 2 that have"):
         space.transform(holed)
 
 

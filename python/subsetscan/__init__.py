@@ -1,6 +1,6 @@
 """Find the jointly anomalous subset of a network's activations.
 
-Compare each node of an image with the same node on clean images, and find, exactly and in linear time, the subset of
+Compare each node of an input with the same node on clean inputs, and find, exactly and in linear time, the subset of
 nodes that is jointly most anomalous: non-parametric subset scanning.
 """
 

@@ -19,7 +19,7 @@ _ROUNDING = 1e-6  # how far beyond [0, 1] a sum of probabilities may round
 
 
 def predicted_labels(outputs: Any) -> np.ndarray:
-    """Turn a classifier's outputs into the label of each image.
+    """Turn a classifier's outputs into the label of each input.
 
     Parameters
     ----------
@@ -90,17 +90,17 @@ def _refuse_nan(scores: np.ndarray) -> None:
     rows = np.isnan(scores) if scores.ndim == 1 else np.isnan(scores).any(axis=1)
     if rows.any():
         raise ValueError(
-            f"the classifier's outputs are NaN for {rows.sum()} images, the first is image {rows.argmax()}"
+            f"the classifier's outputs are NaN for {rows.sum()} inputs, the first is input {rows.argmax()}"
         )
 
 
 def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
-    """Take a classifier of any kind as a function from images to outputs that `predicted_labels` reads.
+    """Take a classifier of any kind as a function from inputs to outputs that `predicted_labels` reads.
 
     Parameters
     ----------
     classifier : callable, or object with a method predict
-        A function or a Keras model is called with images (n, ...) as they are; so is the ``predict`` of a classifier of
+        A function or a Keras model is called with inputs (n, ...) as they are; so is the ``predict`` of a classifier of
         the Adversarial Robustness Toolbox. A scikit-learn classifier, or a pipeline that ends in one, gets rows (n, J).
 
     Raises
@@ -132,13 +132,13 @@ def as_callable(classifier: Any) -> Callable[[np.ndarray], Any]:
     if callable(predict := getattr(classifier, "predict", None)):
         return predict
     raise InvalidTypeError(
-        "expected a classifier: a function of images, a Keras model, an ART or a scikit-learn classifier; "
+        "expected a classifier: a function of inputs, a Keras model, an ART or a scikit-learn classifier; "
         f"got {kind}, which can neither be called nor predict"
     )
 
 
 def predict_labels(classify: Callable[[Any], Any], images: Any, batch_size: int) -> np.ndarray:
-    """Ask a classifier, as `as_callable` returned it, for the labels of images, batch by batch."""
+    """Ask a classifier, as `as_callable` returned it, for the labels of inputs, batch by batch."""
     if not len(images):
         return np.empty(0, np.int64)
     outputs = [np.asarray(classify(images[batch])) for batch in gen_batches(len(images), batch_size)]

@@ -47,8 +47,8 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     if array.dtype.newbyteorder("=") not in _BORROWED:
         raise InvalidTypeError(f"{what} must be float16, float32, float64 or integers, got dtype {array.dtype}")
     if array.ndim != 2:
-        hint = "; for one image use x.reshape(1, -1)" if array.ndim == 1 else ""
-        raise ValueError(f"{what} must have 2 dimensions (images, nodes), got shape {array.shape}{hint}")
+        hint = "; for one input use x.reshape(1, -1)" if array.ndim == 1 else ""
+        raise ValueError(f"{what} must have 2 dimensions (inputs, nodes), got shape {array.shape}{hint}")
     if not (array.dtype.isnative and array.flags.aligned):
         array = array.astype(array.dtype.newbyteorder("="))
     return array

@@ -1,4 +1,4 @@
-"""The background: what clean images gave each node, sorted once, for any number of test images."""
+"""The background: what clean inputs gave each node, sorted once, for any number of test inputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Background", "BackgroundBuilder"]
 
 
 class Background(Persistent):
-    """Node values of clean images, validated and sorted once: the reference that test images are ranked in.
+    """Node values of clean inputs, validated and sorted once: the reference that test inputs are ranked in.
 
     Immutable, and safe to use from several threads. Sorting is the costly part; scanning then only searches.
 
-    Ties decide p-values, so values are compared in one type. Where images and background differ in type, the finer of
-    the two is rounded to the coarser: 0.3 in single precision ties with 0.3 in double precision. Images that are
+    Ties decide p-values, so values are compared in one type. Where inputs and background differ in type, the finer of
+    the two is rounded to the coarser: 0.3 in single precision ties with 0.3 in double precision. Inputs that are
     coarser than the background cost a copy of it in their type, which is made once and kept.
 
     Parameters
     ----------
     activations : array-like of shape (M, J)
-        One row for each clean image, one column for each node: float16, float32 or float64 in any memory layout.
+        One row for each clean input, one column for each node: float16, float32 or float64 in any memory layout.
         Booleans and integers become float64. Infinities have their place in the order; NaN has none.
     tail : {"upper", "lower", "two-sided"}, optional
         Keep only what scans of this tail look at. Such a compact background refuses other tails, larger
@@ -39,7 +39,7 @@ class Background(Persistent):
     Attributes
     ----------
     n_samples : int
-        Number of images, M.
+        Number of inputs, M.
     n_nodes : int
         Number of nodes, J.
     dtype : numpy.dtype
@@ -52,7 +52,7 @@ class Background(Persistent):
     Raises
     ------
     ValueError
-        If there are no images or no nodes, a value is NaN, the array is not two-dimensional, or `tail` or `alpha_max`
+        If there are no inputs or no nodes, a value is NaN, the array is not two-dimensional, or `tail` or `alpha_max`
         is invalid.
     TypeError
         If the values are not real numbers.
@@ -99,7 +99,7 @@ class Background(Persistent):
         return self._core.alpha_max
 
     def p_values(self, x: Any, tail: str = "upper", ties: str = "upper", random_state: int = 0) -> np.ndarray:
-        """Compute the empirical p-value of every node of every image.
+        """Compute the empirical p-value of every node of every input.
 
         For the upper tail, (number of background values >= x, plus 1) / (M + 1). The lower tail counts those <= x;
         the two-sided p-value is twice the smaller of both, at most 1.
@@ -107,13 +107,13 @@ class Background(Persistent):
         Parameters
         ----------
         x : array-like of shape (N, J)
-            Node values of test images; of two types the coarser is compared in (see the class).
+            Node values of test inputs; of two types the coarser is compared in (see the class).
         tail : {"upper", "lower", "two-sided"}
         ties : {"upper", "midrank", "random"}
-            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the image's:
+            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the input's:
             the upper end as in the paper, the middle, or a point drawn from {1, ..., M + 1} / (M + 1) within it.
         random_state : int
-            Seeds "random". A draw depends on it and on the image's own values, not on the images beside it.
+            Seeds "random". A draw depends on it and on the input's own values, not on the inputs beside it.
 
         Returns
         -------
@@ -170,12 +170,12 @@ class Background(Persistent):
         random_state: int = 0,
         return_nodes: bool = False,
     ) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each image, exactly, over all subsets and all thresholds.
+        """Find the highest-scoring subset of nodes of each input, exactly, over all subsets and all thresholds.
 
         Parameters
         ----------
         x : array-like of shape (N, J)
-            Node values of images that are not in the background.
+            Node values of inputs that are not in the background.
         statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
             What a subset is scored by.
         tail : {"upper", "lower", "two-sided"}
@@ -185,11 +185,11 @@ class Background(Persistent):
         scope : {"subset", "all"}
             Hold the small p-values against the subset alone, as in the paper, or against all nodes.
         ties : {"upper", "midrank", "random", "range"}
-            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the image's.
+            Which part of its range (see `p_value_ranges`) a p-value takes where background values equal the input's.
             "upper" as in the paper, the middle, or a grid point drawn from it. With "range" a node counts with the
             share of its range that lies within [0, alpha] (McFowland et al. 2013).
         random_state : int
-            Seeds "random". A draw depends on it and on the image's own values, not on the images beside it.
+            Seeds "random". A draw depends on it and on the input's own values, not on the inputs beside it.
         return_nodes : bool
             Whether to return the subsets as well.
 
@@ -224,7 +224,7 @@ class Background(Persistent):
         return_nodes: bool = False,
         same_grid: bool = False,
     ) -> ScanResult:
-        """Scan images of the background, each against all the others: null scores that waste no image.
+        """Scan inputs of the background, each against all the others: null scores that waste no input.
 
         Parameters
         ----------
@@ -234,8 +234,8 @@ class Background(Persistent):
             As for `scan`.
         same_grid : bool
             Give a rank among the M - 1 others the p-value that it has among M, (rank + 1) / (M + 1). Null scores need
-            it: where many images have the same score, one node at the smallest p-value, say, those outside would all
-            exceed those inside. By default, as if the background had never held the image.
+            it: where many inputs have the same score, one node at the smallest p-value, say, those outside would all
+            exceed those inside. By default, as if the background had never held the input.
 
         Returns
         -------
@@ -244,7 +244,7 @@ class Background(Persistent):
         Raises
         ------
         ValueError
-            As for `scan`, and if an image cannot be in the background.
+            As for `scan`, and if an input cannot be in the background.
         """
         core, values = self._in_one_type(x)
         membership = "calibrating" if same_grid else "inside"
@@ -260,7 +260,7 @@ class Background(Persistent):
         random_state: int = 0,
         membership: str = "outside",
     ) -> np.ndarray:
-        """Count the nodes of each image at each p-value up to `alpha_max`.
+        """Count the nodes of each input at each p-value up to `alpha_max`.
 
         The histograms of disjoint sets of nodes add up to that of their union: layers, or machines, can count apart
         and be scanned as one by `scan_histograms`.
@@ -272,7 +272,7 @@ class Background(Persistent):
         ties : {"upper", "midrank", "random"}
             As for `p_values`.
         membership : {"outside", "inside", "calibrating"}
-            Whether the images are in the background, each to be ranked among the others: as `leave_one_out` does, and
+            Whether the inputs are in the background, each to be ranked among the others: as `leave_one_out` does, and
             as it does with `same_grid`.
 
         Returns
@@ -298,7 +298,7 @@ class Background(Persistent):
         random_state: int = 0,
         membership: str = "outside",
     ) -> np.ndarray:
-        """Put all p-values of each image in one number, without a choice of a subset: what a scan has to beat.
+        """Put all p-values of each input in one number, without a choice of a subset: what a scan has to beat.
 
         Parameters
         ----------
@@ -308,7 +308,7 @@ class Background(Persistent):
         tail, ties, random_state
             As for `p_values`.
         membership : {"outside", "inside", "calibrating"}
-            Whether the images are in the background, each to be ranked among the others: as `leave_one_out` does, and
+            Whether the inputs are in the background, each to be ranked among the others: as `leave_one_out` does, and
             as it does with `same_grid`.
 
         Returns
@@ -330,7 +330,7 @@ class Background(Persistent):
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
-        return f"<Background of {self.n_samples} images x {self.n_nodes} nodes, {self.dtype}{kept}>"
+        return f"<Background of {self.n_samples} inputs x {self.n_nodes} nodes, {self.dtype}{kept}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max, self._names)
@@ -340,7 +340,7 @@ class Background(Persistent):
         check_columns(column_names(x), self._names, "the background")
 
     def _in_one_type(self, x: Any) -> tuple[_core.Background, np.ndarray]:
-        """Take images in the coarser of both types, and the sorted values in the same one."""
+        """Take inputs in the coarser of both types, and the sorted values in the same one."""
         self.check_names(x)
         values = node_values(x)
         if values.dtype.itemsize >= self.dtype.itemsize:
@@ -395,12 +395,12 @@ class Background(Persistent):
 
 
 class BackgroundBuilder:
-    """A background whose images come in batches, so that they need never be in memory together.
+    """A background whose inputs come in batches, so that they need never be in memory together.
 
     Parameters
     ----------
     n_samples : int
-        How many images will come.
+        How many inputs will come.
     tail, alpha_max
         As for `Background`.
 
@@ -415,25 +415,25 @@ class BackgroundBuilder:
     >>> builder.add([[0.0, 1.0], [0.5, 2.0]])
     >>> builder.add([[1.0, 3.0]])
     >>> builder.finish()
-    <Background of 3 images x 2 nodes, float64>
+    <Background of 3 inputs x 2 nodes, float64>
     """
 
     def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
         if operator.index(n_samples) < 1:
-            raise ValueError(f"a background needs at least 1 image, got n_samples={n_samples}")
+            raise ValueError(f"a background needs at least 1 input, got n_samples={n_samples}")
         self._n_samples = n_samples
         self._kept = _kept(tail, alpha_max)
         self._core: _core.BackgroundBuilder | None = None
         self._dtype: np.dtype | None = None
 
     def add(self, activations: Any) -> None:
-        """Add the node values of some images, of shape (n, J).
+        """Add the node values of some inputs, of shape (n, J).
 
         Raises
         ------
         ValueError
-            If a value is NaN, the number of nodes is not that of the first batch, or too many images come. The
-            images of such a batch do not count; what came before stays.
+            If a value is NaN, the number of nodes is not that of the first batch, or too many inputs come. The
+            inputs of such a batch do not count; what came before stays.
         TypeError
             If the values are not real numbers, or their type is not that of the first batch.
         """
@@ -451,10 +451,10 @@ class BackgroundBuilder:
         Raises
         ------
         ValueError
-            If fewer images came than were announced.
+            If fewer inputs came than were announced.
         """
         if self._core is None:
-            raise ValueError(f"the background was to hold {self._n_samples} images, but none were given")
+            raise ValueError(f"the background was to hold {self._n_samples} inputs, but none were given")
         return Background._wrap(self._core.finish())
 
 

@@ -1,4 +1,4 @@
-"""From scores to decisions: which clean images calibrate, p-values, thresholds, selections."""
+"""From scores to decisions: which clean inputs calibrate, p-values, thresholds, selections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LEAST_P_VALUE = 1e-300
 
 @dataclass(frozen=True)
 class Plan:
-    """Which of the clean images make the background, and which give the null scores: row indices, increasing."""
+    """Which of the clean inputs make the background, and which give the null scores: row indices, increasing."""
 
     background: np.ndarray
     calibration: np.ndarray
@@ -40,23 +40,23 @@ class Plan:
 
 
 def plan(n_samples: int, calibration: str | None, fraction: float = 0.25, random_state: RandomState = None) -> Plan:
-    """Share out clean images between background and calibration.
+    """Share out clean inputs between background and calibration.
 
     Parameters
     ----------
     n_samples : int
-        Number of clean images.
+        Number of clean inputs.
     calibration : {"holdout", "leave-one-out", None}
         Hold a random part of them out of the background, use all of them twice, or do not calibrate.
     fraction : float in (0, 1)
-        The part that is held out; at least one image, and at least one stays.
+        The part that is held out; at least one input, and at least one stays.
     random_state : int, RandomState, Generator or None
         Draws that part.
 
     Raises
     ------
     ValueError
-        If the kind is unknown, the fraction is outside (0, 1), or there are too few images.
+        If the kind is unknown, the fraction is outside (0, 1), or there are too few inputs.
     """
     everyone = np.arange(n_samples)
     if calibration not in CALIBRATIONS:
@@ -64,7 +64,7 @@ def plan(n_samples: int, calibration: str | None, fraction: float = 0.25, random
     if calibration is None:
         return Plan(everyone, everyone[:0], leave_one_out=False)
     if n_samples < 2:
-        raise ValueError(f"{calibration} calibration needs at least 2 clean images, got {n_samples} sample")
+        raise ValueError(f"{calibration} calibration needs at least 2 clean inputs, got {n_samples} sample")
     if calibration == "leave-one-out":
         return Plan(everyone, everyone, leave_one_out=True)
     if not 0 < fraction < 1:
@@ -75,16 +75,16 @@ def plan(n_samples: int, calibration: str | None, fraction: float = 0.25, random
 
 
 def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
-    """Compute for each score the share of clean images, this one counted among them, that score at least as high.
+    """Compute for each score the share of clean inputs, this one counted among them, that score at least as high.
 
-    If the image is clean, so that it is exchangeable with those that gave the null scores, the chance of a p-value
+    If the input is clean, so that it is exchangeable with those that gave the null scores, the chance of a p-value
     of at most a is at most a, whatever the dependence between nodes.
 
     Parameters
     ----------
     scores : ndarray of shape (N,)
     null_scores : ndarray of shape (n,)
-        Scores of clean images that are not in the background.
+        Scores of clean inputs that are not in the background.
 
     Returns
     -------
@@ -106,9 +106,9 @@ def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarra
 
 
 def null_p_values(null_scores: np.ndarray) -> np.ndarray:
-    """Compute the p-value of each of the clean images that calibrate, among themselves.
+    """Compute the p-value of each of the clean inputs that calibrate, among themselves.
 
-    What a combination of several p-values is calibrated by. A further image would add to the count of some of them;
+    What a combination of several p-values is calibrated by. A further input would add to the count of some of them;
     without it they are a little too small, and p-values calibrated by them a little too large, never too small.
 
     Parameters
@@ -129,10 +129,10 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
     """Compute p-values that go on below 1 / (n + 1), for combinations: an exponential tail above most null scores.
 
     A conformal p-value ends at 1 / (n + 1), however high the score; a combination of several then cannot tell one
-    space that is far beyond all clean images from one that is just beyond them. Up to the null scores' 90 % point these
+    space that is far beyond all clean inputs from one that is just beyond them. Up to the null scores' 90 % point these
     p-values are the conformal ones; above it, with k null scores that exceed the point u, they are
     k / (n + 1) exp(-(score - u) / e), with e their mean excess, in which none counts for more than 8 times the median
-    one: lest a single clean image that lies far out hides what is less far. They are estimates without a guarantee:
+    one: lest a single clean input that lies far out hides what is less far. They are estimates without a guarantee:
     what they are combined to is calibrated again.
 
     Parameters
@@ -168,9 +168,9 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
 
 
 def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
-    """Compute what `extrapolated_p_values` gives for the images that calibrate, each beside the others alone.
+    """Compute what `extrapolated_p_values` gives for the inputs that calibrate, each beside the others alone.
 
-    A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new image can: a
+    A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new input can: a
     combination that is calibrated by such p-values would flag too many.
 
     Parameters
@@ -216,7 +216,7 @@ def _with_tail(p_values: np.ndarray, excess: np.ndarray, share: Any, mean: Any) 
 
 
 def select(p_values: Any, fdr: float = 0.05) -> np.ndarray:
-    """Select images so that the expected share of clean ones among them is at most `fdr`.
+    """Select inputs so that the expected share of clean ones among them is at most `fdr`.
 
     Benjamini and Hochberg's procedure. Conformal p-values with the same null scores depend on each other in a way that
     leaves its guarantee as it is (Bates et al. 2023).

@@ -1,4 +1,4 @@
-"""Several p-values of each image as one score: layers and spaces, or detectors, looked at together."""
+"""Several p-values of each input as one score: layers and spaces, or detectors, looked at together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ COMBINATIONS = ("fisher+harmonic", *SUMS)
 
 
 def combined(own: np.ndarray, null: np.ndarray, combine: str) -> tuple[np.ndarray, np.ndarray]:
-    """Combine several p-values of each image, and of each clean image that calibrates, in one score.
+    """Combine several p-values of each input, and of each clean input that calibrates, in one score.
 
     Parameters
     ----------
     own : ndarray of shape (N, S)
-        S p-values of each image, in (0, 1]. They may depend on each other.
+        S p-values of each input, in (0, 1]. They may depend on each other.
     null : ndarray of shape (n, S)
-        Those of the clean images that calibrate.
+        Those of the clean inputs that calibrate.
     combine : {"fisher+harmonic", "fisher", "harmonic", "cauchy", "min"}
         One of `combined_scores`; or Fisher's sum, which sees what is everywhere a little, and the harmonic mean, which
         sees what is in one place, each as a p-value among the null scores, and Fisher's sum of the two.
@@ -49,12 +49,12 @@ def combined(own: np.ndarray, null: np.ndarray, combine: str) -> tuple[np.ndarra
 
 
 def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
-    """Combine several p-values of each image in one score, higher for smaller ones, to be calibrated again.
+    """Combine several p-values of each input in one score, higher for smaller ones, to be calibrated again.
 
     Parameters
     ----------
     p_values : ndarray of shape (N, S)
-        S p-values of each image, in (0, 1). They may depend on each other.
+        S p-values of each input, in (0, 1). They may depend on each other.
     combine : {"fisher", "harmonic", "cauchy", "min"}
         -2 sum log p (Fisher), log mean 1/p (the harmonic mean), mean max(0, tan((0.5 - p) pi)) (truncated Cauchy:
         without the truncation one p-value near 1 would outweigh any small one), or 1 - min p (Tippett).
@@ -76,7 +76,7 @@ def combined_scores(p_values: np.ndarray, combine: str) -> np.ndarray:
     """
     p_values = check_probabilities(p_values)
     if p_values.ndim != 2 or not p_values.shape[1]:
-        raise ValueError(f"p-values must have shape (N, S), at least one for each image, got {p_values.shape}")
+        raise ValueError(f"p-values must have shape (N, S), at least one for each input, got {p_values.shape}")
     if combine == "fisher":
         return -2 * np.log(p_values).sum(axis=1)
     if combine == "harmonic":

@@ -1,4 +1,4 @@
-"""Where and why: which layers, channels and positions carry the anomalous subset of an image."""
+"""Where and why: which layers, channels and positions carry the anomalous subset of an input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Explanation", "SpaceExplanation"]
 
 @dataclass(frozen=True, eq=False)
 class SpaceExplanation:
-    """The subset of one image in one space.
+    """The subset of one input in one space.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class SpaceExplanation:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The subsets of one image in all spaces; prints as a table, the most anomalous space first.
+    """The subsets of one input in all spaces; prints as a table, the most anomalous space first.
 
     Attributes
     ----------

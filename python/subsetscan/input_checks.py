@@ -10,70 +10,70 @@ import numpy as np
 
 from ._validation import InvalidTypeError, refuse_masked
 
-__all__ = ["ImageError", "as_rows", "check_arrays", "check_counts", "check_finite", "check_images", "row_number"]
+__all__ = ["InputError", "as_rows", "check_arrays", "check_counts", "check_finite", "check_inputs", "row_number"]
 
 
-class ImageError(ValueError):
-    """What is wrong with one image, told by its number."""
+class InputError(ValueError):
+    """What is wrong with one input, told by its number."""
 
-    def __init__(self, image: int, why: str) -> None:
-        super().__init__(f"image {image} {why}")
-        self.image = image
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(f"input {number} {why}")
+        self.number = number
         self.why = why
 
 
-def check_images(
-    images: Any, image_shape: Sequence[int | None], dtype: np.dtype[Any] | type[np.generic] = np.float32
+def check_inputs(
+    inputs: Any, shape: Sequence[int | None], dtype: np.dtype[Any] | type[np.generic] = np.float32
 ) -> np.ndarray:
-    """Take images as numbers of a type, refusing another shape (None fits any size) and what is not finite.
+    """Take inputs as numbers of a type, refusing another shape (None fits any size) and what is not finite.
 
     Values that the type cannot hold are refused too: what would become infinite, or another whole number.
     """
-    refuse_masked(images, "inputs")
-    images = np.asarray(images)
-    if images.dtype.kind not in "biuf":
-        raise InvalidTypeError(f"images must be numbers, got dtype {images.dtype}")
-    received = images.shape[1:]
-    fits = images.ndim == 1 + len(image_shape) and all(
-        expected in (None, size) for expected, size in zip(image_shape, received, strict=True)
+    refuse_masked(inputs, "inputs")
+    inputs = np.asarray(inputs)
+    if inputs.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"inputs must be numbers, got dtype {inputs.dtype}")
+    received = inputs.shape[1:]
+    fits = inputs.ndim == 1 + len(shape) and all(
+        expected in (None, size) for expected, size in zip(shape, received, strict=True)
     )
     if not fits:
-        raise ValueError(f"each image must have shape {tuple(image_shape)}, got {received} ({images.shape} in all)")
-    check_finite(images)
-    return _cast(images, np.dtype(dtype))
+        raise ValueError(f"each input must have shape {tuple(shape)}, got {received} ({inputs.shape} in all)")
+    check_finite(inputs)
+    return _cast(inputs, np.dtype(dtype))
 
 
-def _cast(images: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def _cast(inputs: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     # NumPy counts int64 to float64 as safe.
-    exact = images.dtype.kind == "f" or images.dtype.itemsize < 8 or dtype.kind in "iu"
-    if exact and np.can_cast(images.dtype, dtype):
-        return images.astype(dtype, copy=False)
+    exact = inputs.dtype.kind == "f" or inputs.dtype.itemsize < 8 or dtype.kind in "iu"
+    if exact and np.can_cast(inputs.dtype, dtype):
+        return inputs.astype(dtype, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        cast = images.astype(dtype)
+        cast = inputs.astype(dtype)
     if dtype.kind in "biu":
-        lost = cast != images
-    elif images.dtype.kind == "f":
+        lost = cast != inputs
+    elif inputs.dtype.kind == "f":
         lost = ~np.isfinite(cast)
     else:
-        lost = cast.astype(np.float64) != images.astype(np.float64)
+        lost = cast.astype(np.float64) != inputs.astype(np.float64)
         # Beyond this float64 too takes one whole number for another.
-        large = ~lost & (np.abs(images.astype(np.float64)) >= 2**53)
-        lost[large] = [int(a) != int(b) for a, b in zip(cast[large], images[large], strict=True)]
+        large = ~lost & (np.abs(inputs.astype(np.float64)) >= 2**53)
+        lost[large] = [int(a) != int(b) for a, b in zip(cast[large], inputs[large], strict=True)]
     if lost.any():
         at = np.unravel_index(lost.argmax(), lost.shape)
-        raise ImageError(
-            int(at[0]), f"has the value {images[at]}, which {dtype.name} cannot hold: it would become {cast[at]}"
+        raise InputError(
+            int(at[0]), f"has the value {inputs[at]}, which {dtype.name} cannot hold: it would become {cast[at]}"
         )
     return cast
 
 
-def check_finite(images: np.ndarray, rows: np.ndarray | int = 0) -> None:
-    """Refuse NaN and infinite pixels; `rows` are the numbers of these images among all, or that of the first."""
-    finite = np.isfinite(as_rows(images)).all(axis=1)
+def check_finite(inputs: np.ndarray, rows: np.ndarray | int = 0) -> None:
+    """Refuse NaN and infinite values; `rows` are the numbers of these inputs among all, or that of the first."""
+    finite = np.isfinite(as_rows(inputs)).all(axis=1)
     if not finite.all():
-        raise ValueError(
-            f"{(~finite).sum()} images have NaN or infinite pixels, the first is image "
-            f"{row_number(rows, finite.argmin())}"
+        raise InputError(
+            row_number(rows, finite.argmin()),
+            f"has NaN or infinite values; it is the first of {(~finite).sum()} that have",
         )
 
 
@@ -111,7 +111,7 @@ def check_arrays(
         inputs = dict.fromkeys(expected, inputs)
     if set(inputs) != set(expected):
         raise ValueError(f"expected the inputs {', '.join(expected)}, got {', '.join(map(str, inputs)) or 'none'}")
-    arrays = {name: check_images(inputs[name], shape, dtype) for name, (shape, dtype) in expected.items()}
+    arrays = {name: check_inputs(inputs[name], shape, dtype) for name, (shape, dtype) in expected.items()}
     check_counts(arrays)
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
@@ -134,5 +134,5 @@ def row_number(rows: np.ndarray | int, n: int) -> int:
 
 
 def as_rows(array: np.ndarray) -> np.ndarray:
-    """Flatten what belongs to each image: (N, ...) to (N, J)."""
+    """Flatten what belongs to each input: (N, ...) to (N, J)."""
     return array.reshape(len(array), math.prod(array.shape[1:]))

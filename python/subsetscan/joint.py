@@ -27,14 +27,14 @@ class JointScanResult(ScanResult):
     scores, alphas, sizes
         As in `ScanResult`; `nodes` is None.
     shares : dict of str to ndarray of shape (N,), float64
-        The part of each image's subset that lies in each space; 0 for an empty subset.
+        The part of each input's subset that lies in each space; 0 for an empty subset.
     """
 
     shares: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def concatenate(cls, results: Sequence[Any]) -> JointScanResult:
-        """Put the results of several batches of images, at least one, below each other."""
+        """Put the results of several batches of inputs, at least one, below each other."""
         both = ScanResult.concatenate(results)
         shares = {name: np.concatenate([result.shares[name] for result in results]) for name in results[0].shares}
         return cls(both.scores, both.alphas, both.sizes, None, shares)
@@ -46,14 +46,14 @@ class JointScan:
     Parameters
     ----------
     backgrounds : mapping of str to Background
-        Of the same images.
+        Of the same inputs.
     options : mapping of str to mapping
         How each space is scanned, as a fitted detector's `scan_options_`: alike, but for the tail and the seed.
 
     Attributes
     ----------
     null_scores : ndarray of shape (n,), float64
-        Scores of the clean images that calibrate.
+        Scores of the clean inputs that calibrate.
     """
 
     def __init__(self, backgrounds: Mapping[str, Background], options: Mapping[str, Mapping[str, Any]]) -> None:
@@ -85,7 +85,7 @@ class JointScan:
             raise ValueError(f"a joint scan needs the same {', '.join(_SHARED)} in all spaces, got {sorted(kinds)}")
 
     def scan(self, values: Mapping[str, np.ndarray], inside: bool = False) -> JointScanResult:
-        """Scan images by their node values in each space, or images of the backgrounds for null scores."""
+        """Scan inputs by their node values in each space, or inputs of the backgrounds for null scores."""
         how = {"alpha_max": self._options["alpha_max"], "ties": self._options["ties"]}
         how["membership"] = "calibrating" if inside else "outside"
         histograms = [
@@ -101,5 +101,5 @@ class JointScan:
         return JointScanResult(found.scores, found.alphas, found.sizes, None, shares)
 
     def add_null(self, values: Mapping[str, np.ndarray], inside: bool) -> None:
-        """Scan clean images that calibrate; under leave-one-out they are inside the backgrounds."""
+        """Scan clean inputs that calibrate; under leave-one-out they are inside the backgrounds."""
         self.null_scores = np.concatenate([self.null_scores, self.scan(values, inside).scores])

@@ -27,9 +27,9 @@ _FARTHEST = 1e100  # standard deviations: sums of so many nodes as there can be 
 
 
 def within_sample_ranks(x: Any) -> np.ndarray:
-    """Rank the values of each image among each other: which nodes are high for this image.
+    """Rank the values of each input among each other: which nodes are high for this input.
 
-    Ranks do not change with the image's overall level or gain: brightness, contrast, the length of a text.
+    Ranks do not change with the input's overall level or gain: brightness, contrast, the length of a text.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def within_sample_ranks(x: Any) -> np.ndarray:
 
 
 def on_grid(residuals: np.ndarray) -> np.ndarray:
-    """Round residuals to multiples of 1/64, so that those tie that differ by what a fit without an image differs.
+    """Round residuals to multiples of 1/64, so that those tie that differ by what a fit without an input differs.
 
-    Where many images are alike, as where most nodes are zero, a new one like them has not quite the residuals that they
+    Where many inputs are alike, as where most nodes are zero, a new one like them has not quite the residuals that they
     have by fits without themselves: by a hair it would lie beyond them all.
 
     Parameters
@@ -75,23 +75,23 @@ def on_grid(residuals: np.ndarray) -> np.ndarray:
 
 
 class Residuals(Persistent, TransformerMixin, BaseEstimator):
-    """The residual of each node given all others, learnt from clean images: a transformer as scikit-learn has them.
+    """The residual of each node given all others, learnt from clean inputs: a transformer as scikit-learn has them.
 
-    With z the standardised values of an image, and P the inverse of their shrunk covariance over the clean images, the
+    With z the standardised values of an input, and P the inverse of their shrunk covariance over the clean inputs, the
     residual of node j is (P z)_j / sqrt(P_jj): how far its value lies from what the others predict, in units of that
     prediction's error. The covariance is shrunk towards a multiple of the identity by Ledoit and Wolf's amount, at
-    least `least_shrinkage`. No matrix of J x J is made where there are more nodes than images.
+    least `least_shrinkage`. No matrix of J x J is made where there are more nodes than inputs.
 
-    Images take part in their own fit, so that their residuals would be too small. `fit_transform` therefore gives those
-    of a mean and a covariance without the image itself, by a closed form; ``fit(X).transform(X)`` does not. The images
+    Inputs take part in their own fit, so that their residuals would be too small. `fit_transform` therefore gives those
+    of a mean and a covariance without the input itself, by a closed form; ``fit(X).transform(X)`` does not. The inputs
     that lie farthest out are left out of a second fit, lest a few strange ones shape it; theirs are those of new
-    images.
+    inputs.
 
     Parameters
     ----------
     least_shrinkage : float in (0, 1], default 0.01
     trim : float in [0, 1), default 0.05
-        The part of the images that is left out of the second fit; 0 makes one fit.
+        The part of the inputs that is left out of the second fit; 0 makes one fit.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     precision_ : ndarray of shape (J,), float64
         The diagonal of P.
     matrix_ : ndarray of shape (J, J) or (M, J), float64
-        P; or W, where there are more nodes than images: P is the identity less W'W, divided by `floor_`.
+        P; or W, where there are more nodes than inputs: P is the identity less W'W, divided by `floor_`.
     floor_ : float
         The smallest eigenvalue that the shrunk covariance can have.
 
@@ -129,17 +129,17 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         self.trim = trim
 
     def fit(self, X: Any, y: None = None) -> Self:
-        """Learn from clean images; parameters and errors are those of `fit_transform`."""
+        """Learn from clean inputs; parameters and errors are those of `fit_transform`."""
         self.fit_transform(X, y)
         return self
 
     def fit_transform(self, X: Any, y: None = None) -> np.ndarray:
-        """Learn from clean images, and compute the residuals of each by a fit without it.
+        """Learn from clean inputs, and compute the residuals of each by a fit without it.
 
         Parameters
         ----------
         X : array-like of shape (M, J)
-            Node values of at least 2 images, finite.
+            Node values of at least 2 inputs, finite.
         y : None
             Ignored.
 
@@ -150,7 +150,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there are fewer than 2 images or no node, a value is not finite or so large that its square is not, or a
+            If there are fewer than 2 inputs or no node, a value is not finite or so large that its square is not, or a
             parameter is out of its range.
         TypeError
             If the values are not real numbers.
@@ -159,7 +159,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         return self.fit_transform_with_distances(X)[0]
 
     def fit_transform_with_distances(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Do what `fit_transform` does, and tell how far each image lies from the others by a fit without it.
+        """Do what `fit_transform` does, and tell how far each input lies from the others by a fit without it.
 
         Parameters and errors are those of `fit_transform`.
 
@@ -171,7 +171,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         """
         values = _finite(X)
         if len(values) < 2 or not values.shape[1]:
-            raise ValueError(f"at least 2 images and 1 node are needed, got shape {values.shape}")
+            raise ValueError(f"at least 2 inputs and 1 node are needed, got shape {values.shape}")
         if not 0 < self.least_shrinkage <= 1:
             raise ValueError(f"least_shrinkage must be in (0, 1], got {self.least_shrinkage}")
         if not 0 <= self.trim < 1:
@@ -189,7 +189,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         return residuals, distances
 
     def transform(self, X: Any) -> np.ndarray:
-        """Compute the residuals of new images.
+        """Compute the residuals of new inputs.
 
         Parameters
         ----------
@@ -209,7 +209,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         return self.transform_with_distances(X)[0]
 
     def transform_with_distances(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the residuals of new images, and how far each lies from the clean ones.
+        """Compute the residuals of new inputs, and how far each lies from the clean ones.
 
         Parameters and errors are those of `transform`, shapes those of `fit_transform_with_distances`.
         """
@@ -237,7 +237,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         return _single(y / np.sqrt(self.precision_)), np.einsum("ij,ij->i", z, y)
 
     def _fit(self, values: np.ndarray) -> _Solved:
-        """Learn from all these images."""
+        """Learn from all these inputs."""
         self.n_features_in_ = values.shape[1]
         self.mean_, self.scale_ = _mean_and_scale(values)
         z = self._standardised(values)
@@ -247,7 +247,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         shrinkage, level = _ledoit_wolf(gram, squares, z.shape[1])
         self.shrinkage_ = max(shrinkage, self.least_shrinkage)
         self.floor_ = self.shrinkage_ * level or 1.0  # no node varies: there is no level
-        share = (1 - self.shrinkage_) / len(z)  # of one image in the covariance
+        share = (1 - self.shrinkage_) / len(z)  # of one input in the covariance
         if few_nodes:
             gram *= share
             gram[np.diag_indices_from(gram)] += self.floor_
@@ -278,9 +278,9 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class _Solved:
-    """The images of a fit, multiplied by P: y = P z, the products z'y, and the share of one image in the covariance.
+    """The inputs of a fit, multiplied by P: y = P z, the products z'y, and the share of one input in the covariance.
 
-    The mean of M images without one lies beside that of all, so that the image is M / (M - 1) as far from it, and the
+    The mean of M inputs without one lies beside that of all, so that the input is M / (M - 1) as far from it, and the
     covariance about it lacks so much of zz'. That, taken out by Sherman and Morrison's formula, gives the fit without
     it; the scale, the shrinkage and the level stay.
     """
@@ -291,11 +291,11 @@ class _Solved:
 
     @property
     def distances(self) -> np.ndarray:
-        """How far each image lies from the others, squared: Mahalanobis' distance by a fit without it."""
+        """How far each input lies from the others, squared: Mahalanobis' distance by a fit without it."""
         return self._farther**2 * self.products * self._growth
 
     def residuals(self, precision: np.ndarray) -> np.ndarray:
-        """Compute the residuals of each image by a fit without it, in units of the fit with it."""
+        """Compute the residuals of each input by a fit without it, in units of the fit with it."""
         growth = self._growth[:, np.newaxis]
         without = precision + self._farther * self.share * self.y**2 * growth  # the diagonal of P
         return self._farther * self.y * growth * np.sqrt(precision) / without
@@ -306,7 +306,7 @@ class _Solved:
 
     @property
     def _growth(self) -> np.ndarray:
-        """By how much y grows where the image is taken out of the covariance."""
+        """By how much y grows where the input is taken out of the covariance."""
         return 1 / (1 - self._farther * self.share * self.products)
 
 
@@ -344,7 +344,7 @@ def _finite(values: Any) -> np.ndarray:
     values = node_values(values).astype(np.float64)
     if not (finite := np.isfinite(values)).all():
         image, node = np.argwhere(~finite)[0]
-        raise ValueError(f"values must be finite, got {values[image, node]} at node {node} of image {image}")
+        raise ValueError(f"values must be finite, got {values[image, node]} at node {node} of input {image}")
     return values
 
 

@@ -24,18 +24,18 @@ _Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """The highest-scoring subset of nodes of each of N images.
+    """The highest-scoring subset of nodes of each of N inputs.
 
     Attributes
     ----------
     scores : ndarray of shape (N,), float64
-        The scan score; 0 for an image without any node at p <= alpha_max.
+        The scan score; 0 for an input without any node at p <= alpha_max.
     alphas : ndarray of shape (N,), float64
         The threshold that gives the score: the subset is all nodes with p <= alpha. 0 for an empty subset.
     sizes : ndarray of shape (N,), int64
         The number of nodes in the subset.
     nodes : scipy.sparse.csr_array of shape (N, J), bool, or None
-        The subset itself, one row an image, if it was asked for.
+        The subset itself, one row an input, if it was asked for.
     """
 
     scores: np.ndarray
@@ -47,12 +47,12 @@ class ScanResult:
         return len(self.scores)
 
     def mask(self, index: int, node_shape: Sequence[int]) -> np.ndarray:
-        """Lay the subset of one image out in the shape of its nodes, to be drawn.
+        """Lay the subset of one input out in the shape of its nodes, to be drawn.
 
         Parameters
         ----------
         index : int
-            Which image.
+            Which input.
         node_shape : sequence of int
             Shape in which its J nodes lie, as a space's `node_shapes` has it.
 
@@ -76,14 +76,14 @@ class ScanResult:
         if self.nodes is None:
             raise ValueError("the subsets were not kept: scan with return_nodes=True")
         if not -len(self) <= index < len(self):
-            raise IndexError(f"there is no image {index} among {len(self)}")
+            raise IndexError(f"there is no input {index} among {len(self)}")
         start, end = self.nodes.indptr[index % len(self)], self.nodes.indptr[index % len(self) + 1]
         members = np.zeros(self.nodes.shape[1], dtype=bool)
         members[self.nodes.indices[start:end]] = True
         return members.reshape(tuple(node_shape))
 
     def frequent_nodes(self, n: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """Find the nodes that are in the subsets of the most images.
+        """Find the nodes that are in the subsets of the most inputs.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class ScanResult:
         ndarray of shape (<= n,), int64
             The nodes, the most frequent first, equals in their order; `numpy.unravel_index` lays them out.
         ndarray of the same shape, int64
-            The number of images in whose subset each is.
+            The number of inputs in whose subset each is.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class ScanResult:
         return nodes, counts[nodes]
 
     def to_frame(self) -> Any:
-        """Return a pandas data frame with the columns score, alpha and size, a row an image.
+        """Return a pandas data frame with the columns score, alpha and size, a row an input.
 
         Raises
         ------
@@ -133,13 +133,13 @@ class ScanResult:
         return pandas.DataFrame({"score": self.scores, "alpha": self.alphas, "size": self.sizes})
 
     def take(self, rows: Any) -> ScanResult:
-        """Return the results of some images, in the given order."""
+        """Return the results of some inputs, in the given order."""
         nodes = None if self.nodes is None else sparse.csr_array(self.nodes[rows])
         return ScanResult(self.scores[rows], self.alphas[rows], self.sizes[rows], nodes)
 
     @classmethod
     def concatenate(cls, results: Sequence[ScanResult]) -> ScanResult:
-        """Put the results of several batches of images, at least one, below each other."""
+        """Put the results of several batches of inputs, at least one, below each other."""
         nodes = [result.nodes for result in results]
         return cls(
             np.concatenate([result.scores for result in results]),
@@ -167,12 +167,12 @@ def scan(
     scope: str = "subset",
     return_nodes: bool = False,
 ) -> ScanResult:
-    """Find the highest-scoring subset of nodes of each image, exactly, from its p-values.
+    """Find the highest-scoring subset of nodes of each input, exactly, from its p-values.
 
     Parameters
     ----------
     p_values : array-like of shape (N, J)
-        One p-value in (0, 1] for each node of each image, from any test.
+        One p-value in (0, 1] for each node of each input, from any test.
     statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
         What a subset is scored by.
     alpha_max : float in (0, 1]
@@ -226,9 +226,9 @@ def scan_histograms(
     Parameters
     ----------
     histograms : sequence of ndarray of shape (N, K), uint32
-        What `Background.rank_histogram` counted in each set, for the same images among as many background images.
+        What `Background.rank_histogram` counted in each set, for the same inputs among as many background inputs.
     n_samples : int
-        The number of background images, one less if the counts left one out.
+        The number of background inputs, one less if the counts left one out.
     n_nodes : int
         The number of nodes in all sets together.
     tails : sequence of str
@@ -246,8 +246,8 @@ def scan_histograms(
     Raises
     ------
     ValueError
-        If there is no set or no node, the sets differ in number from the tails or among each other in their images, a
-        histogram has not one column for each threshold, a count is negative or does not fit in uint32, or an image has
+        If there is no set or no node, the sets differ in number from the tails or among each other in their inputs, a
+        histogram has not one column for each threshold, a count is negative or does not fit in uint32, or an input has
         more counts than there are nodes.
     TypeError
         If the counts are not integers.
@@ -274,12 +274,12 @@ def _counts(histogram: Any, what: str) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise InvalidTypeError(f"{what} must hold counts, as integers, got dtype {array.dtype}")
     if array.ndim != 2:
-        raise ValueError(f"{what} must have 2 dimensions (images, thresholds), got shape {array.shape}")
+        raise ValueError(f"{what} must have 2 dimensions (inputs, thresholds), got shape {array.shape}")
     most = np.iinfo(np.uint32).max
     for extreme in (array.min(initial=0), array.max(initial=0)):
         if not 0 <= extreme <= most:
             image, threshold = np.argwhere(array == extreme)[0]
             raise ValueError(
-                f"{what} must hold counts from 0 to {most}, got {extreme} at image {image}, threshold {threshold}"
+                f"{what} must hold counts from 0 to {most}, got {extreme} at input {image}, threshold {threshold}"
             )
     return np.require(array, np.uint32, ["ALIGNED"])

@@ -27,14 +27,14 @@ class SequenceScan:
     alpha : float
         The threshold of the p-values that gives the score.
     positions : ndarray of the positions' shape, bool
-        The block's: (P,) for a text or a series, (H, W) for an image.
+        The block's: (P,) for a text or a series, (H, W) for an input.
     strength : ndarray of the positions' shape, float64
         The part of the block's units that is anomalous at each position: 0 outside the block.
     nodes : ndarray of shape (c,), int64
         The block's units, increasing.
     spans : list of (int, int)
         Neighbouring positions of the block, from which to before which: characters of a text, positions of a series.
-        Empty for an image.
+        Empty for an input.
     text : str or None
         The input, where it is a text.
     """

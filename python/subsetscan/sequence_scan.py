@@ -18,7 +18,7 @@ from .background import Background
 from .calibration import conformal_p_values
 from .detectors.base import warn_of_few
 from .group_scan import scan_group
-from .input_checks import ImageError
+from .input_checks import InputError
 from .inputs import as_inputs
 from .persistence import Persistent, State, pack_attributes, unpack_attributes
 from .residuals import Residuals, on_grid
@@ -38,7 +38,7 @@ _LONGER = 1.25  # than any clean input, or shorter than any: what that does to s
 class SequenceScanner(Persistent, BaseEstimator):
     """Find the positions of one input, and the units of a layer, that are jointly anomalous: where, and what.
 
-    A layer gives C units at each of P positions: the tokens of a text, the places of an image, the steps of a series,
+    A layer gives C units at each of P positions: the tokens of a text, the places of an input, the steps of a series,
     the bytes of a file. Each position is a row, as if it were an input of its own, and the rows of one input are a
     group. What each unit says that the others at the same position do not (see `subsetscan.residuals.Residuals`) is
     ranked among positions of clean inputs, wherever these lie; the block of positions and units with the highest score
@@ -267,8 +267,8 @@ class SequenceScanner(Persistent, BaseEstimator):
             texts = batch if isinstance(batch, np.ndarray) and batch.dtype.kind in "OU" else [None] * len(part)
             try:
                 found = read_positions(self.space, batch, self.channel_axis)
-            except ImageError as error:
-                raise ImageError(int(part[error.image]), error.why) from None
+            except InputError as error:
+                raise InputError(int(part[error.number]), error.why) from None
             yield from zip(found, texts, strict=True)
 
     def _scan_one(self, positions: Positions, text: str | None = None) -> SequenceScan:

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
-from .input_checks import ImageError, check_finite
+from .input_checks import InputError, check_finite
 from .inputs import Batch, Inputs, InputSummary
 from .inputs.base import SizedInputs
 from .spaces.base import Space, check_node_values
@@ -72,8 +72,8 @@ def stream(
         for space in spaces:
             try:
                 values |= check_node_values(space, space.transform(batch.inputs), batch.rows)
-            except ImageError as error:
-                raise ImageError(int(batch.rows[error.image]), error.why) from None
+            except InputError as error:
+                raise InputError(int(batch.rows[error.number]), error.why) from None
         yield batch, values
 
 

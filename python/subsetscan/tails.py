@@ -1,4 +1,4 @@
-"""Which tail to scan in each space, chosen without a look at any attacked image."""
+"""Which tail to scan in each space, chosen without a look at any attacked input."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def choose_tails(
     random_state: int = 0,
     **options: Any,
 ) -> dict[str, str]:
-    """Choose for each space the tail in which harmless alterations of clean images show most.
+    """Choose for each space the tail in which harmless alterations of clean inputs show most.
 
     A ReLU's large values may say little where its small ones say much, or the reverse; and which it is shows on clean
-    images with a little noise as well as on attacked ones.
+    inputs with a little noise as well as on attacked ones.
 
     Parameters
     ----------
     spaces : Space or sequence of Space
     images : array-like of shape (n, ...)
-        Clean images.
+        Clean inputs.
     altered : array-like of the same shape
-        The same images, altered as you expect images to be: with random noise of an attack's size, say.
+        The same inputs, altered as you expect inputs to be: with random noise of an attack's size, say.
     detector : SubsetScanDetector, optional
         How to scan, but for the tail.
     fraction : float in (0, 1), default 0.25
-        The part of the images that is scanned, as they are and altered; the others make the background.
+        The part of the inputs that is scanned, as they are and altered; the others make the background.
     random_state : int
         Draws that part.
     **options
@@ -68,7 +68,7 @@ def choose_tails(
     """
     images, altered = np.asanyarray(images), np.asanyarray(altered)
     if images.shape != altered.shape:
-        raise ValueError(f"images and altered ones must have one shape, got {images.shape} and {altered.shape}")
+        raise ValueError(f"inputs and altered ones must have one shape, got {images.shape} and {altered.shape}")
     splitter = SubsetScanDetector(calibration_fraction=fraction, random_state=random_state)
     shares = splitter.plan(len(images))
     truth = np.repeat([0, 1], len(shares.calibration))

@@ -1,4 +1,4 @@
-"""Detectors over node values: estimators as scikit-learn has them, fitted on clean images and calibrated."""
+"""Detectors over node values: estimators as scikit-learn has them, fitted on clean inputs and calibrated."""
 
 from ..persistence import load_detector
 from .automatic import AutomaticDetector

@@ -18,24 +18,24 @@ from .residual_scan import ResidualScanDetector
 
 __all__ = ["AutomaticDetector"]
 
-_COPIES = 0.01  # of all images: with more, false positives are too many
-_RARE = 5  # images in which a node differs from its usual value
+_COPIES = 0.01  # of all inputs: with more, false positives are too many
+_RARE = 5  # inputs in which a node differs from its usual value
 _WEIGHTS = np.array([1, 1, 1, 0.1, 1])
 _POINTING = 0.05  # alpha_max of the scan that points
 
 
 class AutomaticDetector(CalibratedDetector):
-    """Detect images in five ways that complement each other, with nothing to choose.
+    """Detect inputs in five ways that complement each other, with nothing to choose.
 
     1. A two-sided Berk-Jones scan of the residuals of within-sample ranks, each node given all others: some nodes are
        not what the others say. See `subsetscan.residuals`.
     2. The same of the values.
     3. Mahalanobis' distance of the ranks: all nodes together are far out.
     4. Mahalanobis' distance of the values: one node alone is very far out, which ranks do not tell.
-    5. The cosine distance to the nearest clean image, of values in units of each node's standard deviation: there was
+    5. The cosine distance to the nearest clean input, of values in units of each node's standard deviation: there was
        nothing like it.
 
-    Each score becomes a p-value among the scores of the clean images, each of which is left out in turn, with an
+    Each score becomes a p-value among the scores of the clean inputs, each of which is left out in turn, with an
     exponential tail above most of them. The harmonic mean of the five makes the score, so that what one of them sees is
     not lost among the others; it is calibrated as a score of its own. The fourth has a tenth of the weight of the
     others: it adds little where many nodes are a little odd, and its p-values are tiny where it is needed.
@@ -57,9 +57,9 @@ class AutomaticDetector(CalibratedDetector):
     rank_scan_, value_scan_ : ResidualScanDetector
     nearest_ : NearestNeighborDetector
     part_null_scores_ : ndarray of shape (M, 5), float64
-        The five scores of the clean images of the background.
+        The five scores of the clean inputs of the background.
     where_ : Background
-        The clean images' values, for the scan that points.
+        The clean inputs' values, for the scan that points.
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -114,14 +114,14 @@ class AutomaticDetector(CalibratedDetector):
         return _together([extrapolated_p_values(parts[:, n], null[:, n]) for n in range(parts.shape[1])])
 
     def part_scores(self, X: Any) -> np.ndarray:
-        """Compute the five scores of each image, float64 of shape (N, 5), in the order of the class' description."""
+        """Compute the five scores of each input, float64 of shape (N, 5), in the order of the class' description."""
         X = self.check_values(X)
         ranked, distances = self.rank_scan_.scan_with_distances(X)
         valued, far = self.value_scan_.scan_with_distances(X)
         return np.column_stack([ranked.scores, valued.scores, distances, far, self.nearest_.anomaly_score(X)])
 
     def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
-        """Score images, and point at the nodes that tell most of what is odd about each.
+        """Score inputs, and point at the nodes that tell most of what is odd about each.
 
         Parameters
         ----------
@@ -158,25 +158,25 @@ def _together(p_values: list[np.ndarray]) -> np.ndarray:
 
 
 def _warn_of_copies(X: np.ndarray) -> None:
-    """Warn of many images that equal another one; those whose nodes are all equal, as zeros, may do so by nature."""
+    """Warn of many inputs that equal another one; those whose nodes are all equal, as zeros, may do so by nature."""
     varied = X[(X[:, :1] != X).any(axis=1)]
     n_copies = len(varied) - len({row.tobytes() for row in np.ascontiguousarray(varied)})
     if n_copies > _COPIES * len(X):
         warnings.warn(
-            f"{n_copies} of {len(X)} clean images equal an earlier one. If they are copies, more clean images are "
-            "flagged than asked for, as no new image has such a neighbor: leave them out",
+            f"{n_copies} of {len(X)} clean inputs equal an earlier one. If they are copies, more clean inputs are "
+            "flagged than asked for, as no new input has such a neighbor: leave them out",
             stacklevel=4,
         )
 
 
 def _warn_of_rare_values(X: np.ndarray) -> None:
-    """Warn where most nodes have one value but for very few images: what one of these adds to a fit is not small."""
+    """Warn where most nodes have one value but for very few inputs: what one of these adds to a fit is not small."""
     n_others = (np.median(X, axis=0) != X).sum(axis=0)
     rare = (n_others > 0) & (n_others <= _RARE)
     if rare.sum() > X.shape[1] / 2 and len(X) > 2 * _RARE:
         warnings.warn(
             f"{rare.sum()} of {X.shape[1]} nodes have the same value in all but at most {_RARE} of {len(X)} clean "
-            "images. Calibrated by leaving one out, more clean images may be flagged than asked for: give more clean "
-            "images, or calibration='holdout'",
+            "inputs. Calibrated by leaving one out, more clean inputs may be flagged than asked for: give more clean "
+            "inputs, or calibration='holdout'",
             stacklevel=4,
         )

@@ -1,4 +1,4 @@
-"""What all detectors share: the fit on clean images, calibration, decisions. How to score is each one's own."""
+"""What all detectors share: the fit on clean inputs, calibration, decisions. How to score is each one's own."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _ROWS_AT_ONCE = 1024
 
 
 class Detector(Persistent, OutlierMixin, BaseEstimator):
-    """A detector that is fitted on clean images, in memory or in batches, and gives calibrated p-values.
+    """A detector that is fitted on clean inputs, in memory or in batches, and gives calibrated p-values.
 
     Attributes
     ----------
     needs_labels : bool
-        Whether each image comes with a label, `y`. Other detectors ignore it.
+        Whether each input comes with a label, `y`. Other detectors ignore it.
     leaves_one_out : bool
-        Whether the background alone tells the fit the scores of its images, each left out in turn.
+        Whether the background alone tells the fit the scores of its inputs, each left out in turn.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -64,27 +64,27 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
 
     @abstractmethod
     def plan(self, n_samples: int, y: Any = None) -> Plan:
-        """Share out clean images between background and calibration; see `subsetscan.calibration.plan`."""
+        """Share out clean inputs between background and calibration; see `subsetscan.calibration.plan`."""
 
     @abstractmethod
     def start_fit(self, shares: Plan, y: Any = None) -> Fit:
-        """Begin a fit whose images come in batches.
+        """Begin a fit whose inputs come in batches.
 
         Parameters
         ----------
         shares : Plan
             What `plan` returned.
         y : array-like of shape (n,), optional
-            The labels of all clean images.
+            The labels of all clean inputs.
         """
 
     @abstractmethod
     def start_calibration(self) -> Calibration:
-        """Begin to `calibrate` with images that come in batches."""
+        """Begin to `calibrate` with inputs that come in batches."""
 
     @abstractmethod
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute the score of each image, float64 of shape (N,): higher is more anomalous."""
+        """Compute the score of each input, float64 of shape (N,): higher is more anomalous."""
 
     @abstractmethod
     def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
@@ -106,7 +106,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
 
     @abstractmethod
     def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
-        """Compute the p-value of each image that calibrates, among themselves, float64 of shape (n,)."""
+        """Compute the p-value of each input that calibrates, among themselves, float64 of shape (n,)."""
 
     @abstractmethod
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
@@ -122,12 +122,12 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """Warn if there are too few null scores for a p-value of at most the false positive rate."""
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Build the background from clean images, and calibrate.
+        """Build the background from clean inputs, and calibrate.
 
         Parameters
         ----------
         X : array-like of shape (n, J)
-            Node values of clean images: all of them, there is no share of outliers to be guessed.
+            Node values of clean inputs: all of them, there is no share of outliers to be guessed.
         y : array-like of shape (n,), optional
             The label of each, for a detector that needs labels.
 
@@ -139,7 +139,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is NaN or infinite, there are too few images, or a parameter has an invalid value.
+            If a value is NaN or infinite, there are too few inputs, or a parameter has an invalid value.
         """
         refuse_masked(X, "node values")
         with unchanged_on_error(self):
@@ -157,7 +157,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         return self
 
     def calibrate(self, X: Any, y: Any = None) -> Self:
-        """Take the scores of your own clean images, which must not be in the background, as null scores.
+        """Take the scores of your own clean inputs, which must not be in the background, as null scores.
 
         Parameters
         ----------
@@ -173,9 +173,9 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a value is NaN or infinite, the number of nodes is not that of the background, or there is no image.
+            If a value is NaN or infinite, the number of nodes is not that of the background, or there is no input.
         sklearn.exceptions.NotFittedError
-            Before `fit`; ``calibration=None`` leaves all clean images of the fit to the background.
+            Before `fit`; ``calibration=None`` leaves all clean inputs of the fit to the background.
         """
         with unchanged_on_error(*self.with_parts()):
             calibration = self.start_calibration()
@@ -185,7 +185,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         return self
 
     def p_values(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute the calibrated p-value of each image, float64 of shape (N,): the share of clean images like it.
+        """Compute the calibrated p-value of each input, float64 of shape (N,): the share of clean inputs like it.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         return -one_each(self.anomaly_score(X, y), X)
 
     def decision_function(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute the threshold minus the score of each image, float64 of shape (N,): negative for what is flagged.
+        """Compute the threshold minus the score of each input, float64 of shape (N,): negative for what is flagged.
 
         In scikit-learn's words `score_samples` minus `offset_`. Raises and warns as `predict` does.
         """
@@ -208,7 +208,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         return decisions
 
     def predict(self, X: Any, y: Any = None) -> np.ndarray:
-        """Flag images whose calibrated p-value is at most `false_positive_rate`.
+        """Flag inputs whose calibrated p-value is at most `false_positive_rate`.
 
         Returns
         -------
@@ -267,12 +267,12 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
 
 
 class CalibratedDetector(Detector):
-    """A detector whose decisions come from the scores of clean images.
+    """A detector whose decisions come from the scores of clean inputs.
 
     Attributes
     ----------
     null_scores_ : ndarray of shape (n,), float64
-        Scores of the clean images that calibrate, in their order; empty without calibration.
+        Scores of the clean inputs that calibrate, in their order; empty without calibration.
     offset_ : float
         `decision_function` is `score_samples` minus this: it follows `false_positive_rate`.
     n_features_in_ : int
@@ -310,7 +310,7 @@ class CalibratedDetector(Detector):
 
     @property
     def offset_(self) -> float:  # noqa: D102 (the class says it)
-        # The threshold is a score that a flagged image exceeds; scikit-learn's signs turn it round.
+        # The threshold is a score that a flagged input exceeds; scikit-learn's signs turn it round.
         return -score_threshold(self.null_scores_, self.false_positive_rate)
 
     @property
@@ -332,12 +332,12 @@ class CalibratedDetector(Detector):
         Returns
         -------
         ndarray of shape (n,), float64, or None
-            With ``leaves_one_out = True`` the scores of these images, each as if it had been left out.
+            With ``leaves_one_out = True`` the scores of these inputs, each as if it had been left out.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit_background, or start_fit")
 
     def take_background(self, X: np.ndarray) -> np.ndarray:
-        """Fit on the background alone, and return the scores of its images, each left out; none if it cannot."""
+        """Fit on the background alone, and return the scores of its inputs, each left out; none if it cannot."""
         self.n_features_in_, self.dtype_, self.null_scores_ = X.shape[1], X.dtype.name, np.empty(0)
         left_out = self.fit_background(X)
         return np.empty(0) if left_out is None else left_out
@@ -406,22 +406,22 @@ def warn_of_few(n_null_scores: int, false_positive_rate: float) -> None:
         warnings.warn(
             f"{n} null scores cannot give a p-value of at most {false_positive_rate}: the smallest is "
             f"1 / ({n} + 1) = {1 / (n + 1):.3g}; calibrate with at least {math.ceil(1 / false_positive_rate) - 1} "
-            "clean images, or ask for a higher false_positive_rate; predict will flag nothing",
+            "clean inputs, or ask for a higher false_positive_rate; predict will flag nothing",
             stacklevel=4,
         )
 
 
 def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
-    """Take labels, one an image. Raises ValueError for another number of them, or one that is missing."""
+    """Take labels, one an input. Raises ValueError for another number of them, or one that is missing."""
     if y is None:
-        raise ValueError("each image needs a label: y is missing")
+        raise ValueError("each input needs a label: y is missing")
     y = column_or_1d(y)
     if n_samples is not None and len(y) != n_samples:
-        raise ValueError(f"{n_samples} images but {len(y)} labels")
+        raise ValueError(f"{n_samples} inputs but {len(y)} labels")
     missing = np.array([label is None or label != label for label in y.tolist()], dtype=bool)  # NaN is not itself
     if missing.any():
         first = int(missing.argmax())
-        raise ValueError(f"each image needs a label, that of image {first} is {'NaN' if y[first] else 'missing'}")
+        raise ValueError(f"each input needs a label, that of input {first} is {'NaN' if y[first] else 'missing'}")
     if len(kinds := {type(label).__name__ for label in y.tolist()}) > 1:
         raise InvalidTypeError(f"labels must be of one type, got {' and '.join(sorted(kinds))}")
     return y

@@ -1,4 +1,4 @@
-"""Fits and calibrations whose images come in batches: what they are, and those that most detectors share."""
+"""Fits and calibrations whose inputs come in batches: what they are, and those that most detectors share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Calibration", "CollectedFit", "Fit", "StreamedCalibration", "one_eac
 
 
 class Fit(Protocol):
-    """A fit whose images come in batches: first those of the background, then those that calibrate.
+    """A fit whose inputs come in batches: first those of the background, then those that calibrate.
 
     Where the detector needs labels, `y` holds those of the batch.
     """
 
     def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Add clean images to the background. Raises ValueError for a NaN or another number of nodes."""
+        """Add clean inputs to the background. Raises ValueError for a NaN or another number of nodes."""
 
     def add_calibration(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Score clean images against the background, which is complete with the first of them.
+        """Score clean inputs against the background, which is complete with the first of them.
 
-        Under "leave-one-out" these are the images of the background once more.
+        Under "leave-one-out" these are the inputs of the background once more.
         """
 
     def finish(self) -> Any:
@@ -33,10 +33,10 @@ class Fit(Protocol):
 
 
 class Calibration(Protocol):
-    """A calibration whose clean images come in batches; the detector changes in `finish` only."""
+    """A calibration whose clean inputs come in batches; the detector changes in `finish` only."""
 
     def add(self, X: Any, y: Any = None) -> None:
-        """Score clean images that are not in the background."""
+        """Score clean inputs that are not in the background."""
 
     def finish(self) -> None:
         """Take the scores as null scores. Raises ValueError if there are none."""
@@ -48,7 +48,7 @@ class CollectedFit:
     def __init__(self, detector: Any, shares: Plan) -> None:
         if shares.leave_one_out and not detector.leaves_one_out:
             raise ValueError(
-                f"{type(detector).__name__} cannot leave out one image at a time, and scores those that it was fitted "
+                f"{type(detector).__name__} cannot leave out one input at a time, and scores those that it was fitted "
                 "on too low: calibration must be 'holdout' or None"
             )
         self._detector = detector
@@ -104,13 +104,13 @@ def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
     """Join the scores of all batches. Raises ValueError if there are none to calibrate by."""
     null_scores = np.concatenate([*scores, np.empty(0)])
     if not len(null_scores):
-        raise ValueError("at least 1 clean image is needed to calibrate, got 0")
+        raise ValueError("at least 1 clean input is needed to calibrate, got 0")
     return null_scores
 
 
 def one_each(scores: Any, X: Any) -> np.ndarray:
-    """Refuse scores of which there is not one for each image."""
+    """Refuse scores of which there is not one for each input."""
     scores, n = np.asarray(scores), X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))
     if scores.shape != (n,):
-        raise ValueError(f"anomaly_score must return one score an image, shape ({n},), got {scores.shape}")
+        raise ValueError(f"anomaly_score must return one score an input, shape ({n},), got {scores.shape}")
     return scores

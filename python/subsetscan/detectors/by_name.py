@@ -1,4 +1,4 @@
-"""One detector for each name of some spaces, all calibrated on the same images."""
+"""One detector for each name of some spaces, all calibrated on the same inputs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def detectors_by_name(detector: Any, names: Sequence[str]) -> dict[str, Detector
     shares = {(one.calibration, one.calibration_fraction) for one in detectors.values()}
     if len(shares) > 1:
         raise ValueError(
-            f"all detectors must calibrate on the same images, got {' and '.join(map(str, sorted(shares, key=str)))}"
+            f"all detectors must calibrate on the same inputs, got {' and '.join(map(str, sorted(shares, key=str)))}"
         )
     return detectors

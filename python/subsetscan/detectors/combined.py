@@ -20,10 +20,10 @@ __all__ = ["CombinedDetector"]
 
 
 class CombinedDetector(CalibratedDetector):
-    """Detect images by the combined p-values of several detectors.
+    """Detect inputs by the combined p-values of several detectors.
 
-    Each is fitted and calibrated on the same clean images; the combination is a score of its own, with null scores of
-    its own. Scans of the upper and of the lower tail combined by "min" leave to each image the tail that shows more.
+    Each is fitted and calibrated on the same clean inputs; the combination is a score of its own, with null scores of
+    its own. Scans of the upper and of the lower tail combined by "min" leave to each input the tail that shows more.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class CombinedDetector(CalibratedDetector):
     combine_ : str
         The combination, as it was when fitted.
     null_scores_ : ndarray of shape (n,), float64
-        Combined scores of the clean images that calibrate.
+        Combined scores of the clean inputs that calibrate.
     offset_ : float
     n_features_in_ : int
 

@@ -1,4 +1,4 @@
-"""A detector for each class: an image is compared with clean images of its own class only."""
+"""A detector for each class: an input is compared with clean inputs of its own class only."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["ClassConditionalDetector"]
 
 
 class ClassConditionalDetector(Detector):
-    """Detect images that are anomalous for their class.
+    """Detect inputs that are anomalous for their class.
 
-    Each class has a background, and null scores, of its own. The label of an image may be the true one or the one that
-    a classifier predicts, as long as the clean images' and the test images' labels come from the same source.
+    Each class has a background, and null scores, of its own. The label of an input may be the true one or the one that
+    a classifier predicts, as long as the clean inputs' and the test inputs' labels come from the same source.
 
     Parameters
     ----------
     detector : detector
         Such as `SubsetScanDetector`; a clone is fitted for each class.
     min_class_size : int, default 100
-        Classes with fewer clean images are refused: a quarter of 100 images, held out, can just give a p-value below
-        0.05, and p-values of nodes are no finer than 1 / (images of the class).
+        Classes with fewer clean inputs are refused: a quarter of 100 inputs, held out, can just give a p-value below
+        0.05, and p-values of nodes are no finer than 1 / (inputs of the class).
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class ClassConditionalDetector(Detector):
         warn_of_few(min(len(one.null_scores_) for one in self.detectors_.values()), self.false_positive_rate)
 
     def plan(self, n_samples: int, y: Any = None) -> Plan:
-        """Share out the clean images of each class; see `subsetscan.calibration.plan`.
+        """Share out the clean inputs of each class; see `subsetscan.calibration.plan`.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class ClassConditionalDetector(Detector):
         return _ClassConditionalFit(self, np.asarray(y)[shares.background], shares.leave_one_out)
 
     def scan(self, X: Any, y: Any = None, *, return_nodes: bool = False) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each image, among its own class.
+        """Find the highest-scoring subset of nodes of each input, among its own class.
 
         Parameters
         ----------
@@ -125,41 +125,41 @@ class ClassConditionalDetector(Detector):
         Raises
         ------
         ValueError
-            If a label has no background, the labels are not as many as the images, or as for the detector's own scan.
+            If a label has no background, the labels are not as many as the inputs, or as for the detector's own scan.
         """
         return self._scan_by_class(X, y, lambda detector, own: detector.scan(own, return_nodes=return_nodes))
 
     def leading(self, X: Any, y: Any = None, *, share: float = 0.5) -> ScanResult:
-        """Find the smallest subset that carries a share of each image's score, as `SubsetScanDetector.leading` does."""
+        """Find the smallest subset that carries a share of each input's score, as `SubsetScanDetector.leading` does."""
         return self._scan_by_class(X, y, lambda detector, own: detector.leading(own, share=share))
 
     def _scan_by_class(self, X: Any, y: Any, scan: Callable[[Any, np.ndarray], ScanResult]) -> ScanResult:
         X = self.check_values(X)
-        rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no image any class gives the result
+        rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no input any class gives the result
         found = [scan(self.detectors_[label], X[own]) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
         return ScanResult.concatenate(found).take(order)
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
-        """Compute the score of each image among its own class, float64 of shape (N,): higher is more anomalous."""
+        """Compute the score of each input among its own class, float64 of shape (N,): higher is more anomalous."""
         X = self.check_values(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
     def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
-        """Compute the p-values of scores that this detector gave, calibrated with clean images of the same class."""
+        """Compute the p-values of scores that this detector gave, calibrated with clean inputs of the same class."""
         scores = np.asarray(scores)
         return self._by_class(
             self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own], extrapolate=extrapolate)
         )
 
     def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
-        """Compute the p-value of each image that calibrates, among those of its class, float64 of shape (n,)."""
+        """Compute the p-value of each input that calibrates, among those of its class, float64 of shape (n,)."""
         check_is_fitted(self)
         rows = self._rows(self.null_labels_, self.null_labels_)
         return self._by_class(rows, lambda detector, _: detector.null_p_values(extrapolate=extrapolate))
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
-        """Compute the threshold of each image's class minus its score, float64 of shape (N,)."""
+        """Compute the threshold of each input's class minus its score, float64 of shape (N,)."""
         if not self.is_calibrated:
             raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
         rate, scores = self.false_positive_rate, np.asarray(scores)
@@ -211,7 +211,7 @@ class ClassConditionalDetector(Detector):
         if strangers.any():
             first = int(strangers.argmax())
             raise ValueError(
-                f"label {y.tolist()[first]!r} of image {first} has no background; there are "
+                f"label {y.tolist()[first]!r} of input {first} has no background; there are "
                 f"{', '.join(repr(label) for label in self.classes_.tolist())}"
             )
         return {label: np.flatnonzero(y == label) for label in self.classes_.tolist() if (y == label).any()}
@@ -230,7 +230,7 @@ class _ClassConditionalFit:
     ----------
     detector : ClassConditionalDetector
     background_labels : ndarray of shape (n,)
-        The labels of all images that will make the backgrounds.
+        The labels of all inputs that will make the backgrounds.
     leave_one_out : bool
         Whether these calibrate as well.
     """
@@ -245,13 +245,13 @@ class _ClassConditionalFit:
         self._null_labels = [background_labels[:0]]
 
     def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Add clean images to the background of their class."""
+        """Add clean inputs to the background of their class."""
         y = check_labels(y, len(X))
         for label in np.unique(y).tolist():
             self._fits[label].add_background(X[y == label])
 
     def add_calibration(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
-        """Score clean images against the background of their class."""
+        """Score clean inputs against the background of their class."""
         y = check_labels(y, len(X))
         self._null_labels.append(y)
         for label in np.unique(y).tolist():
@@ -274,7 +274,7 @@ class _ClassConditionalCalibration:
         self._labels: list[np.ndarray] = []
 
     def add(self, X: Any, y: Any = None) -> None:
-        """Score clean images among their own class. Raises ValueError as `ClassConditionalDetector.scan` does."""
+        """Score clean inputs among their own class. Raises ValueError as `ClassConditionalDetector.scan` does."""
         X = self._detector.check_values(X)
         for label, own in self._detector._rows(X, y).items():
             if label not in self._parts:
@@ -285,7 +285,7 @@ class _ClassConditionalCalibration:
     def finish(self) -> None:
         """Take the scores as null scores. Raises ValueError if a class has none."""
         if missing := [str(label) for label in self._detector.classes_.tolist() if label not in self._parts]:
-            raise ValueError(f"no image calibrates the classes {', '.join(missing)}")
+            raise ValueError(f"no input calibrates the classes {', '.join(missing)}")
         for part in self._parts.values():
             part.finish()
         self._detector.null_labels_ = np.concatenate(self._labels)

@@ -1,4 +1,4 @@
-"""The few nodes that carry most of an image's score."""
+"""The few nodes that carry most of an input's score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["leading_subsets"]
 
 
 def leading_subsets(background: Background, X: np.ndarray, options: Mapping[str, Any], share: float) -> ScanResult:
-    """Find the smallest subset of each image's nodes that carries at least a share of its score.
+    """Find the smallest subset of each input's nodes that carries at least a share of its score.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Mahalanobis' distance from the clean images, by a shrunk covariance."""
+"""Mahalanobis' distance from the clean inputs, by a shrunk covariance."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LEAST_SHRINKAGE = 1e-9  # Ledoit and Wolf's amount as it is, but for covariance
 
 
 class MahalanobisDetector(CalibratedDetector):
-    """Detect images whose nodes, all together, are far from those of the clean images.
+    """Detect inputs whose nodes, all together, are far from those of the clean inputs.
 
-    The squared distance z'Pz, with z the standardised values of an image and P the inverse of their covariance over the
-    clean images, which is shrunk by Ledoit and Wolf's amount. Each clean image is scored by a covariance without it.
+    The squared distance z'Pz, with z the standardised values of an input and P the inverse of their covariance over the
+    clean inputs, which is shrunk by Ledoit and Wolf's amount. Each clean input is scored by a covariance without it.
 
     Parameters
     ----------
     of : {"values", "ranks"}, default "values"
-        The values themselves, or an image's values as ranks among each other.
+        The values themselves, or an input's values as ranks among each other.
     calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
         As for `SubsetScanDetector`.
     calibration_fraction, false_positive_rate, random_state

@@ -1,4 +1,4 @@
-"""The distance to the nearest clean image."""
+"""The distance to the nearest clean input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .base import CalibratedDetector
 __all__ = ["NearestNeighborDetector"]
 
 _SHARED = 0.1  # of the mean variance
-_AT_ONCE = 512  # images
-_SMALLEST = 1e-12  # the distance of an image to itself is 0, however it is rounded
+_AT_ONCE = 512  # inputs
+_SMALLEST = 1e-12  # the distance of an input to itself is 0, however it is rounded
 
 
 class NearestNeighborDetector(CalibratedDetector):
-    """Detect images that are far from all clean ones: the distance to the k-th nearest of them.
+    """Detect inputs that are far from all clean ones: the distance to the k-th nearest of them.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class NearestNeighborDetector(CalibratedDetector):
     metric : str, default "cosine"
         A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
     scale : bool, default True
-        Whether to divide the values of each node by their standard deviation over the clean images. To its variance a
+        Whether to divide the values of each node by their standard deviation over the clean inputs. To its variance a
         tenth of the mean variance of those that vary is added, so that those that hardly vary do not decide.
     calibration : {"leave-one-out", "holdout", None}, default "leave-one-out"
         As for `SubsetScanDetector`.
@@ -39,7 +39,7 @@ class NearestNeighborDetector(CalibratedDetector):
     Attributes
     ----------
     points_ : ndarray of shape (M, J), float64
-        The clean images, divided by the scale; under "cosine" of length 1, or 0.
+        The clean inputs, divided by the scale; under "cosine" of length 1, or 0.
     scale_ : ndarray of shape (J,), float64
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
@@ -81,7 +81,7 @@ class NearestNeighborDetector(CalibratedDetector):
 
     def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for the other)
         if len(X) <= self.n_neighbors:
-            raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} images, got {len(X)}")
+            raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} inputs, got {len(X)}")
         self.scale_ = np.ones(X.shape[1])
         if self.scale:
             variances = X.var(axis=0, dtype=np.float64)
@@ -101,7 +101,7 @@ class NearestNeighborDetector(CalibratedDetector):
         return normalize(scaled, copy=False) if self.metric_ == "cosine" else scaled
 
     def _distances(self, points: np.ndarray | None) -> np.ndarray:
-        """Compute the distance of images to the k-th nearest in the background, or of that to its other images."""
+        """Compute the distance of inputs to the k-th nearest in the background, or of that to its other inputs."""
         k = self.n_neighbors_
         if self.metric_ == "cosine":
             last = _cosine_distances(points, self.points_, k)

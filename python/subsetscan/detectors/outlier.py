@@ -17,10 +17,10 @@ _FEW = 8  # rows by which to see whether an estimator scores each alone
 
 
 class OutlierDetector(CalibratedDetector):
-    """Detect images by an estimator of scikit-learn or PyOD, with calibrated p-values.
+    """Detect inputs by an estimator of scikit-learn or PyOD, with calibrated p-values.
 
     The estimator sees the background's node values, all in memory. It cannot be saved, for that takes a pickle. Values
-    are compared in the type of the fit, so images of a coarser type are refused. An estimator whose scores depend on
+    are compared in the type of the fit, so inputs of a coarser type are refused. An estimator whose scores depend on
     the rows beside, as PyOD's ECOD and COPOD, is asked for one row at a time, which takes longer.
 
     Parameters
@@ -29,7 +29,7 @@ class OutlierDetector(CalibratedDetector):
         Fitted by ``fit(X)``; scored by ``score_samples`` or ``decision_function``, where lower is more anomalous, as in
         scikit-learn, or by the ``decision_function`` of PyOD, where higher is. A clone is fitted.
     calibration : {"holdout", None}, default "holdout"
-        Leaving one image out would take as many fits as there are images.
+        Leaving one input out would take as many fits as there are inputs.
     calibration_fraction, false_positive_rate, random_state
         As for `SubsetScanDetector`. An estimator that draws has a ``random_state`` of its own.
 

@@ -18,7 +18,7 @@ __all__ = ["BackgroundDetector", "StreamedFit"]
 
 
 class BackgroundDetector(CalibratedDetector):
-    """A detector that ranks images among the values of one background.
+    """A detector that ranks inputs among the values of one background.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class BackgroundDetector(CalibratedDetector):
     @staticmethod
     @abstractmethod
     def _score(background: Background, X: np.ndarray, options: Mapping[str, Any], inside: bool) -> np.ndarray:
-        """Score images, or rows of the background among the others, as null scores."""
+        """Score inputs, or rows of the background among the others, as null scores."""
 
     def start_fit(self, shares: Plan, y: Any = None) -> StreamedFit:  # noqa: D102 (the base says it)
         del y
@@ -84,7 +84,7 @@ class StreamedFit:
     detector : BackgroundDetector
         The detector to be fitted; it changes in `finish` only.
     n_background : int
-        How many images will make the background.
+        How many inputs will make the background.
 
     Attributes
     ----------

@@ -19,15 +19,15 @@ VALUES = ("ranks", "values")
 
 
 class ResidualScanDetector(CalibratedDetector):
-    """Detect images by a scan of the residuals of their nodes, each node given all others.
+    """Detect inputs by a scan of the residuals of their nodes, each node given all others.
 
-    Nodes depend on each other: one cause moves many, and a scan of their values counts it many times, on clean images
+    Nodes depend on each other: one cause moves many, and a scan of their values counts it many times, on clean inputs
     too. Residuals take that out. See `subsetscan.residuals.Residuals`.
 
     Parameters
     ----------
     of : {"ranks", "values"}, default "ranks"
-        What the residuals are of: an image's values as ranks among each other, which do not change with its overall
+        What the residuals are of: an input's values as ranks among each other, which do not change with its overall
         level or gain, or the values themselves.
     statistic, tail, alpha_max, scope
         As for `SubsetScanDetector`. The defaults are what detected most on networks of several kinds.
@@ -40,9 +40,9 @@ class ResidualScanDetector(CalibratedDetector):
     ----------
     residuals_ : Residuals
     background_ : Background
-        Residuals of the clean images.
+        Residuals of the clean inputs.
     distances_ : ndarray of shape (M,), float64
-        Squared Mahalanobis distances of the clean images, each by a covariance without it.
+        Squared Mahalanobis distances of the clean inputs, each by a covariance without it.
     null_scores_ : ndarray of shape (n,), float64
     offset_ : float
     n_features_in_ : int
@@ -100,7 +100,7 @@ class ResidualScanDetector(CalibratedDetector):
         return self.scan(X).scores
 
     def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each image, by their residuals.
+        """Find the highest-scoring subset of nodes of each input, by their residuals.
 
         Parameters, results and errors are those of `SubsetScanDetector.scan`.
         """
@@ -108,7 +108,7 @@ class ResidualScanDetector(CalibratedDetector):
         return self.scan_with_distances(X, return_nodes)[0]
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
-        """Find the smallest subset of each image's nodes that carries at least a share of its score.
+        """Find the smallest subset of each input's nodes that carries at least a share of its score.
 
         Parameters, results and errors are those of `SubsetScanDetector.leading`.
         """
@@ -117,12 +117,12 @@ class ResidualScanDetector(CalibratedDetector):
         return leading_subsets(self.background_, residuals, self.scan_options_, share)
 
     def scan_with_distances(self, X: Any, return_nodes: bool = False) -> tuple[ScanResult, np.ndarray]:
-        """Scan images, and compute their squared Mahalanobis distances, float64 (N,), by the same covariance."""
+        """Scan inputs, and compute their squared Mahalanobis distances, float64 (N,), by the same covariance."""
         residuals, distances = self._residuals_of(X)
         return self.background_.scan(residuals, **self.scan_options_, return_nodes=return_nodes), distances
 
     def _residuals_of(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the residuals of images, and their squared Mahalanobis distances."""
+        """Compute the residuals of inputs, and their squared Mahalanobis distances."""
         X = self.check_values(X)
         values = within_sample_ranks(X) if self.of_ == "ranks" else X
         residuals, distances = self.residuals_.transform_with_distances(values)

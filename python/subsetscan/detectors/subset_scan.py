@@ -1,4 +1,4 @@
-"""The scan as a scikit-learn outlier detector: fitted on clean images, calibrated, saved and loaded."""
+"""The scan as a scikit-learn outlier detector: fitted on clean inputs, calibrated, saved and loaded."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["SubsetScanDetector"]
 
 
 class SubsetScanDetector(BackgroundDetector):
-    """Detect images whose nodes are jointly more extreme than those of clean images.
+    """Detect inputs whose nodes are jointly more extreme than those of clean inputs.
 
-    Scores are those of the exact scan over all subsets of nodes; decisions come from the scores of clean images that
-    are not in the background, so that the share of clean images that are flagged is known.
+    Scores are those of the exact scan over all subsets of nodes; decisions come from the scores of clean inputs that
+    are not in the background, so that the share of clean inputs that are flagged is known.
 
     Parameters
     ----------
@@ -34,16 +34,16 @@ class SubsetScanDetector(BackgroundDetector):
     scope : {"subset", "all"}, default "subset"
         Hold the small p-values against the subset alone, as in the paper, or against all nodes.
     ties : {"upper", "midrank", "random", "range"}, default "upper"
-        Which part of its range a p-value takes where background values equal the image's: see `Background.scan`.
+        Which part of its range a p-value takes where background values equal the input's: see `Background.scan`.
     calibration : {"holdout", "leave-one-out", None}, default "holdout"
-        Where null scores come from. "holdout" keeps a part of the clean images out of the background; the false
-        positive rate is then guaranteed. "leave-one-out" scans each background image against all the others, which
-        wastes no image, but its guarantee is weaker. None gives scores only, until `calibrate` is called with
-        your own clean images. All of X is background in the last two.
+        Where null scores come from. "holdout" keeps a part of the clean inputs out of the background; the false
+        positive rate is then guaranteed. "leave-one-out" scans each background input against all the others, which
+        wastes no input, but its guarantee is weaker. None gives scores only, until `calibrate` is called with
+        your own clean inputs. All of X is background in the last two.
     calibration_fraction : float in (0, 1), default 0.25
-        The part of the clean images that "holdout" keeps out.
+        The part of the clean inputs that "holdout" keeps out.
     false_positive_rate : float in (0, 1), default 0.05
-        The share of clean images that `predict` may flag. It is no guess at the share of outliers.
+        The share of clean inputs that `predict` may flag. It is no guess at the share of outliers.
     random_state : int, RandomState, Generator or None, default None
         Draws the part that is held out, and the seed of random ties.
 
@@ -52,7 +52,7 @@ class SubsetScanDetector(BackgroundDetector):
     background_ : Background
         Compact where `ties` is "upper": it serves scans of `tail` up to `alpha_max`.
     null_scores_ : ndarray of shape (n,), float64
-        Scores of the clean images that calibrate, in their order; empty without calibration.
+        Scores of the clean inputs that calibrate, in their order; empty without calibration.
     offset_ : float
         `decision_function` is `score_samples` minus this.
     scan_options_ : dict
@@ -100,7 +100,7 @@ class SubsetScanDetector(BackgroundDetector):
         self.random_state = random_state
 
     def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each image.
+        """Find the highest-scoring subset of nodes of each input.
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class SubsetScanDetector(BackgroundDetector):
         return self.background_.scan(X, **self.scan_options_, return_nodes=return_nodes)
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
-        """Find the smallest subset of each image's nodes that carries at least a share of its score.
+        """Find the smallest subset of each input's nodes that carries at least a share of its score.
 
         The highest-scoring subset may hold a third of all nodes, many of them hardly unusual. This one is all nodes
         with p <= alpha for the smallest alpha whose score is at least `share` of the highest.

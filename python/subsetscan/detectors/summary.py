@@ -15,7 +15,7 @@ __all__ = ["SummaryDetector"]
 
 
 class SummaryDetector(BackgroundDetector):
-    """Detect images by all of their nodes' p-values in one number, without a choice of a subset.
+    """Detect inputs by all of their nodes' p-values in one number, without a choice of a subset.
 
     Parameters
     ----------

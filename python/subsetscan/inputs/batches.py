@@ -123,7 +123,7 @@ def _inputs(inputs: Any, n: int) -> Any:
 
 
 def _labels(labels: Any, inputs: Any, n: int) -> np.ndarray | None:
-    """Take what a batch has beside its inputs as labels; None where it is a target of another kind, as an image."""
+    """Take what a batch has beside its inputs as labels; None where it is a target of another kind, as an input."""
     labels = np.asarray(as_rows_of(labels, f"the labels of batch {n}")[:])
     if len(labels) != _count(inputs):
         raise ValueError(f"batch {n} has {_count(inputs)} inputs and {len(labels)} labels")

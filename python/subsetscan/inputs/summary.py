@@ -13,7 +13,7 @@ __all__ = ["InputSummary", "ScaleWatch", "SeenInputs"]
 
 # Pixels in [0, 1] and in 0..16 differ by more, clean and anomalous inputs on one scale by less.
 _OTHER_SCALE = 8
-_UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark images of 0..255 are brighter
+_UNIT_SCALE = 2  # [0, 1] and [-1, 1], with room for noise; all-dark inputs of 0..255 are brighter
 _BELOW_ZERO = -0.6  # of the background's largest value: [-1, 1] beside [0, 1]
 
 
@@ -69,7 +69,7 @@ class InputSummary:
         is_unit = min(own, others) <= _UNIT_SCALE
         other_type = self._is_integer != other._is_integer
         larger = others > _OTHER_SCALE * own > 0
-        # A dark image of 0 to 255 does not mean another scale, unless its type is another as well.
+        # A dark input of 0 to 255 does not mean another scale, unless its type is another as well.
         smaller = own > _OTHER_SCALE * others > 0 and (other_type or (is_unit and not self._is_integer))
         below_zero = self.low >= 0 and other.low < _BELOW_ZERO * own < 0
         if not (larger or smaller or below_zero or (other_type and is_unit and self._is_pixel and other._is_pixel)):

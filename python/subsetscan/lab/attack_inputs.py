@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..input_checks import check_images
+from ..input_checks import check_inputs
 
 __all__ = ["class_labels", "unit_images"]
 
@@ -26,7 +26,7 @@ def unit_images(images: Any, shape: Sequence[int | None], what: str = "images") 
     if array.dtype.kind in "biu":
         raise ValueError(f"{what}: pixels must be floats in [0, 1], got {array.dtype}{_reach(array)}")
     try:
-        check_images(array, shape)
+        check_inputs(array, shape)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{what}: {error}") from None
     if array.size and not (array.min() >= 0 and array.max() <= 1):

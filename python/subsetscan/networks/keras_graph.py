@@ -95,7 +95,7 @@ def input_dtype(source: keras.KerasTensor) -> np.dtype[Any]:
 
 
 def known_shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
-    """Return the shape of one image's nodes. Raises ValueError if the graph leaves it open."""
+    """Return the shape of one input's nodes. Raises ValueError if the graph leaves it open."""
     shape = tuple(tensor.shape[1:])
     if None in shape:
         raise ValueError(f"the output of {name} has no fixed size: {shape}; rebuild the model with a fixed input shape")
@@ -257,7 +257,7 @@ def _rows(network: keras.Model) -> list[int | str]:
 
     try:
         computed = [computed_for(size) for size in sizes]
-    except Exception:  # a layer of the user's own may raise anything: it need not work without images
+    except Exception:  # a layer of the user's own may raise anything: it need not work without inputs
         computed, sizes = [network.outputs], sizes[:1]
     return [_rows_of([output.shape for output in outputs], sizes) for outputs in zip(*computed, strict=True)]
 

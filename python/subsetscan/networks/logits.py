@@ -18,7 +18,7 @@ _PURPOSE = "before_softmax"
 
 
 def logit_tensor(model: keras.Model) -> keras.KerasTensor:
-    """Find a classifier's logits, so that ``keras.Model(model.inputs, logit_tensor(model))`` maps images to them.
+    """Find a classifier's logits, so that ``keras.Model(model.inputs, logit_tensor(model))`` maps inputs to them.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._digest import digest
 from .._validation import InvalidTypeError
-from ..input_checks import check_counts, check_images
+from ..input_checks import check_counts, check_inputs
 from .base import Network
 from .logits import are_probabilities
 from .passes import Comparison, Forward, Passes, arrays_of
@@ -168,7 +168,7 @@ class TorchNetwork(Network):
         array = np.asarray(to_numpy(values) if is_tensor(values) else values)
         if array.dtype.kind in "iub":
             return array
-        return check_images(array, array.shape[1:], np.float64 if array.dtype == np.float64 else np.float32)
+        return check_inputs(array, array.shape[1:], np.float64 if array.dtype == np.float64 else np.float32)
 
     def _place(self) -> tuple[Any, Any]:
         """Tell where inputs go, and in which type floats."""

@@ -1,4 +1,4 @@
-"""Spaces: what an image is turned into before it is scanned, one row of node values for each image."""
+"""Spaces: what an input is turned into before it is scanned, one row of node values for each input."""
 
 from .arrays import Arrays
 from .base import Pixels, Space, join

@@ -21,7 +21,7 @@ class Arrays(Space):
     Parameters
     ----------
     node_shapes : mapping of str to sequence of int
-        For each name the shape of what belongs to one image.
+        For each name the shape of what belongs to one input.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class Arrays(Space):
         Raises
         ------
         ValueError
-            If a name is missing or unknown, or an array has another shape or another number of images.
+            If a name is missing or unknown, or an array has another shape or another number of inputs.
         TypeError
             If an array does not hold real numbers.
         """
@@ -71,7 +71,7 @@ class Arrays(Space):
         return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:
-        """Flatten what belongs to each image.
+        """Flatten what belongs to each input.
 
         Parameters
         ----------
@@ -94,12 +94,12 @@ class Arrays(Space):
         if array.ndim and list(self.node_shapes.values()) == [array.shape[1:]]:
             array = as_rows(array)
         if array.ndim != 2 or array.shape[1] != n_nodes:
-            raise ValueError(f"expected {n_nodes} nodes an image, shape (n, {n_nodes}), got {array.shape}")
+            raise ValueError(f"expected {n_nodes} nodes an input, shape (n, {n_nodes}), got {array.shape}")
         ends = np.cumsum(list(self._sizes.values()))[:-1]
         return dict(zip(self.node_shapes, np.split(array, ends, axis=1), strict=True))
 
     def _rows(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Check the arrays, and flatten what belongs to each image."""
+        """Check the arrays, and flatten what belongs to each input."""
         if set(arrays) != set(self.node_shapes):
             raise ValueError(f"expected the arrays {', '.join(self.node_shapes)}, got {', '.join(arrays) or 'none'}")
         rows = {}
@@ -108,10 +108,10 @@ class Arrays(Space):
             if array.dtype.kind not in "biuf":
                 raise InvalidTypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
             if not array.ndim or array.shape[1:] != shape:
-                raise ValueError(f"{name} must have the shape {shape} for each image, got {array.shape} in all")
+                raise ValueError(f"{name} must have the shape {shape} for each input, got {array.shape} in all")
             rows[name] = as_rows(array)
         counts = {name: len(array) for name, array in rows.items()}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())
-            raise ValueError(f"all arrays must have one row for each image, but their numbers of rows differ: {told}")
+            raise ValueError(f"all arrays must have one row for each input, but their numbers of rows differ: {told}")
         return rows

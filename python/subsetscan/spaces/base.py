@@ -12,13 +12,13 @@ import numpy as np
 
 from .._digest import digest
 from .._validation import InvalidTypeError
-from ..input_checks import as_rows, check_images, row_number
+from ..input_checks import as_rows, check_inputs, row_number
 
 __all__ = ["Pixels", "Space", "check_node_shapes", "check_node_values", "join"]
 
 
 class Space(ABC):
-    """A map from images to node values.
+    """A map from inputs to node values.
 
     A space may yield several arrays at once, each under a name of its own: the layers of one forward pass.
 
@@ -37,7 +37,7 @@ class Space(ABC):
 
     @abstractmethod
     def transform(self, images: Any) -> dict[str, np.ndarray]:
-        """Compute the node values of images.
+        """Compute the node values of inputs.
 
         Parameters
         ----------
@@ -50,20 +50,20 @@ class Space(ABC):
         Raises
         ------
         ValueError
-            If the images have the wrong shape, or a pixel is NaN or infinite, or beyond what the space computes with.
+            If the inputs have the wrong shape, or a pixel is NaN or infinite, or beyond what the space computes with.
         """
 
     def channel_axis(self, name: str) -> int | None:
         """Return which axis of a name's nodes counts channels; the others are positions. None: all are positions.
 
-        By default the last, as of images (H, W, C) and of volumes (D, H, W, C); images (H, W) have no channels. Nodes
+        By default the last, as of inputs (H, W, C) and of volumes (D, H, W, C); inputs (H, W) have no channels. Nodes
         in one row, (J,), are channels without a position.
         """
         n_axes = len(self.node_shapes[name])
         return None if n_axes == 2 else n_axes - 1
 
     def fingerprint(self) -> str | None:
-        """Return a digest of what turns images into node values, such as the weights of a network.
+        """Return a digest of what turns inputs into node values, such as the weights of a network.
 
         A detector that was fitted on one space can so tell that it is given another. The same network saved and loaded
         has the same fingerprint; states of random number generators are no part of it.
@@ -89,12 +89,12 @@ class Space(ABC):
 
 
 class Pixels(Space):
-    """The pixels of an image as its nodes.
+    """The pixels of an input as its nodes.
 
     Parameters
     ----------
     image_shape : tuple of int
-        Shape of one image.
+        Shape of one input.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class Pixels(Space):
         self.node_shapes = {"pixels": tuple(image_shape)}
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
-        images = check_images(images, self.node_shapes["pixels"])
+        images = check_inputs(images, self.node_shapes["pixels"])
         return {"pixels": as_rows(images)}
 
     def fingerprint(self) -> str | None:  # noqa: D102 (the base says it)
@@ -152,7 +152,7 @@ def check_node_shapes(space: Space) -> None:
 
 
 def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Hold what a space made of some images against what it says of itself, and refuse values that are not finite.
+    """Hold what a space made of some inputs against what it says of itself, and refuse values that are not finite.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, 
     values : dict of str to ndarray of shape (N, J)
         What `transform` returned.
     rows : ndarray of shape (N,)
-        The numbers of these images among all.
+        The numbers of these inputs among all.
 
     Raises
     ------
@@ -180,13 +180,13 @@ def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, 
             raise InvalidTypeError(f"the node values of {name} ({kind}) must be real numbers, got dtype {array.dtype}")
         if array.shape != expected:
             raise ValueError(
-                f"{name} ({kind}) must have one row an image and {expected[1]} nodes, as its node shape {tuple(shape)} "
+                f"{name} ({kind}) must have one row an input and {expected[1]} nodes, as its node shape {tuple(shape)} "
                 f"says: shape {expected}, got {array.shape}"
             )
         if not (finite := np.isfinite(array)).all():
             row, node = np.argwhere(~finite)[0]
             raise ValueError(
-                f"{(~finite).any(axis=1).sum()} images have NaN or infinite values in {name}, the first is image "
+                f"{(~finite).any(axis=1).sum()} inputs have NaN or infinite values in {name}, the first is input "
                 f"{row_number(rows, row)}, node {node}: {array[row, node]}"
             )
         checked[name] = array

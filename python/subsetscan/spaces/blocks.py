@@ -19,7 +19,7 @@ class Blocks:
     Attributes
     ----------
     shape : tuple of int
-        In which the nodes of one image lie.
+        In which the nodes of one input lie.
     channel_axis : int or None
         The axis that is not of positions.
     size : int
@@ -48,7 +48,7 @@ class Blocks:
 
     @property
     def pooled_shape(self) -> tuple[int, ...]:
-        """In which the blocks of one image lie."""
+        """In which the blocks of one input lie."""
         return tuple(
             size if axis == self.channel_axis else math.ceil(size / self.size) for axis, size in enumerate(self.shape)
         )

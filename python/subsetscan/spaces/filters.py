@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from .._digest import digest
-from ..input_checks import as_rows, check_images
+from ..input_checks import as_rows, check_inputs
 from .base import Space
 
 __all__ = ["Laplacian"]
@@ -62,7 +62,7 @@ class Laplacian(Space):
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
         ((name, shape),) = self.node_shapes.items()
-        images = check_images(images, shape)
+        images = check_inputs(images, shape)
         down, across = (ndimage.correlate1d(images, _SECOND_DIFFERENCE, axis, mode="nearest") for axis in (1, 2))
         return {name: as_rows(down + across)}
 

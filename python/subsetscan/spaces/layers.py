@@ -157,7 +157,7 @@ class KerasLayers(Layers):
     TypeError
         If the model is not a Keras model, or has no graph, or a layer is neither a name, an index nor a layer.
     ValueError
-        As for `Layers`; and if the first axis of an output does not count the images.
+        As for `Layers`; and if the first axis of an output does not count the inputs.
 
     Examples
     --------

@@ -15,9 +15,9 @@ __all__ = ["ClassifierMargin"]
 
 
 class ClassifierMargin(NetworkSpace):
-    """How close a classifier's decision is: one node for each image.
+    """How close a classifier's decision is: one node for each input.
 
-    Its value is the second largest logit minus the largest: 0 where two classes tie, else negative. An image that an
+    Its value is the second largest logit minus the largest: 0 where two classes tie, else negative. An input that an
     attack has just taken across a decision boundary lies near it, so that the upper tail is the suspicious one.
 
     The logits are read before the softmax that the model ends in, because its probabilities round to 0 and 1 where

@@ -1,4 +1,4 @@
-"""What a layer gives at each position of an input, as rows: tokens of a text, places of an image, steps of a series."""
+"""What a layer gives at each position of an input, as rows: tokens of a text, places of an input, steps of a series."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..input_checks import ImageError
+from ..input_checks import InputError
 from ..networks import TextNetwork
 from ..networks.passes import parts, picked
 from ..networks.tokens import mask_of
@@ -62,7 +62,7 @@ def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None =
     found = _given(inputs) if space is None else _read(space, inputs, channel_axis)
     for n, one in enumerate(found):
         if not np.isfinite(one.values).all():
-            raise ImageError(n, "has NaN or infinite values at its positions")
+            raise InputError(n, "has NaN or infinite values at its positions")
     return found
 
 
@@ -71,9 +71,9 @@ def _given(inputs: Any) -> list[Positions]:
     for n, one in enumerate(inputs):
         array = np.asarray(one)
         if array.dtype.kind not in "biuf":
-            raise ImageError(n, f"has dtype {array.dtype}, expected numbers")
+            raise InputError(n, f"has dtype {array.dtype}, expected numbers")
         if array.ndim < 2:
-            raise ImageError(n, f"must have positions and units, shape (P, C) or (H, W, C), got {array.shape}")
+            raise InputError(n, f"must have positions and units, shape (P, C) or (H, W, C), got {array.shape}")
         found.append(_of(array))
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._digest import digest
 from .._validation import InvalidTypeError
-from ..input_checks import as_rows, check_images
+from ..input_checks import as_rows, check_inputs
 from ..networks.passes import Batched, parts
 from ..networks.wrap import as_network, is_network
 from .base import Space
@@ -173,7 +173,7 @@ class FeatureResponse(Batched, Space):
             for each image or none of the classes, no gradient reaches the image, or a layer's values depend on more
             than the image: see `NetworkSpace`.
         """
-        images = check_images(images, self.node_shapes.get(self._name, np.shape(images)[1:]), self._backward.dtype)
+        images = check_inputs(images, self.node_shapes.get(self._name, np.shape(images)[1:]), self._backward.dtype)
         labels = self._check_labels(labels, images)
         if not len(images):
             return np.empty(images.shape, np.float32)

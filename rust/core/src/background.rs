@@ -121,7 +121,7 @@ impl<V: Value> Background<V> {
         let (low, high) = keep.extent(n_samples)?;
         let expected = (low + high).min(n_samples);
         if width != expected {
-            let kept = format!("{width} values a node where {expected} of {n_samples} images are kept");
+            let kept = format!("{width} values a node where {expected} of {n_samples} inputs are kept");
             return Err(Error::Columns(kept));
         }
         let shape = Shape::new(width);

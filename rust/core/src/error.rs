@@ -17,10 +17,10 @@ pub enum Error {
     #[error("alpha_max must be in (0, 1], got {0}")]
     AlphaMax(f64),
     /// A background without images.
-    #[error("the background is empty: at least 1 image is needed, got 0")]
+    #[error("the background is empty: at least 1 input is needed, got 0")]
     NoImages,
     /// More background images than there are p-values that floats tell apart.
-    #[error("a background has at most {most} images, got {received}")]
+    #[error("a background has at most {most} inputs, got {received}")]
     Samples {
         /// The largest number of images.
         most: usize,
@@ -31,7 +31,7 @@ pub enum Error {
     #[error("at least 1 node is needed, got 0")]
     NoNodes,
     /// NaN has no rank.
-    #[error("{count} of the values are NaN, the first at image {image}, node {node}")]
+    #[error("{count} of the values are NaN, the first at input {image}, node {node}")]
     NotANumber {
         /// How many values are NaN.
         count: usize,
@@ -41,7 +41,7 @@ pub enum Error {
         node: usize,
     },
     /// Test images with another number of nodes than the background.
-    #[error("the images have {received} nodes, but the background has {expected}")]
+    #[error("the inputs have {received} nodes, but the background has {expected}")]
     Nodes {
         /// The background's number of nodes.
         expected: usize,
@@ -49,7 +49,7 @@ pub enum Error {
         received: usize,
     },
     /// More images than were announced to a [`BackgroundBuilder`](crate::BackgroundBuilder), or fewer at its end.
-    #[error("the background was to hold {expected} images, but {received} were given")]
+    #[error("the background was to hold {expected} inputs, but {received} were given")]
     Images {
         /// The number announced.
         expected: usize,
@@ -57,7 +57,7 @@ pub enum Error {
         received: usize,
     },
     /// A p-value outside (0, 1].
-    #[error("p-values must be in (0, 1], got {received} at image {image}, node {node}")]
+    #[error("p-values must be in (0, 1], got {received} at input {image}, node {node}")]
     PValue {
         /// The value received.
         received: f64,
@@ -72,7 +72,7 @@ pub enum Error {
     )]
     Ranges,
     /// Rank histograms that are not those of the images and the grid.
-    #[error("expected rank histograms of {} images and {} thresholds, got shape {received:?}", expected.0, expected.1)]
+    #[error("expected rank histograms of {} inputs and {} thresholds, got shape {received:?}", expected.0, expected.1)]
     Histograms {
         /// Images and thresholds.
         expected: (usize, usize),
@@ -80,7 +80,7 @@ pub enum Error {
         received: (usize, usize),
     },
     /// Rank histograms that count more nodes than there are.
-    #[error("the histograms of image {image} count {received} nodes, but there are only {expected}")]
+    #[error("the histograms of input {image} count {received} nodes, but there are only {expected}")]
     Counts {
         /// Row of the image.
         image: usize,
@@ -98,7 +98,7 @@ pub enum Error {
         asked: String,
     },
     /// Leave-one-out was asked for a row that the background does not hold.
-    #[error("image {image} is not in the background: no background value of node {node} is as extreme as its own")]
+    #[error("input {image} is not in the background: no background value of node {node} is as extreme as its own")]
     NotInBackground {
         /// Row of the image.
         image: usize,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...input_checks import as_rows, check_images
+from ...input_checks import as_rows, check_inputs
 from ...spaces import Space
 
 __all__ = ["PixelStatistic"]
@@ -38,5 +38,5 @@ class PixelStatistic(Space):
         self.node_shapes = {name: (1,)}
 
     def transform(self, images: Any) -> dict[str, np.ndarray]:  # noqa: D102 (the base says it)
-        pixels = as_rows(check_images(images, self.image_shape))
+        pixels = as_rows(check_inputs(images, self.image_shape))
         return {name: self.statistic(pixels).astype(np.float64)[:, np.newaxis] for name in self.names}

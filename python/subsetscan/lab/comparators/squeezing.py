@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import softmax
 
 from ..._extras import import_extra
-from ...input_checks import check_images
+from ...input_checks import check_inputs
 from ...networks import KerasNetwork, Network, as_network
 from ...networks.logits import check_classes
 from ...spaces import Space
@@ -105,7 +105,7 @@ class FeatureSqueezing(Space):
             If the images have the wrong shape, a pixel is NaN or infinite, or beyond 10 either way, as in images of 0
             to 255.
         """
-        images = check_images(images, np.shape(images)[1:] if self._shape is None else self._shape)
+        images = check_inputs(images, np.shape(images)[1:] if self._shape is None else self._shape)
         axis = self._channel_axis(images.shape[1:])
         farthest = float(np.abs(images).max(initial=0))
         if farthest > _FARTHEST:
