@@ -152,6 +152,7 @@ def test_maxima_that_tie_are_taken_as_tensorflow_takes_them():
     model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 2, 1))
     with torch.no_grad():
         model[0].bias.fill_(-50)  # all are zero after it
+        model[3].weight.fill_(0.5)  # what comes back to the pooling is positive: a deconvnet keeps it
         model[3].bias.fill_(1)
     values = found(model, "deconvnet", "activations")
     assert values[:, :, :8:2, ::2].any()

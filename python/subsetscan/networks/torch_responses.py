@@ -187,8 +187,8 @@ def _kind(node: Any) -> str:
     return re.sub(r"Backward\d+$", "", str(node.name()).rpartition("::")[2])
 
 
-def _between(last: Any, first: Any) -> set[Any]:
-    """Collect what lies in the graph on a way from the last operation to the first."""
+def _between(last: Any, first: Any) -> dict[Any, None]:
+    """Collect what lies in the graph on a way from the last operation to the first, beginning with this."""
     users: dict[Any, list[Any]] = {last: []}
     todo = [last]
     while todo:
@@ -200,17 +200,17 @@ def _between(last: Any, first: Any) -> set[Any]:
                 users[below] = []
                 todo.append(below)
             users[below].append(node)
-    found: set[Any] = set()
+    found: dict[Any, None] = {}  # in an order, so that messages name the same operation each time
     todo = [first] if first in users else []
     while todo:
         node = todo.pop()
         if node not in found:
-            found.add(node)
+            found[node] = None
             todo += users[node]
     return found
 
 
-def _is_plain(node: Any, kind: str, between: set[Any], weights: set[int]) -> bool:
+def _is_plain(node: Any, kind: str, between: dict[Any, None], weights: set[int]) -> bool:
     """Tell whether an operation is linear in what comes from the images, a choice of the largest, or a ReLU."""
     ways = [n for n, (below, _) in enumerate(node.next_functions) if below in between]
     if kind in _NORMALIZATIONS:
