@@ -55,7 +55,17 @@ def main() -> None:
         ]
         cases = (("28 x 28 classifier", classifier, images), ("96 x 96 network", larger(), large))
         many = [bulk(*case, kind) for case in cases for kind in BULK]
-    write({"machine": processor(), "n_many": MANY, "one": rows, "many": many, "moves": moves(classifier, images)}, OUT)
+    write(
+        {
+            "machine": processor(),
+            "n_many": MANY,
+            "n_rounds": ROUNDS,
+            "one": rows,
+            "many": many,
+            "moves": moves(classifier, images),
+        },
+        OUT,
+    )
 
 
 def images_of(size: int, n: int) -> np.ndarray:

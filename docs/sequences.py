@@ -46,8 +46,8 @@ positions do: use those to flag, and this one to show where. The layer, the resi
 ```python
 scanner = SequenceScanner(OnnxLayers("model.onnx", ["name of a tensor"])).fit(clean)
 found = scanner.scan(inputs)
-found.p_value, found.spans, found.nodes     # one for each input
-print(found[0])                             # a text has marks under what is anomalous
+found.p_value, found.spans, found.nodes  # one for each input
+print(found[0])  # a text has marks under what is anomalous
 ```
 
 With texts the space is `TransformerLayers(model, tokenizer, ["mlp_4"])`, and the spans are characters; with images it is a

@@ -72,7 +72,7 @@ def test_arrays(values):
         ({"a": np.zeros((2, 3)), "b": np.zeros((3, 4))}, ValueError, "numbers of rows differ: a 2, b 3"),
         ({"a": np.zeros((2, 2)), "b": np.zeros((2, 4))}, ValueError, r"a must have the shape \(3,\) .*got \(2, 2\)"),
         ({"a": np.array([["x"] * 3]), "b": np.zeros((1, 4))}, InvalidTypeError, "a must hold real numbers, got dtype"),
-        (np.zeros((2, 6)), ValueError, r"expected 7 nodes an image, shape \(n, 7\), got \(2, 6\)"),
+        (np.zeros((2, 6)), ValueError, r"expected 7 nodes an input, shape \(n, 7\), got \(2, 6\)"),
         (np.zeros(7), ValueError, r"got \(7,\)"),
     ],
 )
@@ -90,7 +90,7 @@ def test_arrays_without_nodes(shapes):
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_scan_is_that_of_each_array_alone(folder, tmp_path, values, ending):
     files = {kind: folder / f"{kind}.{ending}" for kind in values}
-    summary = scan(**files, out=tmp_path, calibration="holdout", quiet=True)
+    summary = scan(**files, out=tmp_path, tail="upper", quiet=True)
     assert summary["spaces"] == {"conv": {"n_nodes": 12}, "dense": {"n_nodes": 12}}
     assert (summary["model"], summary["n_background"], summary["n_input"]) == (None, 400, 20)
     rows = read_scores(tmp_path / "scores.csv")
@@ -144,7 +144,7 @@ def test_explain_several(folder, tmp_path, values):
     fit(folder / "background.npz", tmp_path / "fitted", quiet=True)
     given = {"fitted": tmp_path / "fitted", "input": folder / "input.npz", "out": tmp_path / "out", "quiet": True}
     told = explain(**given, index="4, 0,4")
-    assert [one["index"] for one in told["images"]] == [4, 0]
+    assert [one["index"] for one in told["inputs"]] == [4, 0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "explanation-0.json", "explanation-0.png", "explanation-4.json", "explanation-4.png",
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_explain_several(folder, tmp_path, values):
     scanner = ModelScanner.automatic(space).fit(values["background"])
     found = scanner.scan(values["input"], return_nodes=True)
     p_values, combined = scanner.p_values(values["input"], combine=None), scanner.p_values(values["input"])
-    for one in told["images"]:
+    for one in told["inputs"]:
         n = one["index"]
         assert json.loads((tmp_path / "out" / f"explanation-{n}.json").read_text()) == one["spaces"]
         assert (one["p_value"], one["flagged"]) == (combined[n], bool(combined[n] <= 0.05))
@@ -166,11 +166,11 @@ def test_explain_several(folder, tmp_path, values):
             assert (about["flagged"], about["false_positive_rate"]) == (p_values[name][n] <= 0.05, 0.05)
 
     told = explain(**given, most_anomalous=2)
-    assert [one["index"] for one in told["images"]] == [4, 7]  # in both spaces, in one
-    assert all(one["flagged"] for one in told["images"])
+    assert [one["index"] for one in told["inputs"]] == [4, 7]  # in both spaces, in one
+    assert all(one["flagged"] for one in told["inputs"])
     for rate, flagged in ((float(combined[8]) - 0.01, False), (float(combined[8]) + 0.01, True)):
         told = explain(**given, index="8", false_positive_rate=rate)
-        assert [one["flagged"] for one in told["images"]] == [flagged]
+        assert [one["flagged"] for one in told["inputs"]] == [flagged]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["explanation.json", "explanation.png"]
 
 
@@ -182,7 +182,7 @@ def test_most_anomalous_without_calibration(folder, tmp_path, values):
     assert len(most_anomalous_of(scanner, values["input"]["dense"], 99)) == 20
     fit(folder / "background.npy", tmp_path / "fitted", calibration="none", quiet=True)
     told = explain(tmp_path / "fitted", folder / "input.npy", tmp_path, most_anomalous=1, quiet=True)
-    assert told["images"][0].items() >= {"index": int(scores.argmax()), "flagged": None, "p_value": None}.items()
+    assert told["inputs"][0].items() >= {"index": int(scores.argmax()), "flagged": None, "p_value": None}.items()
 
 
 def write_bad_files(folder, values):
@@ -206,16 +206,16 @@ def write_bad_files(folder, values):
             "labelled.npz",
             r"labels in .*labelled\.npz must hold numbers of shape \(n, nodes\), got int64",
         ),
-        ("npz", "uneven.npz", r"uneven\.npz must have one row per image, .* rows differ: conv 3, dense 20"),
+        ("npz", "uneven.npz", r"uneven\.npz must have one row per input, .* rows differ: conv 3, dense 20"),
         ("npz", "none.npz", r"none\.npz contains no arrays"),
         ("npz", "cut.npz", r"cut\.npz is not a complete \.npz file"),
         ("npz", "objects.npz", r"objects\.npz is not a complete \.npz file of numbers"),
         ("npz", "cut.safetensors", r"cut\.safetensors is damaged"),
         ("npz", "input.npy", r"input\.npy: expected the arrays conv, dense, got activations"),
-        ("npy", "narrow.npy", r"narrow\.npy: activations must have the shape \(12,\) for each image, got \(20, 5\)"),
-        ("npy", "holed.npy", "1 images have NaN or infinite pixels, the first is image 3"),
+        ("npy", "narrow.npy", r"narrow\.npy: activations must have the shape \(12,\) for each input, got \(20, 5\)"),
+        ("npy", "holed.npy", "input 3 has NaN or infinite values; it is the first of 1 that have"),
         ("npy", "notes.txt", r"without --model, activations are read from \.npy, .*, got .*notes\.txt"),
-        ("npy", "nowhere.npy", "no file of images at .*nowhere"),
+        ("npy", "nowhere.npy", "no file or folder of inputs at .*nowhere"),
     ],
 )
 def test_files_that_do_not_fit(folder, tmp_path, values, background, given, message):
@@ -233,7 +233,7 @@ def test_a_model_is_named_where_it_is_needed(folder, tmp_path):
         score(tmp_path / "fitted", folder / "input.npy", tmp_path, model="m.keras")
     with pytest.raises(ValueError, match="choose --index 0 or --most-anomalous 1, not both"):
         explain(tmp_path / "fitted", folder / "input.npy", tmp_path, index="0", most_anomalous=1)
-    with pytest.raises(ValueError, match="--index takes numbers of images, .*got '1,-2'"):
+    with pytest.raises(ValueError, match="--index takes numbers of inputs, .*got '1,-2'"):
         explain(tmp_path / "fitted", folder / "input.npy", tmp_path, index="1,-2")
 
 
@@ -257,12 +257,12 @@ def test_columns_of_tables(folder, tmp_path, values):
         expected = (tmp_path / "expected" / "scores.csv").read_bytes()
         assert (tmp_path / name / "scores.csv").read_bytes() == expected
     told = explain(tmp_path / "fitted", tmp_path / "reversed.parquet", tmp_path / "out", index="4", quiet=True)
-    space = told["images"][0]["spaces"]["activations"]
+    space = told["inputs"][0]["spaces"]["activations"]
     assert space["node_names"] == [f"node {n}" for n in space["nodes"]]
     with pytest.raises(ValueError, match=r"12 are expected and 11 given, and they differ in node 0"):
         score(tmp_path / "fitted", write("few.parquet", dense, names[1:]), tmp_path / "few", quiet=True)
     parquet.write_table(pyarrow.table({"word": ["a"]}), tmp_path / "words.parquet")
-    with pytest.raises(ValueError, match="must hold the numbers of one node, but word is string"):
+    with pytest.raises(ValueError, match="must hold the numbers of one node, or lists of numbers, but word is string"):
         read_activations(tmp_path / "words.parquet")
     (tmp_path / "cut.parquet").write_bytes(background.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"cut\.parquet is not a complete \.parquet file"):

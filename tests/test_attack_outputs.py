@@ -232,13 +232,13 @@ def test_images_of_an_attack():
         (images - 1, r"pixels must be in \[0, 1\], got -1 to 0"),
         ((255 * images).astype(np.uint8), r"pixels must be floats in \[0, 1\], got uint8 0 to 255: divide by 255"),
         (images > 0.5, r"pixels must be floats in \[0, 1\], got bool"),
-        (holed, "1 images have NaN or infinite pixels, the first is image 1"),
-        (images[:, :20], r"each image must have shape \(28, 28, 1\), got \(20, 28, 1\)"),
-        (images[..., 0], r"each image must have shape \(28, 28, 1\), got \(28, 28\)"),
+        (holed, "input 1 has NaN or infinite values; it is the first of 1 that have"),
+        (images[:, :20], r"each input must have shape \(28, 28, 1\), got \(20, 28, 1\)"),
+        (images[..., 0], r"each input must have shape \(28, 28, 1\), got \(28, 28\)"),
     ):
         with pytest.raises(ValueError, match=message):
             unit_images(wrong, (28, 28, 1))
-    with pytest.raises(TypeError, match="images must be numbers, got dtype <U1"):
+    with pytest.raises(TypeError, match="inputs must be numbers, got dtype <U1"):
         unit_images(np.full((3, 28, 28, 1), "a"), (28, 28, 1))
 
 

@@ -28,12 +28,12 @@ def holed(*places):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.empty((0, 3)), "the background is empty: at least 1 image is needed, got 0"),
+        (np.empty((0, 3)), "the background is empty: at least 1 input is needed, got 0"),
         (np.empty((3, 0)), "at least 1 node is needed, got 0"),
-        (np.zeros(3), r"must have 2 dimensions \(images, nodes\), got shape \(3,\); for one image use x.reshape"),
-        (np.zeros((2, 2, 2)), r"must have 2 dimensions \(images, nodes\), got shape \(2, 2, 2\)"),
-        (5.0, r"must have 2 dimensions \(images, nodes\), got shape \(\)"),
-        (holed((1, 2), (3, 0)), "2 of the values are NaN, the first at image 1, node 2"),
+        (np.zeros(3), r"must have 2 dimensions \(inputs, nodes\), got shape \(3,\); for one input use x.reshape"),
+        (np.zeros((2, 2, 2)), r"must have 2 dimensions \(inputs, nodes\), got shape \(2, 2, 2\)"),
+        (5.0, r"must have 2 dimensions \(inputs, nodes\), got shape \(\)"),
+        (holed((1, 2), (3, 0)), "2 of the values are NaN, the first at input 1, node 2"),
     ],
 )
 def test_a_background_that_is_none(values, message):

@@ -88,7 +88,7 @@ def test_json_alone_is_printed(run, files, tmp_path):
     given = [f"--fitted={tmp_path}/fitted", *files[1:]]
     assert json.loads(run("score", *given, "--json").out)["n_input"] == 30
     told = json.loads(run("explain", *given, "--json", "--most-anomalous=2").out)
-    assert len(told["images"]) == 2
+    assert len(told["inputs"]) == 2
     np.save(tmp_path / "few.npy", np.load(tmp_path / "background.npy")[:10])
     done = run("scan", f"--background={tmp_path}/few.npy", *files[1:], "--json")
     assert json.loads(done.out)["n_background"] == 10
@@ -141,8 +141,8 @@ def test_a_background_beyond_memory_is_refused(monkeypatch):
         with (pytest.raises if advice is MemoryError else pytest.warns)(advice) as told:
             memory.check_memory(spaces, 40)
         message = str(told.value if advice is MemoryError else told[0].message)
-        assert "250 nodes x 40 background images need about 40 kB, and this machine has " in message
-        assert "name fewer layers with --layers, or give fewer background images" in message
+        assert "250 nodes x 40 background inputs need about 40 kB, and this machine has " in message
+        assert "name fewer layers with --layers, or give fewer background inputs" in message
     for total in (2 * needed, None):
         monkeypatch.setattr(memory, "total_memory", lambda total=total: total)
         memory.check_memory(spaces, 40)
@@ -154,7 +154,7 @@ def test_memory_that_the_fit_of_the_widest_space_takes(monkeypatch):
     monkeypatch.setattr(memory, "total_memory", lambda: 2 * needed)
     memory.check_memory(spaces, 40, **memory.AUTOMATIC)
     monkeypatch.setattr(memory, "total_memory", lambda: needed - 1)
-    with pytest.raises(MemoryError, match="250 nodes x 40 background images need about 540 kB"):
+    with pytest.raises(MemoryError, match="250 nodes x 40 background inputs need about 540 kB"):
         memory.check_memory(spaces, 40, **memory.AUTOMATIC)
 
 
@@ -180,16 +180,16 @@ print((largest() - before) / values.size)
 @pytest.mark.filterwarnings("always:.* nodes x")
 def test_memory_is_looked_at_before_the_work(run, files, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "total_memory", lambda: 10_000)
-    assert "30 nodes x 120 background images need about 324 kB" in run("fit", files[0], files[2], code=2).err
-    done = run("fit", files[0], files[2], "--calibration=holdout", code=2)
+    assert "30 nodes x 120 background inputs need about 324 kB" in run("fit", files[0], files[2], code=2).err
+    done = run("fit", files[0], files[2], "--tail=upper", code=2)
     assert done.err == (
-        "subsetscan: 30 nodes x 120 background images need about 14.4 kB, and this machine has 10 kB of memory: name "
-        "fewer layers with --layers, or give fewer background images\n"
+        "subsetscan: 30 nodes x 120 background inputs need about 14.4 kB, and this machine has 10 kB of memory: name "
+        "fewer layers with --layers, or give fewer background inputs\n"
     )
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(memory, "total_memory", lambda: 20_000)
-    done = run("fit", files[0], files[2], "--calibration=holdout")
-    assert done.err.startswith("subsetscan: warning: 30 nodes x 120 background images need")
+    done = run("fit", files[0], files[2], "--tail=upper")
+    assert done.err.startswith("subsetscan: warning: 30 nodes x 120 background inputs need")
 
 
 def test_memory_of_this_machine():

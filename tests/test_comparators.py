@@ -153,7 +153,7 @@ def test_feature_squeezing_is_the_same_in_onnx(shape, rng):
     else:
         for model, given in ((last, shape), (first, turned.shape[1:])):
             with pytest.raises(
-                ValueError, match=f"axis of the inputs .{str(given)[1:-1]}. of net counts channels cannot"
+                ValueError, match=f"axis of the images .{str(given)[1:-1]}. of net counts channels cannot"
             ):
                 FeatureSqueezing(model)
         options = ({"channel_axis": 2}, {"channel_axis": 0})
@@ -166,7 +166,7 @@ def test_which_axis_counts_channels():
     for shape, axis in (((9, 7, 8), 2), ((3, 3, 3), 2), ((8, 8, 1), 2)):
         assert FeatureSqueezing(build(shape))._axis == axis
     with pytest.raises(
-        ValueError, match=r"axis of the inputs \(3, 8, 9\) of .* cannot be told: give channel_axis=0 or"
+        ValueError, match=r"axis of the images \(3, 8, 9\) of .* cannot be told: give channel_axis=0 or"
     ):
         FeatureSqueezing(build((3, 8, 9)))
     images = keras.Input((3, 8, 9))
@@ -190,7 +190,7 @@ def test_feature_squeezing_that_is_none(classifier, images):
     with pytest.raises(ValueError, match="channel_axis must be 0 or 2, got 1"):
         FeatureSqueezing(classifier, channel_axis=1)
     flat = keras.Sequential([keras.Input((5,)), layers.Dense(3, activation="softmax")])
-    with pytest.raises(ValueError, match=r"expected a classifier of inputs \(H, W, C\), .* takes \(5,\)"):
+    with pytest.raises(ValueError, match=r"expected a classifier of images \(H, W, C\), .* takes \(5,\)"):
         FeatureSqueezing(flat)
     space = FeatureSqueezing(classifier)
     with pytest.raises(ValueError, match=r"pixels must be in \[0, 1\], .* got one of size 255"):
@@ -324,7 +324,7 @@ def test_densities_that_are_none(seeing):
         detector.score(images)
     with pytest.raises(ValueError, match=r"expected at least 20 clean inputs \(min_class_size\), got 19"):
         detector.fit(images[:19])
-    with pytest.raises(ValueError, match="all 30 background inputs of .* have the same values in the layer"):
+    with pytest.raises(ValueError, match="all 30 background images of .* have the same values in the layer"):
         detector.fit(np.zeros((30, 8, 8, 1)))
 
 
@@ -415,7 +415,7 @@ def test_mmds_that_are_none(rng):
         ((x, x[:, :2]), r"expected two sets of rows of one shape, got \(5, 3\) and \(5, 2\)"),
         ((x[:, 0], x[:, 0]), r"expected two sets of rows of one shape, got \(5,\) and \(5,\)"),
         ((x, x[:0]), "each set needs at least 2 rows, got 5 and 0"),
-        ((x, x * np.nan), "5 images have NaN or infinite pixels"),
+        ((x, x * np.nan), "it is the first of 5 that have"),
     ):
         with pytest.raises(ValueError, match=message):
             mmd_test(*arguments)

@@ -182,11 +182,11 @@ def test_no_p_value_is_too_small_to_score(p):
     [
         ([[0.5, 1.0]], TypeError, "histogram 1 must hold counts, as integers, got dtype float64"),
         ([[True, False]], TypeError, "as integers, got dtype bool"),
-        ([[1, -1]], ValueError, "from 0 to 4294967295, got -1 at image 0, threshold 1"),
-        ([[2**32, 0]], ValueError, "from 0 to 4294967295, got 4294967296 at image 0, threshold 0"),
-        ([1, 0], ValueError, r"must have 2 dimensions \(images, thresholds\), got shape \(2,\)"),
-        ([[1, 1]], ValueError, "the histograms of image 0 count 4 nodes, but there are only 3"),
-        ([[1, 0, 0]], ValueError, r"1 images and 2 thresholds, got shape \(1, 3\)"),
+        ([[1, -1]], ValueError, "from 0 to 4294967295, got -1 at input 0, threshold 1"),
+        ([[2**32, 0]], ValueError, "from 0 to 4294967295, got 4294967296 at input 0, threshold 0"),
+        ([1, 0], ValueError, r"must have 2 dimensions \(inputs, thresholds\), got shape \(2,\)"),
+        ([[1, 1]], ValueError, "the histograms of input 0 count 4 nodes, but there are only 3"),
+        ([[1, 0, 0]], ValueError, r"1 inputs and 2 thresholds, got shape \(1, 3\)"),
     ],
 )
 def test_histograms_that_are_none(histogram, error, message):
@@ -199,9 +199,9 @@ def test_histograms_that_are_none(histogram, error, message):
     [
         (-1, 3, "n_samples must be from 0 to 2.64 - 1, got -1"),
         (2**70, 3, f"n_samples must be from 0 to 2.64 - 1, got {2**70}"),
-        (2**64 - 1, 3, f"a background has at most {2**52 - 1} images, got {2**64 - 1}"),
-        (10**12, 3, r"1 images and 500000000000 thresholds, got shape \(1, 2\)"),
-        (0, 3, r"1 images and 0 thresholds, got shape \(1, 2\)"),
+        (2**64 - 1, 3, f"a background has at most {2**52 - 1} inputs, got {2**64 - 1}"),
+        (10**12, 3, r"1 inputs and 500000000000 thresholds, got shape \(1, 2\)"),
+        (0, 3, r"1 inputs and 0 thresholds, got shape \(1, 2\)"),
         (3, -1, "n_nodes must be from 0 to 2.64 - 1, got -1"),
         (3, 0, "at least 1 node is needed, got 0"),
     ],
@@ -221,11 +221,11 @@ def test_histograms_of_any_integers_are_scanned():
     ("n_samples", "message"),
     [
         (-1, "n_samples must be from 0 to 2.64 - 1, got -1"),
-        (0, "at least 1 image is needed, got 0"),
-        (3 * 10**8, "2 values a node where {} of 300000000 images are kept"),
-        (10**12, "2 values a node where {} of 1000000000000 images are kept"),
-        (2**63, f"a background has at most {2**52 - 1} images, got {2**63}"),
-        (2**64 - 1, f"a background has at most {2**52 - 1} images, got {2**64 - 1}"),
+        (0, "at least 1 input is needed, got 0"),
+        (3 * 10**8, "2 values a node where {} of 300000000 inputs are kept"),
+        (10**12, "2 values a node where {} of 1000000000000 inputs are kept"),
+        (2**63, f"a background has at most {2**52 - 1} inputs, got {2**63}"),
+        (2**64 - 1, f"a background has at most {2**52 - 1} inputs, got {2**64 - 1}"),
         (2**64, f"n_samples must be from 0 to 2.64 - 1, got {2**64}"),
     ],
 )
@@ -263,7 +263,7 @@ def test_numbers_that_are_negative():
             call()
     starts, no = np.ones((1, 1), bool), (None, None)
     for limits, message in (((-1, None), "got -1"), ((None, 2**70), f"got {2**70}")):
-        with pytest.raises(ValueError, match=f"the limits of inputs must be from 0 to 2.64 - 1, {message}"):
+        with pytest.raises(ValueError, match=f"the limits of images must be from 0 to 2.64 - 1, {message}"):
             _core.scan_group(one, starts, True, "berk-jones", 0.5, limits, no, False)
     with pytest.raises(ValueError, match="n_nodes must be from 0 to 2.64 - 1, got -1"):
         _core.BackgroundBuilder(1, -1, "float32")

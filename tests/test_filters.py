@@ -72,9 +72,9 @@ def test_shapes_that_are_no_images(shape):
 
 
 def test_images_that_do_not_fit(images):
-    with pytest.raises(ValueError, match=r"each image must have shape \(8, 8\), got \(8, 8, 1\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(8, 8\), got \(8, 8, 1\)"):
         Laplacian((8, 8)).transform(images)
-    with pytest.raises(ValueError, match="1 images have NaN or infinite pixels, the first is image 0"):
+    with pytest.raises(ValueError, match="input 0 has NaN or infinite values; it is the first of 1 that have"):
         Laplacian((1, 2)).transform([[[0.0, np.nan]]])
 
 

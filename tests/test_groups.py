@@ -287,8 +287,8 @@ def test_random_states(rng):
         ({"p_values": np.empty((0, 3))}, "a group needs at least 2 images, got 0"),
         ({"p_values": np.empty((3, 0))}, "at least 1 node is needed, got 0"),
         ({"p_values": np.full(3, 0.1)}, "must have 2 dimensions"),
-        ({"p_values": [[0.1, 0.2], [0.0, 0.3]]}, r"must be in \(0, 1\], got 0 at image 1, node 0"),
-        ({"p_values": [[0.1, np.nan], [0.1, 0.3]]}, r"must be in \(0, 1\], got NaN at image 0, node 1"),
+        ({"p_values": [[0.1, 0.2], [0.0, 0.3]]}, r"must be in \(0, 1\], got 0 at input 1, node 0"),
+        ({"p_values": [[0.1, np.nan], [0.1, 0.3]]}, r"must be in \(0, 1\], got NaN at input 0, node 1"),
         ({"constraint": [0, 1]}, r"one label for each of the 4 images, got shape \(2,\)"),
         ({"constraint": [[0], [0], [1], [1]]}, r"one label for each of the 4 images, got shape \(4, 1\)"),
         ({"constraint": ["a"] * 4}, "a constraint needs labels of at least 2 classes, all 4 are .*a"),
@@ -322,9 +322,9 @@ def test_a_scanner_says_what_is_wrong():
     scanner = GroupScanner(Background(np.zeros((5, 3))))
     with pytest.raises(ValueError, match="a group needs at least 2 images, got 1; for single images use scan"):
         scanner.scan(np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="the images have 2 nodes, but the background has 3"):
+    with pytest.raises(ValueError, match="the inputs have 2 nodes, but the background has 3"):
         scanner.scan(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="1 of the values are NaN, the first at image 1, node 2"):
+    with pytest.raises(ValueError, match="1 of the values are NaN, the first at input 1, node 2"):
         scanner.scan([[0, 0, 0], [0, 0, np.nan]])
 
 

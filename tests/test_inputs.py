@@ -1,10 +1,12 @@
 """Images are cast to what a network takes, and what the cast would change is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.input_checks import check_inputs
+from subsetscan.input_checks import InputError, check_inputs
 from subsetscan.spaces import (
     Arrays,
     ClassifierMargin,
@@ -19,25 +21,33 @@ from subsetscan.spaces import (
 @pytest.mark.parametrize(
     ("values", "dtype", "message"),
     [
-        ([0.5, 1e300], "float32", r"image 1 has the value 1e\+300, which float32 cannot hold: it would become inf"),
-        ([0.5, -1e300], "float32", "image 1 has the value -1e.300, .* become -inf"),
-        ([0.5, 7e4], "float16", "image 1 has the value 70000.0, which float16 cannot hold: it would become inf"),
-        ([2**24, 2**24 + 1], "float32", "image 1 has the value 16777217, .* become 16777216"),
-        (np.array([0, 2**53 + 1]), "float64", "image 1 has the value 9007199254740993, .* become 9007199254740992"),
-        (np.array([0, 2**63 + 1], np.uint64), "float32", "image 1 has the value 9223372036854775809"),
-        ([-(2**63), 2**24 + 1], "float32", "image 1 has the value 16777217"),
-        ([0, 2049], "float16", "image 1 has the value 2049, .* become 2048"),
-        ([0, 2**31], "int32", "image 1 has the value 2147483648, which int32 cannot hold: it would become -2147483648"),
-        ([0.0, 1.5], "int32", "image 1 has the value 1.5, which int32 cannot hold: it would become 1"),
-        ([0.0, 1e300], "int32", r"image 1 has the value 1e\+300, which int32 cannot hold"),
-        ([0, -1], "uint8", "image 1 has the value -1, which uint8 cannot hold: it would become 255"),
-        ([0, 2], "bool", "image 1 has the value 2, which bool cannot hold"),
-        ([0.0, np.nan], "int32", "1 images have NaN or infinite pixels, the first is image 1"),
+        ([0.5, 1e300], "float32", r"input 1 has the value 1e\+300, which float32 cannot hold: it would become inf"),
+        ([0.5, -1e300], "float32", "input 1 has the value -1e.300, .* become -inf"),
+        ([0.5, 7e4], "float16", "input 1 has the value 70000.0, which float16 cannot hold: it would become inf"),
+        ([2**24, 2**24 + 1], "float32", "input 1 has the value 16777217, .* become 16777216"),
+        (np.array([0, 2**53 + 1]), "float64", "input 1 has the value 9007199254740993, .* become 9007199254740992"),
+        (np.array([0, 2**63 + 1], np.uint64), "float32", "input 1 has the value 9223372036854775809"),
+        ([-(2**63), 2**24 + 1], "float32", "input 1 has the value 16777217"),
+        ([0, 2049], "float16", "input 1 has the value 2049, .* become 2048"),
+        ([0, 2**31], "int32", "input 1 has the value 2147483648, which int32 cannot hold: it would become -2147483648"),
+        ([0.0, 1.5], "int32", "input 1 has the value 1.5, which int32 cannot hold: it would become 1"),
+        ([0.0, 1e300], "int32", r"input 1 has the value 1e\+300, which int32 cannot hold"),
+        ([0, -1], "uint8", "input 1 has the value -1, which uint8 cannot hold: it would become 255"),
+        ([0, 2], "bool", "input 1 has the value 2, which bool cannot hold"),
+        ([0.0, np.nan], "int32", "input 1 has NaN or infinite values; it is the first of 1 that have"),
     ],
 )
 def test_what_a_cast_would_change(values, dtype, message):
     with pytest.raises(ValueError, match=message):
         check_inputs(np.reshape(values, (2, 1)), (1,), np.dtype(dtype))
+
+
+def test_what_is_wrong_with_an_input_goes_to_another_process():
+    with pytest.raises(InputError) as caught:
+        check_inputs(np.array([[0.5], [np.nan]]), (1,))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == "input 1 has NaN or infinite values; it is the first of 1 that have"
+    assert again.number == 1
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float16", "float32", "float64"])

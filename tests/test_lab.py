@@ -362,7 +362,7 @@ def test_training_on_poisoned_images(digits, tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             training.train("autoencoder", "mnist", tmp_path, **wrong)
-    with pytest.raises(ValueError, match="poisoned inputs are for an autoencoder"):
+    with pytest.raises(ValueError, match="poisoned images are for an autoencoder"):
         training.train("classifier", "mnist", tmp_path, poisoned=0.1, classifier=classifier)
 
 

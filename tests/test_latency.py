@@ -87,3 +87,28 @@ def test_a_checksum_tells_what_changed(rng, dtype, n):
         other = values.copy()
         other[[a, b]] = other[[b, a]]
         assert (checksum([other]) == first) == np.array_equal(other, values)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_a_checksum_sees_signs_that_flip_together(rng, dtype):
+    kernel = rng.normal(size=(3, 3, 64, 64)).astype(dtype)
+    first = checksum([kernel])
+    assert checksum([-kernel]) != first
+    for channel in range(64):
+        other = kernel.copy()
+        other[..., channel] *= -1
+        assert checksum([other]) != first, channel
+
+
+def test_a_channel_of_another_sign_is_warned_of(images):
+    keras.utils.set_random_seed(0)
+    source = keras.Input((8, 8, 1))
+    wide = keras.layers.Conv2D(64, 3, name="wide")(keras.layers.Conv2D(64, 3)(source))
+    model = keras.Model(source, wide)
+    scanner = ModelScanner(KerasLayers(model, ["wide"]), SubsetScanDetector(random_state=0)).fit(images)
+    scanner.p_values(images[:2])
+    kernel, bias = model.get_layer("wide").get_weights()
+    kernel[..., 1] *= -1
+    model.get_layer("wide").set_weights([kernel, bias])
+    with pytest.warns(UserWarning, match="with another network for wide"):
+        scanner.p_values(images[:2])

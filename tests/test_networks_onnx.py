@@ -326,3 +326,21 @@ def test_a_bias_behind_another_order_of_axes_belongs_to_its_convolution(tmp_path
         tmp_path / "a.onnx", nodes, [("x", FLOAT, ["n", 1, 6, 6])], [("back", FLOAT, ["n", 3, 4, 4])], constants
     )
     assert OnnxNetwork(path).computing() == ("active",)
+
+
+def test_a_batch_is_one_run_however_many_spaces_read_it(classifier, images, monkeypatch):
+    sizes, own = [], runtime.InferenceSession.run
+
+    def counted(self, names, feed, *rest):
+        sizes.append(len(feed["image"]))
+        return own(self, names, feed, *rest)
+
+    monkeypatch.setattr(runtime.InferenceSession, "run", counted)
+    network = as_network(str(classifier))
+    spaces = [Layers(network, ["active"]), Layers(network, ["product"]), ClassifierMargin(network)]
+    many = np.concatenate([images + shift for shift in np.linspace(0, 1, 9, dtype=np.float32)])
+    scanner = ModelScanner(spaces, SubsetScanDetector(random_state=0), combine="fisher").fit(many)
+    for rows in (many[:60], many[:1]):
+        sizes.clear()
+        scanner.p_values(rows)
+        assert sizes == [len(rows)]

@@ -268,3 +268,26 @@ def test_the_exported_network_has_the_same_names_and_values(model, images, tmp_p
     theirs, ours = Layers(path, names).transform(images), TorchLayers(model, names).transform(images)
     for (name, values), expected in zip(theirs.items(), ours.values(), strict=True):
         assert np.allclose(values, expected, atol=1e-5), name
+
+
+def _scale(model):
+    with torch.no_grad():
+        model.dense.weight.mul_(2)
+
+
+def _load(model):
+    model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+
+
+def _replace(model):
+    model.act = nn.Tanh()  # which has no weights
+
+
+@pytest.mark.parametrize("change", [_scale, _load, _replace])
+def test_what_has_changed_is_warned_of_at_the_next_scan(model, images, change):
+    many = np.concatenate([images + shift for shift in np.linspace(0, 1, 9, dtype=np.float32)])
+    scanner = ModelScanner(Layers(model, ["dense"]), SubsetScanDetector(random_state=0)).fit(many)
+    scanner.p_values(images)
+    change(model)
+    with pytest.warns(UserWarning, match="with another network for dense"):
+        scanner.p_values(images)

@@ -120,10 +120,10 @@ def test_far_values_stay_numbers(rng):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((1, 3)), r"at least 2 images and 1 node are needed, got shape \(1, 3\)"),
-        (np.zeros((3, 0)), r"at least 2 images and 1 node are needed, got shape \(3, 0\)"),
-        ([[0.0, 1.0], [np.inf, 2.0]], "finite, got inf at node 0 of image 1"),
-        ([[0.0, 1.0], [0.0, np.nan]], "finite, got nan at node 1 of image 1"),
+        (np.zeros((1, 3)), r"at least 2 inputs and 1 node are needed, got shape \(1, 3\)"),
+        (np.zeros((3, 0)), r"at least 2 inputs and 1 node are needed, got shape \(3, 0\)"),
+        ([[0.0, 1.0], [np.inf, 2.0]], "finite, got inf at node 0 of input 1"),
+        ([[0.0, 1.0], [0.0, np.nan]], "finite, got nan at node 1 of input 1"),
         ([[0.0, 1e200], [0.0, -1e200]], "those of node 1 range from -1e\\+200 to 1e\\+200"),
         (np.zeros(3), "2 dimensions"),
     ],

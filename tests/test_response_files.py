@@ -278,10 +278,10 @@ def test_vgg19(go, tmp_path):
     ("options", "message"),
     [
         ({"images": "nowhere"}, "no file of images at .*nowhere"),
-        ({"clean": "none.npy"}, "needs at least 2 clean images, got 0 sample"),
+        ({"clean": "none.npy"}, "needs at least 2 clean inputs, got 0 sample"),
         ({"images": "narrow.npy"}, r"each image of .*narrow\.npy must have shape \(12, 10, 3\), got \(12, 5, 3\)"),
-        ({"images": "holed.npy"}, "1 images have NaN or infinite pixels, the first is image 66"),
-        ({"clean": "one.npy"}, "needs at least 2 clean images, got 1 sample"),
+        ({"images": "holed.npy"}, "input 66 has NaN or infinite values; it is the first of 1 that have"),
+        ({"clean": "one.npy"}, "needs at least 2 clean inputs, got 1 sample"),
         ({"images": "bytes.npy", "preprocessing": "tf"}, r'"tf" expects pixels in \[0, 1\], .* range from 0 to 255'),
         ({"preprocessing": "imagenet"}, "unknown preprocessing 'imagenet'; known are none, 0-255, tf, torch, caffe"),
         ({"preprocessing": "tf", "layer": "conv3"}, "small has no layer 'conv3'; it has 4 layers: conv1, conv2"),

@@ -397,11 +397,11 @@ def test_what_is_none():
 
 def test_images_that_do_not_fit():
     space = FeatureResponse(network())
-    with pytest.raises(ValueError, match=r"each image must have shape \(9, 8, 2\), got \(9, 8\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(9, 8, 2\), got \(9, 8\)"):
         space.transform(IMAGES[..., 0])
     holed = IMAGES.copy()
     holed[3, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="1 images have NaN or infinite pixels, the first is image 3"):
+    with pytest.raises(ValueError, match="input 3 has NaN or infinite values; it is the first of 1 that have"):
         space.transform(holed)
 
 

@@ -371,7 +371,7 @@ def test_a_space_among_others():
         assert np.allclose(space.transform(images[n : n + 1])["guided"], values[n], rtol=1e-4, atol=1e-4)
     space.forward_batch = 9
     assert np.allclose(space.transform(images)["guided"], values, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match=r"each image must have shape \(2, 9, 8\), got \(2, 9, 7\)"):
+    with pytest.raises(ValueError, match=r"each input must have shape \(2, 9, 8\), got \(2, 9, 7\)"):
         space.transform(images[..., :7])
     for other in (copy.deepcopy(space), pickle.loads(pickle.dumps(space))):
         assert np.array_equal(other.transform(images)["guided"], space.transform(images)["guided"])

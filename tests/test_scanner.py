@@ -190,7 +190,7 @@ def test_what_is_not_scanned_as_one(autoencoder):
         ({"encode": SubsetScanDetector()}, "detectors are given for encode; the spaces are encode, decode"),
         (
             {"encode": SubsetScanDetector(), "decode": SubsetScanDetector(calibration=None)},
-            "must calibrate on the same images",
+            "must calibrate on the same inputs",
         ),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -339,7 +339,7 @@ def test_activations_that_are_not_finite_are_told_by_image_and_layer(images, bad
     for row in (3, 50, 89):
         marked = images.copy()
         marked[row, 0, 0] = 6
-        message = f"1 images have NaN or infinite values in second, the first is image {row}, node 7: {bad}"
+        message = f"1 inputs have NaN or infinite values in second, the first is input {row}, node 7: {bad}"
         scanner = ModelScanner(space, SubsetScanDetector(random_state=0, false_positive_rate=0.1), batch_size=7)
         with pytest.raises(ValueError, match=message):
             scanner.fit(marked)

@@ -150,6 +150,11 @@ def test_scanners_take_texts(encoder, tokenizer, tmp_path):
     assert np.mean(scanner.predict(odd) == -1) > 0.3 > 0.15 > np.mean(scanner.predict(clean[250:]) == -1)
     assert scanner.explain(odd[0]).spaces.keys() == {"hidden_0", "hidden_1", "hidden_2", "margin"}
     scanner.save(tmp_path)
+    new = [TransformerLayers(encoder, tokenizer), ClassifierMargin(TextNetwork(encoder, tokenizer))]
+    assert ModelScanner.load(tmp_path, new).p_values([]).shape == (0,)  # shapes are not known yet
+    told = ModelScanner.load(tmp_path, new).explain(odd[0])
+    assert told.spaces["hidden_1"].channel_axis == 0
+    assert told.spaces["hidden_1"].score == scanner.explain(odd[0]).spaces["hidden_1"].score
     again = ModelScanner.load(tmp_path, spaces)
     assert np.array_equal(again.p_values(odd), scanner.p_values(odd))
     other = words_tokenizer()

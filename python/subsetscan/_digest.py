@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
 
 __all__ = ["checksum", "digest"]
-
-_SIDE = 512  # of the square that words are laid out in, for sums both ways
-_SHORT = 8192  # bytes that are digested as they are
 
 
 def digest(*parts: str | np.ndarray) -> str:
@@ -25,20 +23,10 @@ def digest(*parts: str | np.ndarray) -> str:
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> str:
-    """Compute what tells that arrays have changed, a hundred times as fast as `digest` does.
+    """Compute what tells that arrays have changed, several times as fast as `digest` does.
 
-    It is the digest of sums of each array's bits, along rows and along columns of a grid: another value, and two that
-    change places, change it. It keeps no secret, and is no name for the arrays.
+    It is the shape and the CRC-32 of each: a change within 32 bits always changes it, any other but once in 2**32.
+    Sums of bits would not do: signs that flip together cancel. It keeps no secret, and is no name for the arrays.
     """
-    result = hashlib.sha256()
-    for array in arrays:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        if len(data) <= _SHORT:
-            result.update(f"{array.shape}".encode() + data.tobytes())
-            continue
-        words = data[: len(data) // 8 * 8].view(np.uint64)
-        grid = words[: len(words) // _SIDE * _SIDE].reshape(-1, _SIDE)
-        result.update(f"{array.shape}".encode())
-        for part in (grid.sum(axis=0), grid.sum(axis=1), words[grid.size :], data[words.nbytes :]):
-            result.update(part.tobytes())
-    return result.hexdigest()
+    flat = ((array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8)) for array in arrays)
+    return str([(shape, zlib.crc32(values.data)) for shape, values in flat])

@@ -145,10 +145,19 @@ class Decisions(ABC):
         """
         return conformal_p_values(*self._combined(scores, labels, combine))
 
-    def combined_of(self, scores: Mapping[str, np.ndarray], labels: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """Combine the spaces' scores of each input in the scanner's own way: one score and its p-value, (N,) each."""
+    def combined_of(
+        self, scores: Mapping[str, np.ndarray], labels: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Combine the spaces' scores of each input in the scanner's own way.
+
+        Returns
+        -------
+        scores, p_values : ndarray of shape (N,), float64
+        null_scores : ndarray of shape (n,), float64
+            The combined scores of the clean inputs that calibrate.
+        """
         own, null = self._combined(scores, labels, self.combine or "fisher+harmonic")
-        return own, conformal_p_values(own, null)
+        return own, conformal_p_values(own, null), null
 
     @abstractmethod
     def _scores(

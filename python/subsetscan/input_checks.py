@@ -17,9 +17,12 @@ class InputError(ValueError):
     """What is wrong with one input, told by its number."""
 
     def __init__(self, number: int, why: str) -> None:
-        super().__init__(f"input {number} {why}")
+        super().__init__(number, why)  # what it is made of again in another process
         self.number = number
         self.why = why
+
+    def __str__(self) -> str:
+        return f"input {self.number} {self.why}"
 
 
 def check_inputs(

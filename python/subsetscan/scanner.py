@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,27 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from . import scanner_files
-from ._labels import as_callable, predict_labels, predicted_labels
+from ._labels import as_callable
 from ._random import RandomState
 from ._validation import InvalidTypeError, check_columns
 from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
-from .detectors.base import check_labels, unchanged_on_error
+from .detectors.base import unchanged_on_error
 from .detectors.batches import Fit
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
 from .fingerprints import NetworkWatch
-from .inputs import Batch, Inputs, InputSummary, ScaleWatch, SeenInputs, as_inputs, one_input
-from .inputs.base import SizedInputs
+from .inputs import Inputs, InputSummary, SeenInputs, as_inputs, one_input
 from .joint import JointScan, JointScanResult
+from .scanner_streams import LabelledStreams, ValuesOf
 from .scanning import ScanResult
 from .spaces.automatic import as_spaces
 from .spaces.base import Space, check_node_shapes, join
-from .streaming import KeptValues, Values, stream
 
 __all__ = ["ModelScanner"]
 
-_ValuesOf = Callable[[np.ndarray, str], Iterator[tuple[np.ndarray, Values]]]  # from rows, and what they are for
 
-
-class ModelScanner(Decisions):
+class ModelScanner(LabelledStreams, Decisions):
     """Scan several spaces of a model at once: its layers, its reconstruction error.
 
     Inputs pass through the model in batches. Memory holds the backgrounds and one batch, never all activations.
@@ -329,9 +326,10 @@ class ModelScanner(Decisions):
             As for `scan`.
         """
         self._check_finds_subsets()
-        channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
         told = {}
         for own, values in self._values(one_input(sample), None if label is None else [label], "scan"):
+            # Now a pass has shown the shapes.
+            channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
             for name, array in values.items():
                 detector, shape = self.detectors_[name], self.node_shapes[name]
                 found = detector.scan(array, own, return_nodes=True)
@@ -444,22 +442,8 @@ class ModelScanner(Decisions):
             if not detector.finds_subsets:
                 raise InvalidTypeError(f"{type(detector).__name__} of {name} finds no subset: ask for p_values")
 
-    def _clean(
-        self, inputs: Inputs, labels: Any, seen: SeenInputs, files: ExitStack
-    ) -> tuple[int, np.ndarray | None, _ValuesOf]:
-        """Return the number of inputs to fit on, their labels, and what streams the node values of some of them."""
-        if isinstance(inputs, SizedInputs):
-            labels = None if labels is None and not self._needs_labels else self._all_labels(inputs, labels)
-
-            def streamed(rows: np.ndarray, what: str) -> Iterator[tuple[np.ndarray, Values]]:
-                return ((batch.rows, values) for batch, values in self._stream(inputs, what, seen, rows))
-
-            return len(inputs), labels, streamed
-        kept = KeptValues(self._labelled(inputs, self._stream(inputs, "inputs", seen), labels), files)
-        return kept.n, kept.labels, lambda rows, _what: kept.of(rows, self.batch_size)
-
     def _fits(
-        self, n_inputs: int, labels: np.ndarray | None, values_of: _ValuesOf
+        self, n_inputs: int, labels: np.ndarray | None, values_of: ValuesOf
     ) -> tuple[dict[str, Fit], JointScan | None]:
         """Fit a detector for each name, and the joint scan."""
         planner = next((one for one in self.detectors.values() if one.needs_labels), self.detectors[self.names[0]])
@@ -481,58 +465,6 @@ class ModelScanner(Decisions):
                 )
                 joint.add_null(values, shares.leave_one_out)
         return fits, joint
-
-    def _all_labels(self, inputs: SizedInputs, labels: Any) -> np.ndarray:
-        """Return the given labels, or those that the classifier predicts."""
-        if labels is None:
-            labels = predict_labels(self._classifier(), inputs, self.batch_size)
-        return check_labels(labels, len(inputs))
-
-    def _classifier(self) -> Callable[[Any], Any]:
-        if self._classify is None:
-            raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
-        return self._classify
-
-    def _labelled(
-        self, inputs: Inputs, batches: Iterable[tuple[Batch, Values]], labels: Any
-    ) -> Iterator[tuple[np.ndarray | None, Values]]:
-        """Yield the labels of each batch with its node values: given, come with it, or predicted; None if not needed.
-
-        Raises
-        ------
-        ValueError
-            If labels are needed and missing, or of another number than the inputs.
-        """
-        if labels is not None:
-            labels = check_labels(labels, len(inputs) if isinstance(inputs, SizedInputs) else None)
-        n = 0
-        for batch, values in batches:
-            n += len(batch.rows)
-            if labels is not None and n > len(labels):
-                raise ValueError(f"there are more inputs than the {len(labels)} labels")
-            if labels is not None:
-                yield labels[n - len(batch.rows) : n], values
-            elif not self._needs_labels:
-                yield None, values
-            elif batch.labels is not None:
-                yield check_labels(batch.labels), values
-            else:
-                yield check_labels(predicted_labels(self._classifier()(batch.inputs)), len(batch.rows)), values
-        if labels is not None and len(labels) != n:
-            raise ValueError(f"{n} inputs but {len(labels)} labels")
-
-    def _values(self, inputs: Inputs, labels: Any, what: str) -> Iterator[tuple[np.ndarray | None, Values]]:
-        """Yield labels and node values of inputs to scan, batch by batch; networks that have changed are warned of."""
-        self._networks.look("the scanner was fitted")
-        return self._labelled(inputs, self._stream(inputs, what), labels)
-
-    def _stream(
-        self, inputs: Inputs, what: str, seen: SeenInputs | None = None, rows: np.ndarray | None = None
-    ) -> Iterator[tuple[Batch, Values]]:
-        """Stream inputs through the spaces; those that look unlike the inputs of the fit, `seen`, are warned of."""
-        see = ScaleWatch(self._inputs) if seen is None else seen
-        progress = what if self.progress else None
-        return stream(self._passes, inputs, self.batch_size, see=see, rows=rows, progress=progress)
 
 
 def _of(labels: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

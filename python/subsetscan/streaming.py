@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -29,6 +29,7 @@ def stream(
     *,
     see: Callable[[dict[str, InputSummary]], object],
     rows: np.ndarray | None = None,
+    widths: Mapping[str, int] | None = None,
     progress: str | None = None,
 ) -> Iterator[tuple[Batch, Values]]:
     """Yield batches and their node values; one empty batch, which no space sees, if there are no inputs.
@@ -43,6 +44,8 @@ def stream(
         Takes the summaries of each batch.
     rows : ndarray of shape (n,), int, optional
         Which of `SizedInputs`, in this order; by default all.
+    widths : mapping of str to int, optional
+        Numbers of nodes, where they are known: spaces may not tell before a pass.
     progress : str, optional
         The label of the progress bar; none is shown without it.
 
@@ -57,10 +60,10 @@ def stream(
         rows = np.arange(len(inputs)) if rows is None else rows
         batches, total = inputs.batches(batch_size, rows), -(-len(rows) // batch_size)
         if not len(rows):
-            # A network that does not tell shapes has shown them in the fit, which has rows.
-            shapes = {name: space.node_shapes.get(name, ()) for space in spaces for name in space.names}
-            none = {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in shapes.items()}
-            yield Batch(rows, inputs[:0]), none
+            known = dict(widths or {})
+            known |= {name: math.prod(shape) for space in spaces for name, shape in space.node_shapes.items()}
+            names = [name for space in spaces for name in space.names]
+            yield Batch(rows, inputs[:0]), {name: np.empty((0, known.get(name, 1)), np.float32) for name in names}
             return
     if progress is not None:
         batches = tqdm(batches, desc=progress, unit="batch", total=total, leave=False)

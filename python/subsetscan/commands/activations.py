@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile, is_zipfile
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from ..lab.array_files import load_array
+from .arrays import ARRAY_FILES, check_rows, read_arrays
 
 __all__ = ["Activations", "read_activations"]
 
 _NAME = "activations"  # of what has no name in its file
+_FILES = (*ARRAY_FILES, ".parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +26,7 @@ class Activations:
     arrays : dict of str to ndarray of shape (N, ...)
         The same number of rows in all of them.
     columns : list of str or None
-        The names of the nodes, where the file is a table and so has one array.
+        The names of the nodes, where the file is a table with a column for each.
     """
 
     arrays: dict[str, np.ndarray]
@@ -54,13 +53,14 @@ class Activations:
 
 
 def read_activations(path: Path) -> Activations:
-    """Read arrays of activations, one row for each image.
+    """Read arrays of activations, one row for each input.
 
     Parameters
     ----------
     path : Path
         ``.npy``: one array, named "activations". ``.npz`` and ``.safetensors``: arrays under their own names.
-        ``.parquet``: one array, named "activations", whose nodes are the columns.
+        ``.parquet``: one array, named "activations", whose nodes are the columns; or, where the columns hold lists of
+        numbers, as embeddings, an array for each column, under its name.
 
     Returns
     -------
@@ -71,52 +71,23 @@ def read_activations(path: Path) -> Activations:
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If the file is damaged or of another kind, or an array does not have a row of numbers for each image.
+        If the file is damaged or of another kind, or an array does not have a row of numbers for each input.
     ModuleNotFoundError
         If pyarrow is needed and not installed.
     """
-    if (read := _READERS.get(path.suffix.lower())) is None:
+    if path.suffix.lower() not in _FILES:
         raise ValueError(
-            f"without --model, activations are read from {', '.join(_READERS)} files, got {path}; "
-            "for images, name the model"
+            f"without --model, activations are read from {', '.join(_FILES)} files, got {path}; "
+            "for the inputs of a network, name it with --model"
         )
-    if not path.is_file():
+    if path.suffix.lower() != ".parquet":
+        found = Activations(read_arrays(path, _NAME))
+    elif path.is_file():
+        found = _parquet(path)
+    else:
         raise FileNotFoundError(f"no file of activations at {path}")
-    found = read(path)
-    arrays = found.arrays
-    if not arrays:
-        raise ValueError(f"{path} contains no arrays")
-    for name, array in arrays.items():
-        if array.ndim < 2 or array.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{name} in {path} must hold numbers of shape (n, nodes), got {array.dtype} of shape {array.shape}"
-            )
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"the arrays of {path} must have one row per image, but their numbers of rows differ: {told}")
+    check_rows(found.arrays, path, "(n, nodes)", fewest_axes=2)
     return found
-
-
-def _npy(path: Path) -> Activations:
-    return Activations({_NAME: load_array(path, _NAME)})
-
-
-def _npz(path: Path) -> Activations:
-    if not is_zipfile(path):
-        raise ValueError(f"{path} is not a complete .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Activations({name: archive[name] for name in archive.files})
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is not a complete .npz file of numbers: {error}") from error
-
-
-def _safetensors(path: Path) -> Activations:
-    try:
-        return Activations(dict(sorted(load_file(path).items())))  # the file keeps no order
-    except (SafetensorError, KeyError, TypeError) as error:  # numpy lacks some of its types, as bfloat16
-        raise ValueError(f"{path} is damaged, or holds numbers that numpy has no type for: {error}") from error
 
 
 def _parquet(path: Path) -> Activations:
@@ -134,19 +105,43 @@ def _parquet(path: Path) -> Activations:
     about = table.schema.pandas_metadata or {}
     table = table.drop_columns([name for name in about.get("index_columns", []) if isinstance(name, str)])
     kinds = pyarrow.types
+    lists = [
+        field.name
+        for field in table.schema
+        if kinds.is_list(field.type) or kinds.is_large_list(field.type) or kinds.is_fixed_size_list(field.type)
+    ]
+    if lists and (others := [name for name in table.column_names if name not in lists]):
+        raise ValueError(
+            f"the columns of {path} must hold either one number or a list of numbers in each row, but {lists[0]} has "
+            f"lists and {others[0]} has not: leave some out"
+        )
     for field in table.schema:
-        if not any(is_kind(field.type) for is_kind in (kinds.is_integer, kinds.is_floating, kinds.is_boolean)):
+        kind = field.type.value_type if lists else field.type
+        if not any(is_kind(kind) for is_kind in (kinds.is_integer, kinds.is_floating, kinds.is_boolean)):
             raise ValueError(
-                f"each column of {path} must hold the numbers of one node, but {field.name} is {field.type}"
+                f"each column of {path} must hold the numbers of one node, or lists of numbers, but {field.name} is "
+                f"{field.type}"
             )
+    if lists:
+        return Activations({name: _rows_of_lists(table.column(name), name, path) for name in lists})
     columns = [column.to_numpy() for column in table.columns]
     values = np.column_stack(columns) if columns else np.empty((len(table), 0))
     return Activations({_NAME: values}, table.column_names)
 
 
-_READERS: Mapping[str, Callable[[Path], Activations]] = {
-    ".npy": _npy,
-    ".npz": _npz,
-    ".parquet": _parquet,
-    ".safetensors": _safetensors,
-}
+def _rows_of_lists(column: Any, name: str, path: Path) -> np.ndarray:
+    """Lay the lists of a column under each other. Raises ValueError if one is missing, or their lengths differ."""
+    import pyarrow.compute
+
+    if column.null_count:
+        missing = int(np.argmax(column.is_null().to_numpy()))
+        raise ValueError(f"each row of {name} in {path} must have a list of numbers, row {missing} has none")
+    lengths = pyarrow.compute.list_value_length(column).to_numpy()
+    if (differs := lengths != lengths[:1]).any():
+        row = int(differs.argmax())
+        raise ValueError(
+            f"the lists of {name} in {path} must have one length, but row 0 has {lengths[0]} numbers and row {row} has "
+            f"{lengths[row]}"
+        )
+    values = pyarrow.compute.list_flatten(column).to_numpy()
+    return values.reshape(len(column), lengths[0] if len(lengths) else 0)

@@ -1,4 +1,4 @@
-"""`subsetscan explain`: which nodes make images anomalous."""
+"""`subsetscan explain`: which nodes make inputs anomalous."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import numpy as np
 import typer
 
 from ..explanation import Explanation
+from ..inputs.base import SizedInputs
 from ..lab import figures
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from . import options
 from .fitted import false_positive_rate_of, open_fitted
+from .memory import show_shapes
 from .report import Report
-from .subject import check_there
+from .subject import check_there, is_channels_first
 
 __all__ = ["explain", "most_anomalous_of"]
 
@@ -28,11 +30,11 @@ def explain(
     out: options.Out,
     model: options.FittedModel = None,
     index: Annotated[
-        str | None, typer.Option(help="Which images, counted from 0, comma-separated. The default is the first, 0.")
+        str | None, typer.Option(help="Which inputs, counted from 0, comma-separated. The default is the first, 0.")
     ] = None,
     most_anomalous: Annotated[
         int | None,
-        typer.Option(min=1, help="Explain this many images instead: those with the smallest p-values in any space."),
+        typer.Option(min=1, help="Explain this many inputs instead: the most anomalous ones, by all spaces together."),
     ] = None,
     false_positive_rate: options.FittedRate = None,
     batch_size: options.BatchSize = 256,
@@ -40,11 +42,11 @@ def explain(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Show what makes images anomalous: layers, channels, positions.
+    """Show what makes inputs anomalous: layers, channels, positions.
 
-    Uses detectors that `fit` kept, and the model that they were fitted on. Prints a table for each image, the most
-    anomalous space first, and whether the image is flagged.
-    Writes explanation.json and explanation.png, or for several images explanation-3.json and so on.
+    Uses detectors that `fit` kept, and the model that they were fitted on. Prints a table for each input, the most
+    anomalous space first, and whether the input is flagged.
+    Writes explanation.json and explanation.png, or for several inputs explanation-3.json and so on.
     """
     report = Report(json, quiet)
     check_there(input)
@@ -59,32 +61,33 @@ def explain(
         progress=report.progress,
         false_positive_rate=false_positive_rate,
     )
-    images = subject.load(input)
-    if strangers := [n for n in chosen if n >= len(images)]:
-        raise ValueError(f"{input} holds {len(images)} images, there is no image {strangers[0]}")
+    inputs = subject.load(input)
+    if strangers := [n for n in chosen if n >= len(inputs)]:
+        raise ValueError(f"{input} holds {len(inputs)} inputs, there is no input {strangers[0]}")
+    show_shapes(subject.spaces, inputs)  # an explanation asks for the axes of channels first
     if most_anomalous is not None:
-        chosen = most_anomalous_of(scanner, images, most_anomalous)
+        chosen = most_anomalous_of(scanner, inputs, most_anomalous)
     start_writing(out, "explanation.json", "explanation.png", "explanation-*.json", "explanation-*.png")
     told = []
     for n in chosen:
         alone = most_anomalous is None and len(chosen) == 1
         stem = "explanation" if alone else f"explanation-{n}"
         if not alone:
-            report.say(f"\nimage {n}\n")
-        told.append(_explain_one(scanner, images[n], n, out / stem, subject.options.get("columns"), report))
+            report.say(f"\ninput {n}\n")
+        told.append(_explain_one(scanner, _one(inputs, n), n, out / stem, subject.options.get("columns"), report))
     about = {"model": None if model is None else str(model), "fitted": str(fitted), "input": str(input)}
-    return report.end(about | {"images": told})
+    return report.end(about | {"inputs": told})
 
 
-def most_anomalous_of(scanner: ModelScanner, images: np.ndarray, n_images: int) -> list[int]:
-    """Find the most anomalous images, the first of them first.
+def most_anomalous_of(scanner: ModelScanner, inputs: Any, n_inputs: int) -> list[int]:
+    """Find the most anomalous inputs, the first of them first.
 
     Parameters
     ----------
     scanner : ModelScanner
         It is fitted.
-    images : array-like of shape (N, ...)
-    n_images : int
+    inputs : array-like of shape (N, ...)
+    n_inputs : int
         How many to return, or all where there are fewer.
 
     Returns
@@ -93,27 +96,46 @@ def most_anomalous_of(scanner: ModelScanner, images: np.ndarray, n_images: int) 
         By the score of all spaces combined in the scanner's own way, or of the only space. Without calibration by the
         highest score in any space.
     """
-    scores = {name: found.scores for name, found in scanner.scan(images).items()}
+    scores = {name: found.scores for name, found in scanner.scan(inputs).items()}
     if scanner.is_calibrated and len(scores) > 1:
         together = scanner.combined_of(scores)[0]
     else:
         together = np.column_stack(list(scores.values())).max(axis=1)
-    return [int(n) for n in np.argsort(-together, kind="stable")[:n_images]]
+    return [int(n) for n in np.argsort(-together, kind="stable")[:n_inputs]]
 
 
 def _indices(text: str) -> list[int]:
-    """Read numbers of images, each once."""
+    """Read numbers of inputs, each once."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise ValueError(f"--index takes numbers of images, counted from 0 and comma-separated, got {text!r}")
+        raise ValueError(f"--index takes numbers of inputs, counted from 0 and comma-separated, got {text!r}")
     return list(dict.fromkeys(map(int, parts)))
 
 
+def _one(inputs: SizedInputs, n: int) -> Any:
+    """Pick one input: an array, or one for each of the network's inputs."""
+    rows = inputs[n : n + 1]
+    return {name: array[0] for name, array in rows.items()} if isinstance(rows, Mapping) else rows[0]
+
+
+def _picture(sample: Any, explanation: Explanation) -> np.ndarray | None:
+    """Lay an image out as it is drawn, (H, W) or (H, W, C); None for several arrays, and where that is not clear."""
+    if isinstance(sample, Mapping):
+        return None
+    if sample.ndim != 3:
+        return sample
+    if (first := is_channels_first(sample.shape)) is None:
+        # Of other numbers of channels the layers tell: those of a network with channels first have them first.
+        axes = {space.channel_axis for space in explanation.spaces.values() if space.nodes.ndim == 3}
+        return None if 0 in axes else sample
+    return np.moveaxis(sample, 0, -1) if first else sample
+
+
 def _explain_one(
-    scanner: ModelScanner, image: np.ndarray, n: int, path: Path, node_names: Sequence[str] | None, report: Report
+    scanner: ModelScanner, sample: Any, n: int, path: Path, node_names: Sequence[str] | None, report: Report
 ) -> dict[str, Any]:
-    """Explain an image: print, write and draw it. `path` is that of the files without their endings."""
-    explanation = scanner.explain(image)
+    """Explain an input: print, write and draw it. `path` is that of the files without their endings."""
+    explanation = scanner.explain(sample)
     rate = false_positive_rate_of(scanner)
     p_value = _p_value(scanner, explanation)
     flagged = None if p_value is None else p_value <= rate
@@ -121,10 +143,10 @@ def _explain_one(
     report.say(str(explanation))
     if p_value is not None:
         verdict = "flagged" if flagged else "not flagged"
-        report.say(f"\nimage {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
+        report.say(f"\ninput {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
     write_json(path.with_name(f"{path.name}.json"), spaces)
     written = report.save_figure(
-        lambda: figures.explanation(explanation, image),
+        lambda: figures.explanation(explanation, _picture(sample, explanation)),
         path.with_name(f"{path.name}.png"),
         "no space has positions in a grid",
     )
@@ -133,7 +155,7 @@ def _explain_one(
 
 
 def _p_value(scanner: ModelScanner, explanation: Explanation) -> float | None:
-    """Return the p-value of the image: that of the only space, or of all combined in the scanner's own way."""
+    """Return the p-value of the input: that of the only space, or of all combined in the scanner's own way."""
     spaces = explanation.spaces
     if not scanner.is_calibrated:
         return None

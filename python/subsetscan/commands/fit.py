@@ -35,13 +35,11 @@ def fit(
 ) -> dict[str, Any]:
     """Fit on a background, and keep it for score.
 
-    With none of --statistic, --tail, --alpha-max, --scope, --ties and --calibration the detector is the automatic one.
+    With none of --statistic, --tail, --alpha-max, --scope and --ties the detector is the automatic one.
     """
     report = Report(json, quiet)
     check_there(background)
-    chosen = chosen_options(
-        statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties, calibration=calibration
-    )
+    chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
     subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
     scanner, n_background = fit_scanner(
         subject,
@@ -53,9 +51,10 @@ def fit(
         combine=combine,
         false_positive_rate=false_positive_rate,
         random_state=seed,
+        **chosen_options(calibration=calibration),
     )
     keep(scanner, subject, out)
-    kept, given = counted(len(scanner.names), "detector"), counted(n_background, "image")
+    kept, given = counted(len(scanner.names), "detector"), counted(n_background, "input")
     report.say(f"kept {kept}, fitted on {given}, in {out}/")
     return report.end(
         {

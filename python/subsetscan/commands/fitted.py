@@ -19,7 +19,7 @@ _SPACES = "spaces.json"
 
 
 def chosen_options(**options: Any) -> dict[str, Any]:
-    """Return the options of a scan that were chosen, those that are not None; a calibration of "none" becomes None."""
+    """Return the options that were chosen, those that are not None; a calibration of "none" becomes None."""
     return {name: None if value == "none" else value for name, value in options.items() if value is not None}
 
 
@@ -40,14 +40,14 @@ def fit_scanner(
     ----------
     subject : Subject
     background : Path
-        Clean images or activations.
+        Clean inputs or activations.
     out : Path
         Folder for the results: it is made before the work.
     scan : mapping
-        Options of a `SubsetScanDetector`, as `chosen_options` returns them. Without any it is the automatic
-        detector.
+        Options that a `SubsetScanDetector` alone has, as `chosen_options` returns them. Without any it is the
+        automatic detector.
     combine : str or None
-        As for `ModelScanner`; by default the automatic detector combines by "fisher+harmonic".
+        As for `ModelScanner`; by default the automatic detector combines by "fisher+harmonic", where it is calibrated.
     batch_size, progress
         As for `ModelScanner`.
     **options
@@ -58,7 +58,7 @@ def fit_scanner(
     ModelScanner
         It is fitted.
     int
-        The number of background images.
+        The number of background inputs.
 
     Raises
     ------
@@ -69,13 +69,14 @@ def fit_scanner(
     if scan:
         detector = SubsetScanDetector(**scan, **options)
     else:
-        detector, combine = AutomaticDetector(**options), combine or "fisher+harmonic"
+        detector = AutomaticDetector(**options)
+        combine = combine or ("fisher+harmonic" if detector.calibration is not None else None)
     if combine is not None and detector.calibration is None:
         raise ValueError("combining needs p-values: choose a calibration")
-    images = subject.load_background(background, whole=not scan)
+    inputs = subject.load_background(background, whole=not scan)
     scanner = ModelScanner(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
     out.mkdir(parents=True, exist_ok=True)
-    return scanner.fit(images), len(images)
+    return scanner.fit(inputs), len(inputs)
 
 
 def keep(scanner: ModelScanner, subject: Subject, out: Path) -> None:

@@ -7,9 +7,10 @@ import os
 import warnings
 from collections.abc import Sequence
 
+from ..inputs.base import SizedInputs
 from ..spaces import Space
 
-__all__ = ["AUTOMATIC", "check_memory", "total_memory"]
+__all__ = ["AUTOMATIC", "check_memory", "show_shapes", "total_memory"]
 
 _ITEM_SIZE = 4  # spaces compute in single precision
 # Of the automatic detector, measured: it keeps three backgrounds, the values and up to two matrices in double precision
@@ -25,6 +26,19 @@ def total_memory() -> int | None:
         return None
 
 
+def show_shapes(spaces: Sequence[Space], inputs: SizedInputs) -> None:
+    """Pass one input through each space whose network does not tell the shapes of all its layers before.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As the space's `transform` does.
+    """
+    for space in spaces:
+        if set(space.names) - set(space.node_shapes):
+            space.transform(inputs[:1])
+
+
 def check_memory(
     spaces: Sequence[Space], n_background: int, item_size: int = _ITEM_SIZE, working_size: int = 0
 ) -> None:
@@ -34,7 +48,7 @@ def check_memory(
     ----------
     spaces : sequence of Space
     n_background : int
-        Number of background images.
+        Number of background inputs.
     item_size : int
         Bytes that are kept of a node value.
     working_size : int
@@ -57,10 +71,10 @@ def check_memory(
     if total is None or needed <= total / 2:
         return
     estimate = (
-        f"{n_nodes:,} nodes x {n_background:,} background images need about {_size(needed)}, and this machine has "
+        f"{n_nodes:,} nodes x {n_background:,} background inputs need about {_size(needed)}, and this machine has "
         f"{_size(total)} of memory"
     )
-    advice = "name fewer layers with --layers, or give fewer background images"
+    advice = "name fewer layers with --layers, or give fewer background inputs"
     if needed > total:
         raise MemoryError(f"{estimate}: {advice}")
     warnings.warn(f"{estimate}; if that is too much, {advice}", stacklevel=2)

@@ -62,49 +62,51 @@ Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 NamedModel = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
 Model = Annotated[
     Path | None,
-    typer.Option(help="Keras model file, .keras or .h5. Without a model, the files must hold activations."),
+    typer.Option(
+        help="File of a network: .onnx, or .keras or .h5 of Keras. Without a model, the files must hold activations."
+    ),
 ]
 FittedModel = Annotated[
     Path | None,
     typer.Option(
-        help="Keras model file, .keras or .h5: the model that `fit` was given. Leave it out where `fit` was given "
-        "activations."
+        help="The model that `fit` was given: .onnx, .keras or .h5. Leave it out where `fit` was given activations."
     ),
 ]
 UnsafeModel = Annotated[
     bool,
     typer.Option(
-        "--unsafe-model", help="Run the code that a model file holds (Lambda layers). Only for files you trust."
+        "--unsafe-model", help="Run the code that a Keras file holds (Lambda layers). Only for files you trust."
     ),
 ]
 Background = Annotated[
     Path,
     typer.Option(
-        help="Clean images that the model was not trained on: an .npy file of shape (n, ...), or a folder of PNG and "
-        "JPEG files, which are read as pixels in [0, 1]. Without a model: activations, .npy, .npz, .parquet or "
-        ".safetensors."
+        help="Clean inputs that the model was not trained on: an .npy file of shape (n, ...); an .npz or .safetensors "
+        "file with an array for each input of the network, by its name; or a folder of PNG and JPEG files, which are "
+        "read as pixels in [0, 1]. Without a model: activations, .npy, .npz, .safetensors or .parquet."
     ),
 ]
 Input = Annotated[
     Path,
     typer.Option(
-        help="Images to scan: an .npy file or a folder of PNG and JPEG files. Without a model: activations, .npy, "
-        ".npz, .parquet or .safetensors."
+        help="Inputs to scan: .npy, .npz or .safetensors, or a folder of PNG and JPEG files. Without a model: "
+        "activations, .npy, .npz, .safetensors or .parquet."
     ),
 ]
 Clean = Annotated[
     Path | None,
-    typer.Option(help="Further clean images, in the same kinds of files. Adds the AUROC of the input against them."),
+    typer.Option(help="Further clean inputs, in the same kinds of files. Adds the AUROC of the input against them."),
 ]
 Layers = Annotated[
     str | None,
     typer.Option(
-        help='"all", or names of layers, comma-separated. The default is all, or none with --reconstruction-error.'
+        help='"all", or names of layers or patterns of them ("encoder.*.dense"), comma-separated. The default is all '
+        "that compute something, or none with --reconstruction-error; of a Keras model all, with options of a scan."
     ),
 ]
 Error = Annotated[
     str | None,
-    one_of(METRICS, "Scan an autoencoder's reconstruction error, pixel by pixel (signed: image minus output)."),
+    one_of(METRICS, "Scan an autoencoder's reconstruction error, value by value (signed: input minus output)."),
 ]
 # Any of these means a scan of the values as they are, with the paper's options for the rest.
 _OF_A_SCAN = "instead of the automatic detector:"
@@ -128,7 +130,7 @@ Ties = Annotated[
     str | None,
     one_of(
         TIES,
-        f"Likewise, {_OF_A_SCAN} which p-value a node gets where background values equal the image's, see "
+        f"Likewise, {_OF_A_SCAN} which p-value a node gets where background values equal the input's, see "
         "Background.scan [upper].",
     ),
 ]
@@ -136,17 +138,17 @@ Calibration = Annotated[
     str | None,
     one_of(
         (name or "none" for name in CALIBRATIONS),
-        f"Likewise, {_OF_A_SCAN} where null scores come from: a quarter of the background held out, each image left "
-        "out in turn, or none [holdout].",
+        "Where null scores come from: a quarter of the background held out, each input left out in turn, or none "
+        "[leave-one-out; holdout with options of a scan].",
     ),
 ]
 FalsePositiveRate = Annotated[
-    float, typer.Option(help="Share of clean images that may be flagged, in (0, 1).", callback=in_unit_interval)
+    float, typer.Option(help="Share of clean inputs that may be flagged, in (0, 1).", callback=in_unit_interval)
 ]
 FittedRate = Annotated[
     float | None,
     typer.Option(
-        help="Share of clean images that may be flagged, in (0, 1). The default is what `fit` was given.",
+        help="Share of clean inputs that may be flagged, in (0, 1). The default is what `fit` was given.",
         callback=in_unit_interval,
     ),
 ]
@@ -158,7 +160,7 @@ Combine = Annotated[
         "detector does so [fisher+harmonic].",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images worked on at once.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Inputs worked on at once.")]
 Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]
 
 Preprocessing = Annotated[

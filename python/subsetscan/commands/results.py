@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._tables import text_table
+from .._tables import counted, text_table
+from ..calibration import score_threshold
+from ..inputs.base import SizedInputs
 from ..lab import figures
 from ..lab.experiment.files import write_json
 from ..lab.experiment.measures import Auroc
@@ -18,12 +20,18 @@ from .fitted import about_detector, false_positive_rate_of
 from .report import Report
 from .scanned_sets import COMBINED, ScannedSets, scan_sets
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["report_scores"]
+
+_NULL = "background (null scores)"
+_DRAWN = 0.99  # of the null scores
 
 
 def report_scores(
     scanner: ModelScanner,
-    sets: Mapping[str, np.ndarray],
+    sets: Mapping[str, SizedInputs],
     about: Mapping[str, Any],
     out: Path,
     report: Report,
@@ -34,7 +42,7 @@ def report_scores(
     ----------
     scanner : ModelScanner
         It is fitted.
-    sets : mapping of str to ndarray of shape (n, ...)
+    sets : mapping of str to SizedInputs
     about : mapping
         What the summary begins with.
     out : Path
@@ -48,17 +56,17 @@ def report_scores(
     Raises
     ------
     OSError, ValueError
-        If the images do not fit, there is nothing to combine, or a file cannot be written.
+        If the inputs do not fit, there is nothing to combine, or a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
     scanned = scan_sets(scanner, sets)
     rate = false_positive_rate_of(scanner)
-    filled = all(len(images) for images in sets.values())
+    filled = all(len(inputs) for inputs in sets.values())
     with_quality = scanned.scores() if filled and "clean" in scanned.scans else ()
     quality = {space: scanned.auroc(space, "input") for space in with_quality}
     summary: dict[str, Any] = {
         **about,
-        **{f"n_{kind}": len(images) for kind, images in sets.items()},
+        **{f"n_{kind}": len(inputs) for kind, inputs in sets.items()},
         "detector": about_detector(scanner),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
@@ -71,11 +79,29 @@ def report_scores(
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
     if filled:
-        written += report.save_figure(lambda: figures.densities(scanned.scores()), out / "scores.png")
+        written += report.save_figure(lambda: _figure(scanned, rate), out / "scores.png")
 
     report.say(_table(scanned, quality, rate))
     report.say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
+
+
+def _figure(scanned: ScannedSets, rate: float) -> Figure:
+    """Draw the scores beside those of clean inputs, or where there are none beside the null scores, and the threshold.
+
+    Null scores far beyond all else are told in a caption: they would leave no room for the others.
+    """
+    panels, thresholds, captions = scanned.scores(), {}, {}
+    for space, null_scores in scanned.null_scores.items():
+        thresholds[space] = score_threshold(null_scores, rate)
+        if "clean" not in scanned.scans:
+            drawn = [np.quantile(null_scores, _DRAWN, method="lower"), *panels[space]["input"], thresholds[space]]
+            is_beyond = null_scores > max(one for one in drawn if np.isfinite(one))
+            panels[space] = {_NULL: null_scores[~is_beyond]} | panels[space]
+            if is_beyond.any():
+                n_beyond = counted(int(is_beyond.sum()), "null score")
+                captions[space] = f"not drawn: {n_beyond}, up to {null_scores.max():.3g}"
+    return figures.densities(panels, xlabel="anomaly score", thresholds=thresholds, captions=captions or None)
 
 
 def _table(scanned: ScannedSets, quality: Mapping[str, Auroc], rate: float) -> str:

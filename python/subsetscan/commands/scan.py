@@ -35,19 +35,20 @@ def scan(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Scan your own images, or activations of any model.
+    """Scan inputs of a network, or activations of any network.
 
-    With none of --statistic, --tail, --alpha-max, --scope, --ties and --calibration the detector is the automatic one,
-    which combines all layers; with any of them it is a scan of each layer, with the paper's options for the rest.
+    With none of --statistic, --tail, --alpha-max, --scope and --ties the detector is the automatic one, which combines
+    all layers; with any of them it is a scan of each layer, with the paper's options for the rest.
 
     Writes scores.csv (set, index, space, score, alpha, size, p_value, flagged), summary.json (for each space the
     number of nodes and, with --clean, the AUROC with a 95 % interval) and scores.png.
+
+    Alpha and size are those of the subset that scored highest. The automatic detector does not score by it: its subset
+    comes from a scan that only points at nodes: of the values, two-sided, by Higher Criticism, at small alphas.
     """
     report = Report(json, quiet)
     check_there(background, input, clean)
-    chosen = chosen_options(
-        statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties, calibration=calibration
-    )
+    chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
     subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
     sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
     scanner, n_background = fit_scanner(
@@ -60,6 +61,7 @@ def scan(
         combine=combine,
         false_positive_rate=false_positive_rate,
         random_state=seed,
+        **chosen_options(calibration=calibration),
     )
     about = {"model": None if model is None else str(model), "n_background": n_background}
     return report.end(report_scores(scanner, sets, about, out, report))

@@ -1,4 +1,4 @@
-"""What a fitted scanner finds in sets of images, and the lines of ``scores.csv``. Experiments: see `lab.experiment`."""
+"""What a fitted scanner finds in sets of inputs, and the lines of ``scores.csv``. Experiments: see `lab.experiment`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..detectors import CalibratedDetector
 from ..lab.experiment.files import write_rows
 from ..lab.experiment.measures import Auroc, auroc
 from ..scanner import ModelScanner
@@ -23,7 +24,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ScannedSets:
-    """Scans of several sets of images in several spaces, and their p-values.
+    """Scans of several sets of inputs in several spaces, and their p-values.
 
     Attributes
     ----------
@@ -35,12 +36,15 @@ class ScannedSets:
         Calibrated p-values, for each set and space, and "combined"; None without calibration.
     combined : dict of str to ndarray of shape (n,)
         For each set the scores of all spaces together; empty where they are not combined.
+    null_scores : dict of str to ndarray of shape (n,)
+        For each space, and "combined", the scores of the clean inputs that calibrate; empty without calibration.
     """
 
     n_nodes: dict[str, int]
     scans: dict[str, dict[str, ScanResult]]
     p_values: dict[str, dict[str, np.ndarray]] | None
     combined: dict[str, np.ndarray] = field(default_factory=dict)
+    null_scores: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def join(cls, parts: Sequence[ScannedSets]) -> ScannedSets:
@@ -63,7 +67,7 @@ class ScannedSets:
         return auroc(scores[clean], scores[anomalous])
 
     def write_scores(self, path: Path | str, false_positive_rate: float = 0.05) -> None:
-        """Write one line for each image and space: set, index, space, score, alpha, size, p_value, flagged.
+        """Write one line for each input and space: set, index, space, score, alpha, size, p_value, flagged.
 
         Flagged is 1 where the p-value is at most the false positive rate, and 0 elsewhere; without calibration both
         columns are empty. All spaces combined come last, with neither alpha nor size.
@@ -84,7 +88,7 @@ class ScannedSets:
 
 
 def image_rows(columns: Mapping[str, Sequence[Any]], **names: str) -> Iterator[dict[str, Any]]:
-    """Yield a row of a table for each image: the given names, its index, and its value in each column."""
+    """Yield a row of a table for each input: the given names, its index, and its value in each column."""
     for index, values in enumerate(zip(*columns.values(), strict=True)):
         yield {**names, "index": index, **dict(zip(columns, values, strict=True))}
 
@@ -99,13 +103,13 @@ def _join(found: Sequence[dict[str, dict[str, _T]]]) -> dict[str, dict[str, _T]]
 
 
 def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any]) -> ScannedSets:
-    """Scan sets of images with a fitted scanner.
+    """Scan sets of inputs with a fitted scanner.
 
     Parameters
     ----------
     scanner : ModelScanner
     sets : mapping of str to array-like of shape (n, ...)
-        Images, by the name of their set.
+        Inputs, by the name of their set.
 
     Raises
     ------
@@ -117,14 +121,19 @@ def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any]) -> ScannedSets:
         raise ValueError(f'a layer is named "{COMBINED}", as all layers together are in tables: give it another name')
     if scanner.combine is not None and not scanner.is_calibrated:
         raise ValueError("combining needs p-values: choose a calibration")
-    scans = {kind: scanner.scan(images) for kind, images in sets.items()}
+    scans = {kind: scanner.scan(inputs) for kind, inputs in sets.items()}
     p_values = None
     if scanner.is_calibrated:
         scores = {kind: {space: scan.scores for space, scan in found.items()} for kind, found in scans.items()}
         p_values = {kind: scanner.p_values_of(own) for kind, own in scores.items()}
+    null_scores = {
+        name: detector.null_scores_
+        for name, detector in scanner.detectors_.items()
+        if isinstance(detector, CalibratedDetector) and detector.is_calibrated
+    }
     combined = {}
     if scanner.combine is not None and p_values is not None:
         for kind, own in scores.items():
-            combined[kind], p_values[kind][COMBINED] = scanner.combined_of(own)
-    n_nodes = {space: int(np.prod(shape)) for space, shape in scanner.node_shapes.items()}
-    return ScannedSets(n_nodes, scans, p_values, combined)
+            combined[kind], p_values[kind][COMBINED], null_scores[COMBINED] = scanner.combined_of(own)
+    n_nodes = {space: int(np.prod(scanner.node_shapes[space])) for space in scanner.names}
+    return ScannedSets(n_nodes, scans, p_values, combined, null_scores)

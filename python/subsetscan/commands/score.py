@@ -26,7 +26,7 @@ def score(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
-    """Scan images with what `fit` kept. Writes what `scan` writes."""
+    """Scan inputs with what `fit` kept. Writes what `scan` writes."""
     report = Report(json, quiet)
     check_there(input, clean)
     scanner, subject = open_fitted(

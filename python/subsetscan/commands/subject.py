@@ -1,8 +1,8 @@
-"""What is scanned: the spaces of a model, whose images come from files, or activations that were computed elsewhere."""
+"""What is scanned: spaces of a network, whose inputs come from files, or activations that were computed elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,17 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from ..inputs.pictures import PictureFolder, is_pictures
-from ..lab.array_files import load_images
-from ..lab.networks import load_model
-from ..lab.options import names_in
-from ..spaces import Arrays, KerasLayers, ReconstructionError, Space
-from ..spaces.automatic import WIDEST, as_spaces
+from ..input_checks import check_finite
+from ..inputs import PictureFolder, as_inputs
+from ..inputs.base import SizedInputs
+from ..inputs.pictures import is_pictures
+from ..networks import KerasNetwork, Network
+from ..spaces import Arrays, Layers, ReconstructionError, Space
+from ..spaces.automatic import WIDEST
 from .activations import read_activations
-from .memory import AUTOMATIC, check_memory
-from .options import start_keras
+from .arrays import ARRAY_FILES, check_rows, read_arrays
+from .memory import AUTOMATIC, check_memory, show_shapes
+from .network_files import open_network
 
-__all__ = ["Subject", "check_there"]
+__all__ = ["Subject", "check_there", "is_channels_first"]
+
+_COLOURS = (1, 3)  # channels of pictures
 
 
 @dataclass(frozen=True)
@@ -33,21 +37,21 @@ class Subject:
     options : dict
         What makes the same spaces again, with the model: see `of`.
     open : callable
-        From the path of a file or folder to its images, or its activations.
+        From the path of a file or folder to its inputs, or its activations; pictures are not yet read.
     """
 
     spaces: list[Space]
     options: dict[str, Any]
-    open: Callable[[Path], np.ndarray | PictureFolder]
+    open: Callable[[Path], SizedInputs]
 
     @classmethod
     def of(cls, model: Path | None, options: Mapping[str, Any], unsafe_model: bool = False) -> Subject:
-        """Take a model's layers and reconstruction error, or activations.
+        """Take a network's layers and reconstruction error, or activations.
 
         Parameters
         ----------
         model : Path or None
-            Keras model file.
+            File of a network.
         options : mapping
             With a model "layers" and "reconstruction_error", as the command line has them, and "automatic": whether
             wide layers are averaged, and layers that compute nothing are left out of all. Without one "arrays": the
@@ -68,23 +72,15 @@ class Subject:
             return cls([space], dict(options), partial(_stacked, space, options["columns"]))
         if model is None:
             raise ValueError("layers and reconstruction errors need a model: name it with --model")
-        start_keras(unsafe_model)
-        network = load_model(model, not unsafe_model)
+        network = open_network(model, unsafe_model)
         layers, error = options["layers"], options["reconstruction_error"]
         spaces: list[Space] = []
         if layers is not None or error is None:
-            names = names_in("all" if layers is None else layers, ["all", *(layer.name for layer in network.layers)])
-            if options["automatic"] and layers is None:
-                spaces += as_spaces(network)
-            else:
-                widest = WIDEST if options["automatic"] else None
-                spaces.append(KerasLayers(network, "all" if names == ["all"] else names, pool_above=widest))
+            names = _layers_of(network, layers, options["automatic"])
+            spaces.append(Layers(network, names, pool_above=WIDEST if options["automatic"] else None))
         if error is not None:
             spaces.append(ReconstructionError(network, error))
-        shape = tuple(network.inputs[0].shape[1:])
-        return cls(
-            spaces, dict(options), lambda path: PictureFolder(path, shape) if is_pictures(path) else load_images(path)
-        )
+        return cls(spaces, dict(options), partial(_inputs_of, network))
 
     @classmethod
     def to_fit(
@@ -96,7 +92,7 @@ class Subject:
         unsafe_model: bool = False,
         automatic: bool = False,
     ) -> Subject:
-        """Take a model's layers and reconstruction error, or the activations of the background where no model is named.
+        """Take a network's layers and reconstruction error, or the background's activations where no model is named.
 
         Raises
         ------
@@ -110,25 +106,97 @@ class Subject:
         shapes = {name: array.shape[1:] for name, array in found.arrays.items()}
         return cls.of(None, {"arrays": shapes, "columns": found.columns})
 
-    def load(self, path: Path) -> np.ndarray:
-        """Load images or activations. Raises OSError or ValueError if they cannot be read or do not fit."""
-        images = self.open(path)
-        return images[:] if isinstance(images, PictureFolder) else images
+    def load(self, path: Path) -> SizedInputs:
+        """Load inputs or activations. Raises OSError or ValueError if they cannot be read or do not fit."""
+        return _read(self.open(path))
 
-    def load_background(self, path: Path, whole: bool = False) -> np.ndarray:
-        """Load the images to fit on. Raises MemoryError if what is made of their node values would not fit in memory.
+    def load_background(self, path: Path, whole: bool = False) -> SizedInputs:
+        """Load the inputs to fit on. Raises MemoryError if what is made of their node values would not fit in memory.
 
         `whole` tells that the automatic detector is fitted, which needs a space's values all at once.
         """
-        images = self.open(path)
-        check_memory(self.spaces, len(images), **(AUTOMATIC if whole else {}))  # before pictures are read
-        return images[:] if isinstance(images, PictureFolder) else images
+        inputs = self.open(path)
+        show_shapes(self.spaces, inputs)
+        check_memory(self.spaces, len(inputs), **(AUTOMATIC if whole else {}))  # before pictures are read
+        return _read(inputs)
 
 
-def _stacked(space: Arrays, columns: list[str] | None, path: Path) -> np.ndarray:
+def _layers_of(network: Network, layers: str | None, automatic: bool) -> str | Sequence[str]:
+    """Read names of layers, or choose some where none are named."""
+    if layers is not None:
+        return [name.strip() for name in layers.split(",")]
+    # The paper scans all layers. Many tensors of an ONNX graph belong to none.
+    return "all" if isinstance(network, KerasNetwork) and not automatic else network.computing()
+
+
+def _sized(arrays: Any) -> SizedInputs:
+    return as_inputs(arrays).collected()
+
+
+def _read(inputs: SizedInputs) -> SizedInputs:
+    """Read pictures; the array of an .npy file stays mapped."""
+    return _sized(inputs[:])
+
+
+def _inputs_of(network: Network, path: Path) -> SizedInputs:
+    """Open inputs of a network. Raises OSError or ValueError for files that cannot be, or hold other inputs."""
+    if is_pictures(path):
+        return _sized(_pictures(network, path))
+    if path.suffix.lower() not in ARRAY_FILES:
+        raise ValueError(
+            f"inputs of a network are read from {', '.join(ARRAY_FILES)} files, and from folders of PNG and JPEG "
+            f"files, got {path}"
+        )
+    names = network.input_names() or ()
+    given = f"{network.name} takes {', '.join(names)}"
+    if path.suffix.lower() == ".npy" and len(names) > 1:
+        raise ValueError(f"{given}: give an .npz or .safetensors file, with an array for each, got {path}")
+    arrays = read_arrays(path, names[0] if names else "inputs")
+    check_rows(arrays, path, "(n, ...)", fewest_axes=1)
+    if names and set(arrays) != set(names):
+        raise ValueError(f"{given}: {path} must hold an array for each, by its name, and has {', '.join(arrays)}")
+    if len(arrays) == 1:
+        return _sized(next(iter(arrays.values())))
+    for array in arrays.values():
+        if array.dtype.kind == "f":
+            check_finite(array)
+    return _sized(arrays)
+
+
+def _pictures(network: Network, path: Path) -> PictureFolder:
+    """Open pictures as a network takes images: with channels first or last, as its shape tells."""
+    shape = network.input_shape()
+    if shape is None:
+        raise ValueError(
+            f"the pictures of {path} are brought to the size that the network takes, but {network.name} tells none, or "
+            "takes several inputs: give it an .npy or .npz file"
+        )
+    pictures = PictureFolder(path, shape)
+    if len(shape) == 3 and is_channels_first(pictures.image_shape) is None:
+        raise ValueError(
+            f"{network.name} takes {shape}, which does not tell whether the channels of a picture come first or last: "
+            f"give an .npy file instead of {path}"
+        )
+    try:
+        network.check(np.full((1, *pictures.image_shape), 0.5, np.float32))
+    except ValueError as error:
+        raise ValueError(
+            f"the pictures of {path} are read as pixels in [0, 1], which {network.name} does not take ({error}): give "
+            "an .npy file"
+        ) from error
+    return pictures
+
+
+def is_channels_first(shape: Sequence[int]) -> bool | None:
+    """Tell whether the channels of a picture, one or three, come first or last; None where its shape does not tell."""
+    first, last = shape[0] in _COLOURS, shape[-1] in _COLOURS
+    return None if first == last else first
+
+
+def _stacked(space: Arrays, columns: list[str] | None, path: Path) -> SizedInputs:
     arrays = read_activations(path).in_order_of(columns, path)
     try:
-        return space.stack(arrays)
+        return _sized(space.stack(arrays))
     except ValueError as error:
         raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from None
 
@@ -137,4 +205,4 @@ def check_there(*paths: Path | None) -> None:
     """Refuse files and folders that are not there, before a model is started. Raises FileNotFoundError."""
     for path in paths:
         if path is not None and not path.exists():
-            raise FileNotFoundError(f"no file of images at {path}")
+            raise FileNotFoundError(f"no file or folder of inputs at {path}")

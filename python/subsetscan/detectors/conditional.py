@@ -97,7 +97,7 @@ class ClassConditionalDetector(Detector):
         ]
         if small:
             raise ValueError(
-                f"each class needs at least {self.min_class_size} clean images (min_class_size); these have fewer: "
+                f"each class needs at least {self.min_class_size} clean inputs (min_class_size); these have fewer: "
                 f"{', '.join(small)}"
             )
         plans = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import InvalidTypeError
 from ..input_checks import check_inputs
 
 __all__ = ["class_labels", "unit_images"]
@@ -28,7 +29,8 @@ def unit_images(images: Any, shape: Sequence[int | None], what: str = "images") 
     try:
         check_inputs(array, shape)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{what}: {error}") from None
+        kind = InvalidTypeError if isinstance(error, TypeError) else ValueError  # one of them tells a number besides
+        raise kind(f"{what}: {error}") from None
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise ValueError(f"{what}: pixels must be in [0, 1], got{_reach(array)}")
     return array.astype(np.float32, copy=False)

@@ -99,7 +99,7 @@ class KerasNetwork(Network):
             return list(found)
         if which in self._tensors or which in (_OUTPUT, _LOGITS) or which in self._places:
             return [which]
-        if outputs := [name for name in self._places if name.rpartition(":")[0] == which]:
+        if outputs := [name for name in self._places if which and name.rpartition(":")[0] == which]:
             return outputs
         layer, colon, _ = which.rpartition(":")
         if outputs := [name for name in self._places if colon and layer in (name, name.rpartition(":")[0])]:

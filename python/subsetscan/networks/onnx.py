@@ -122,7 +122,7 @@ class OnnxNetwork(Network):
         """
         runtime = import_extra("onnxruntime", "onnx")
         options = runtime.SessionOptions()
-        options.log_severity_level = 3  # it warns of tensors whose shapes differ from what the file says
+        options.log_severity_level = 4  # its errors are raised; it warns of shapes that differ from what the file says
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves processors to others
         known = runtime.get_available_providers()
         if unknown := set(self.providers) - set(known):

@@ -131,15 +131,15 @@ class TorchNetwork(Network):
         )
 
     def stamp(self, names: Sequence[str]) -> str | None:
-        """Tell where tensors lie, and how often each was written to; None where PyTorch does not count that.
+        """Tell where tensors lie, how often each was written to, and the modules; None where PyTorch counts no writes.
 
-        What is written through ``.data`` is not counted.
+        What is written through ``.data``, or an array over the same memory, is not counted.
         """
         del names
         tensors = [*self.model.parameters(), *self.model.buffers()]
         if any(tensor.is_inference() for tensor in tensors):
             return None
-        return str([(tensor.data_ptr(), tensor._version) for tensor in tensors])
+        return str([*((tensor.data_ptr(), tensor._version) for tensor in tensors), *self._kinds()])
 
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         same = isinstance(other, TorchNetwork) and (other.model, other.device) == (self.model, self.device)

@@ -141,7 +141,7 @@ class ClassDensity(BaseEstimator):
         hidden, classes = self._divided(X)
         if len(hidden) < self.min_class_size:
             raise ValueError(
-                f"expected at least {self.min_class_size} clean images (min_class_size), got {len(hidden)}"
+                f"expected at least {self.min_class_size} clean inputs (min_class_size), got {len(hidden)}"
             )
         counts = np.bincount(classes, minlength=self.n_classes)
         self.pooled_classes_ = np.flatnonzero(counts < self.min_class_size).tolist()

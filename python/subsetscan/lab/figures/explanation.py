@@ -23,7 +23,7 @@ __all__ = [
 _MOST_CHANNELS = 12
 
 
-def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
+def explanation(told: Explanation, image: np.ndarray | None) -> Figure | None:
     """Draw where an image's subsets lie: a row for each space whose positions are a grid.
 
     What is drawn are the leading nodes, the fewest that carry half of the score: over the image, then as their number
@@ -33,7 +33,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
     ----------
     told : Explanation
         What `ModelScanner.explain` returned.
-    image : ndarray
+    image : ndarray or None
         The image, (H, W) or (H, W, C); see `drawable` for its scale. Inputs of other shapes are not drawn.
 
     Returns
@@ -44,7 +44,7 @@ def explanation(told: Explanation, image: np.ndarray) -> Figure | None:
     names = [name for name in told.ranked() if told.spaces[name].positions().ndim == 2]
     if not names:
         return None
-    picture = drawable([image])[0] if np.ndim(image) in (2, 3) else None
+    picture = drawable([image])[0] if image is not None and np.ndim(image) in (2, 3) else None
     has_channels = any(len(told.spaces[name].channels()) > 1 for name in names)
     widths = [1, 1.2, 2.2] if has_channels else [1, 1]
     figure = new_figure(8.5 if has_channels else 5, 2.5 * len(names))

@@ -25,6 +25,8 @@ __all__ = [
     "roc_and_densities",
 ]
 
+_THRESHOLD = "threshold: flagged above"
+
 
 def densities(
     panels: Mapping[str, Mapping[str, np.ndarray]],
@@ -33,6 +35,7 @@ def densities(
     xlabel: str = "scan score",
     first: str = "clean",
     captions: Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draw densities of sets of scores, a panel for each title (the paper, figures 1, 3b, 4b and 6a).
 
@@ -49,6 +52,8 @@ def densities(
         The set that the others are told from: the area under the ROC curve of each is in the panel's title.
     captions : mapping of str to str, optional
         For each title what else is to be said of the panel, on a line beneath the areas.
+    thresholds : mapping of str to float, optional
+        For each title the score above which inputs are flagged: a line. An infinite one is not drawn.
     """
     n_columns = min(len(panels), n_columns)
     n_rows = -(-len(panels) // n_columns)
@@ -58,16 +63,19 @@ def densities(
     colours = colours_of((kind for sets in panels.values() for kind in sets), first)
     for panel, (title, sets) in zip(axes, panels.items(), strict=False):
         draw_densities(panel, sets, colours)
+        if np.isfinite(threshold := (thresholds or {}).get(title, np.inf)):
+            panel.axvline(threshold, color="0.2", linestyle="--", linewidth=1, label=_THRESHOLD)
         areas = [
             f"{display_name(kind)} {area(sets[first], values):.2f}"
             for kind, values in sets.items()
             if kind != first and first in sets and len(values) and len(sets[first])
         ]
         caption = [] if captions is None else [captions.get(title, "")]
-        panel.set_title("\n".join([title, f"AUROC {', '.join(areas)}" if areas else "", *caption]), fontsize=9)
+        panel.set_title("\n".join([title, *([f"AUROC {', '.join(areas)}"] if areas else []), *caption]), fontsize=9)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    legend_above(figure, colours)
+    lines = {line.get_label(): line for panel in axes for line in panel.lines}
+    legend_above(figure, colours, *lines.values())
     figure.supxlabel(xlabel, fontsize=10)
     figure.supylabel("density", fontsize=10)
     return figure

@@ -13,6 +13,7 @@ from ..._extras import import_extra
 from ..._files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -58,9 +59,9 @@ def colours_of(kinds: Iterable[str], first: str = "clean") -> dict[str, str]:
     return dict(zip(ordered, cycle(COLOURS), strict=False))
 
 
-def legend_above(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Put a legend of sets over the panels."""
-    handles = legend_handles(colours)
+def legend_above(figure: Figure, colours: Mapping[str, str], *others: Artist) -> None:
+    """Put a legend of sets, and of what else is drawn, over the panels."""
+    handles = [*legend_handles(colours), *others]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=9, handlelength=1.5)
 
 
