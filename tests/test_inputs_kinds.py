@@ -320,3 +320,10 @@ def test_ranges_of_several_inputs_are_watched(rng):
     scanner = ModelScanner(Arrays({"a": (4,), "b": (2,)}), DETECTORS["holdout"]).fit(arrays)
     with pytest.warns(UserWarning, match="the values of b do not match the background: they range from .* to 25"):
         scanner.p_values(arrays | {"b": arrays["b"] * 255})
+
+
+def test_masked_values_are_refused(clean):
+    rows = np.ma.masked_array(clean.reshape(150, 12), mask=clean.reshape(150, 12) > 0.9)
+    for given in (rows, {"x": rows}):
+        with pytest.raises(ValueError, match=f"must not have masked values, got {rows.mask.sum()}: fill them first"):
+            ModelScanner(Arrays({"x": (12,)}), DETECTORS["holdout"]).fit(given)

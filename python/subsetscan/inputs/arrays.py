@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import InvalidTypeError, column_names
+from .._validation import InvalidTypeError, column_names, refuse_masked
 from .base import SizedInputs
 from .pictures import PictureFolder
 
@@ -109,6 +109,7 @@ def as_rows_of(array: Any, what: str) -> Any:
     ValueError
         If there is no first axis that counts them, or the arrays of a list have different shapes.
     """
+    refuse_masked(array, what)
     if isinstance(array, np.ndarray | PictureFolder):
         rows: Any = array
     elif callable(detach := getattr(array, "detach", None)):
