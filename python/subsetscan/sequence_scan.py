@@ -197,7 +197,7 @@ class SequenceScanner(Persistent, BaseEstimator):
         rows = np.arange(len(inputs))
         found = [self._scan_one(one, text) for one, text in self._with_text(inputs, rows)]
         self._warn_of_lengths([one.positions.size for one in found])
-        return SequenceScans([self._judged(one) for one in found])
+        return SequenceScans(self._judged(found))
 
     def anomaly_score(self, inputs: Any) -> np.ndarray:
         """Compute the score of each input, float64 of shape (N,): higher is more anomalous."""
@@ -317,13 +317,17 @@ class SequenceScanner(Persistent, BaseEstimator):
                 stacklevel=3,
             )
 
-    def _judged(self, found: SequenceScan) -> SequenceScan:
-        """Give a block its p-value, by how the scores of clean inputs depend on their length."""
-        size = np.array([found.positions.size])
-        scores = _for_length(np.array([found.score]), size, self.null_scores_, self.null_sizes_)
-        null = _for_length(self.null_scores_, self.null_sizes_, self.null_scores_, self.null_sizes_)
-        p_value = float(conformal_p_values(scores, null)[0]) if found.score > 0 else 1.0
-        return found.with_p_value(p_value, p_value <= self.false_positive_rate)
+    def _judged(self, found: list[SequenceScan]) -> list[SequenceScan]:
+        """Give blocks their p-values, by how the scores of clean inputs depend on their length."""
+        scores = np.array([one.score for one in found])
+        sizes = np.array([one.positions.size for one in found], np.int64)
+        clean = self.null_scores_, self.null_sizes_
+        p_values = conformal_p_values(_for_length(scores, sizes, *clean), _for_length(*clean, *clean))
+        p_values[scores <= 0] = 1.0
+        return [
+            one.with_p_value(float(p), bool(p <= self.false_positive_rate))
+            for one, p in zip(found, p_values, strict=True)
+        ]
 
     def _state(self) -> State:
         if not hasattr(self, "background_"):

@@ -71,7 +71,8 @@ class TextNetwork(Network):
         self._tokenizer = tokenizer_digest(tokenizer)
         self.max_length = max_length
         self.pad_to_max_length = pad_to_max_length
-        self._short = block_names((*self.network.layer_names(), *self.network.aliases()), blocks)
+        short = block_names((*self.network.layer_names(), *self.network.aliases()), blocks)
+        self._short = {name: self._first_output(own) for name, own in short.items()}
         self._warned = False
 
     def layer_names(self) -> tuple[str, ...]:
@@ -159,14 +160,15 @@ class TextNetwork(Network):
         return self.max_length, self.pad_to_max_length, tuple(self._short.items()), self._tokenizer
 
     def _own(self, name: str) -> str:
-        """Return the network's own name; the first of several that a block returns."""
-        if name not in self._short:
-            return name
-        own = self._short[name]
+        """Return the network's own name."""
+        return self._short.get(name, name)
+
+    def _first_output(self, name: str) -> str:
+        """Find what a name of the network's own stands for, the first of several things that a block returns."""
         try:
-            return self.network.find(f"{own}:0")[0]
+            return self.network.find(f"{name}:0")[0]
         except ValueError:
-            return self.network.find(own)[0]
+            return self.network.find(name)[0]
 
 
 def _is_behind(mask: np.ndarray) -> bool:
