@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._several import n_samples, picked
 from .arrays import ArrayInputs, InputDict, InputTuple, as_rows_of, text_rows
 from .base import Batch, Inputs, SizedInputs
 
@@ -59,13 +60,16 @@ class BatchedInputs(Inputs):
             elif (other := _form(inputs, labels)) != form:
                 raise ValueError(f"batch {n} of the inputs has {other}, those before it have {form}")
             waiting.append((inputs, labels))
-            n_waiting += _count(inputs)
+            n_waiting += n_samples(inputs)
             while n_waiting >= size:
                 inputs, labels = _joined(waiting)
-                yield Batch(np.arange(n_seen, n_seen + size), _cut(inputs, slice(size)), _cut(labels, slice(size)))
-                rest = slice(size, None)
+                first, rest = (
+                    (picked(inputs, part), None if labels is None else labels[part])
+                    for part in (slice(size), slice(size, None))
+                )
+                yield Batch(np.arange(n_seen, n_seen + size), *first)
                 n_seen, n_waiting = n_seen + size, n_waiting - size
-                waiting = [(_cut(inputs, rest), _cut(labels, rest))] if n_waiting else []
+                waiting = [rest] if n_waiting else []
         if n_waiting:
             yield Batch(np.arange(n_seen, n_seen + n_waiting), *_joined(waiting))
         elif not n_seen:
@@ -125,8 +129,8 @@ def _inputs(inputs: Any, n: int) -> Any:
 def _labels(labels: Any, inputs: Any, n: int) -> np.ndarray | None:
     """Take what a batch has beside its inputs as labels; None where it is a target of another kind, as an input."""
     labels = np.asarray(as_rows_of(labels, f"the labels of batch {n}")[:])
-    if len(labels) != _count(inputs):
-        raise ValueError(f"batch {n} has {_count(inputs)} inputs and {len(labels)} labels")
+    if len(labels) != n_samples(inputs):
+        raise ValueError(f"batch {n} has {n_samples(inputs)} inputs and {len(labels)} labels")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 1:
@@ -153,19 +157,6 @@ def _joined(batches: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     else:
         joined = np.concatenate(inputs)
     return joined, None if labels[0] is None else np.concatenate(labels)
-
-
-def _cut(values: Any, part: slice) -> Any:
-    if isinstance(values, dict):
-        return {name: array[part] for name, array in values.items()}
-    if isinstance(values, tuple):
-        return tuple(array[part] for array in values)
-    return None if values is None else values[part]
-
-
-def _count(inputs: Any) -> int:
-    arrays = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
-    return len(next(iter(arrays)))
 
 
 def _form(inputs: Any, labels: Any) -> str:

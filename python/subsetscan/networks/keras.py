@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._digest import digest
+from .._several import arrays_of
 from ..input_checks import check_arrays
 from .base import Network
 from .keras_forward import forward_of
@@ -30,7 +31,6 @@ from .keras_graph import (
     weights_digest,
 )
 from .logits import logit_tensor
-from .passes import arrays_of
 from .rows import by_sample
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ import numpy as np
 
 from .._digest import digest
 from .._extras import import_extra
+from .._several import arrays_of
 from .._validation import InvalidTypeError
 from ..input_checks import check_arrays
 from .base import Network
 from .onnx_graph import Graph
-from .passes import Comparison, Passes, arrays_of
+from .passes import Comparison, Passes
 from .rows import by_sample
 
 __all__ = ["OnnxNetwork", "is_onnx_model"]

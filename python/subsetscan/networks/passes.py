@@ -6,12 +6,14 @@ No framework is named here. A variable is what `numpy.asarray` reads and its met
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from .._several import each, n_samples
 
 __all__ = [
     "Batched",
@@ -19,12 +21,9 @@ __all__ = [
     "Forward",
     "Passes",
     "States",
-    "arrays_of",
     "compare",
     "filled",
-    "n_samples",
     "parts",
-    "picked",
 ]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
@@ -64,18 +63,6 @@ class Batched:
         self._forward_batch = None if size is None else int(size)
 
 
-def n_samples(inputs: Any) -> int:
-    """Count samples: rows of an array, or of each of several arrays in a mapping or a tuple."""
-    return len(arrays_of(inputs)[0])
-
-
-def arrays_of(inputs: Any) -> list[np.ndarray]:
-    """List the arrays of inputs: one, or those of a mapping or a tuple."""
-    if isinstance(inputs, tuple):
-        return list(inputs)
-    return list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-
-
 def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
     """Cut samples into passes, and tell how many of each are samples: the rest of it is zeros.
 
@@ -93,20 +80,7 @@ def parts(inputs: Any, size: int | None) -> Iterator[tuple[Any, int]]:
         def part(array: np.ndarray, at: slice = slice(start, start + n_own), fill: int = fill) -> np.ndarray:
             return filled(array[at], fill)
 
-        yield _each(inputs, part), n_own
-
-
-def picked(inputs: Any, rows: np.ndarray) -> Any:
-    """Pick samples."""
-    return _each(inputs, lambda array: array[rows])
-
-
-def _each(inputs: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
-    if isinstance(inputs, Mapping):
-        return {name: change(array) for name, array in inputs.items()}
-    if isinstance(inputs, tuple):
-        return tuple(map(change, inputs))
-    return change(inputs)
+        yield each(inputs, part), n_own
 
 
 def filled(array: np.ndarray, n_zeros: int) -> np.ndarray:

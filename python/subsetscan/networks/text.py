@@ -89,10 +89,10 @@ class TextNetwork(Network):
                 raise error from None
 
     def check(self, inputs: Any) -> Any:
-        """Turn texts into what the network takes; what is tokens already stays as it is."""
+        """Turn texts, or what `tokens` made of them, into what the network takes; arrays of ids stay as they are."""
         if isinstance(inputs, Mapping | tuple):
             return self.network.check(inputs)
-        tokens = self.tokens(inputs)
+        tokens = inputs if isinstance(inputs, Tokens) else self.tokens(inputs)
         longest = max((len(ids) for ids in tokens.ids), default=1)
         n_tokens = self.max_length if self.pad_to_max_length and self.max_length else max(longest, 1)
         return self.network.check(tokens.arrays(self.network.input_names(), n_tokens))

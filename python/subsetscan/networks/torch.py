@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._digest import digest
+from .._several import arrays_of
 from .._validation import InvalidTypeError
 from ..input_checks import check_counts, check_inputs
 from .base import Network
 from .logits import are_probabilities
-from .passes import Comparison, Forward, Passes, arrays_of
+from .passes import Comparison, Forward, Passes
 from .rows import by_sample
 
 if TYPE_CHECKING:

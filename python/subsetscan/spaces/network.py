@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._digest import digest
+from .._several import n_samples, picked
 from ..networks import Network, as_network
-from ..networks.passes import Batched, n_samples, parts, picked
+from ..networks.passes import Batched, parts
 from .base import Space
 
 __all__ = ["NetworkSpace"]
@@ -66,19 +67,43 @@ class NetworkSpace(Batched, Space):
         if not n_samples(inputs):  # no network takes an empty batch
             return {name: np.empty((0, math.prod(shape)), np.float32) for name, shape in self.node_shapes.items()}
         found: dict[str, list[np.ndarray]] = {name: [] for name in self.names}
-        if (order := self.network.order(inputs)) is not None:
-            inputs = picked(inputs, order)
-        for part, n in parts(inputs, self.network.batch_size or self.forward_batch):
-            part = self.network.trimmed(part)
-            read = self.network.read(part, self.reads)
-            values = self.values(part, read)
-            for name, rows in values.items():
-                found[name].append(rows[:n])
+        numbers: list[np.ndarray] = []
+        for own, part, read in self.passes(inputs):
+            numbers.append(own)
+            for name, rows in self.values(part, read).items():
+                found[name].append(rows[: len(own)])
         joined = {name: rows[0] if len(rows) == 1 else np.concatenate(rows) for name, rows in found.items()}
-        if order is None:
+        order = np.concatenate(numbers)
+        if (np.diff(order) > 0).all():
             return joined
         back = np.argsort(order)
         return {name: rows[back] for name, rows in joined.items()}
+
+    def passes(self, inputs: Any) -> Iterator[tuple[np.ndarray, Any, dict[str, np.ndarray]]]:
+        """Pass inputs through the network.
+
+        Parameters
+        ----------
+        inputs : object
+            As the network's `check` returned them.
+
+        Yields
+        ------
+        numbers : ndarray of shape (n,), int
+            Those of a pass among all: alike ones may pass together.
+        part : object
+            These inputs; rows of zeros may fill up what follows the n.
+        read : dict of str to ndarray
+            What was read for them, by the names in `reads`.
+        """
+        order = self.network.order(inputs)
+        numbers = np.arange(n_samples(inputs)) if order is None else order
+        inputs = inputs if order is None else picked(inputs, order)
+        start = 0
+        for part, n in parts(inputs, self.network.batch_size or self.forward_batch):
+            part = self.network.trimmed(part)
+            yield numbers[start : start + n], part, self.network.read(part, self.reads)
+            start += n
 
     @abstractmethod
     def values(self, images: Any, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..input_checks import InputError
 from ..networks import TextNetwork
-from ..networks.passes import parts, picked
 from ..networks.tokens import mask_of
 from .layers import Layers
 from .token_pooling import TokenPooling
@@ -85,16 +84,13 @@ def _of(array: np.ndarray, spans: np.ndarray | None = None) -> Positions:
 
 def _read(space: Layers, inputs: Any, channel_axis: int | None) -> list[Positions]:
     network, (name,) = space.network, space.reads
-    arrays = network.check(inputs)
-    of_text = isinstance(network, TextNetwork) and not isinstance(inputs, Mapping | tuple)
     over_tokens = isinstance(space.pooling, TokenPooling) or isinstance(network, TextNetwork)
-    tokens = network.tokens(inputs) if of_text else None  # type: ignore[attr-defined]  # it is one
-    order = network.order(arrays)
-    passes = parts(arrays if order is None else picked(arrays, order), network.batch_size)
-    found: list[Positions] = []
-    for part, n in passes:
-        part = network.trimmed(part)
-        values = network.read(part, [name])[name][:n]
+    tokens = None
+    if isinstance(network, TextNetwork) and not isinstance(inputs, Mapping | tuple):
+        tokens = inputs = network.tokens(inputs)
+    found: dict[int, Positions] = {}
+    for rows, part, read in space.passes(network.check(inputs)):
+        values = read[name][: len(rows)]
         axis = values.ndim - 2 if over_tokens else network.channel_axis(name, values.shape[1:])
         axis = axis if channel_axis is None else channel_axis
         if values.ndim < 3 or axis is None or not -values.ndim + 1 <= axis < values.ndim - 1:
@@ -104,12 +100,9 @@ def _read(space: Layers, inputs: Any, channel_axis: int | None) -> list[Position
             )
         axis %= values.ndim - 1
         mask = mask_of(part) if over_tokens else None
-        for k, one in enumerate(np.moveaxis(values, axis + 1, -1)):
-            row = len(found) if order is None else int(order[len(found)])
-            found.append(_of(one) if mask is None else _real(one, mask[k], tokens, row))
-    if order is None:
-        return found
-    return [found[place] for place in np.argsort(order)]
+        for k, (row, one) in enumerate(zip(rows.tolist(), np.moveaxis(values, axis + 1, -1), strict=True)):
+            found[row] = _of(one) if mask is None else _real(one, mask[k], tokens, row)
+    return [found[row] for row in sorted(found)]
 
 
 def _real(values: np.ndarray, mask: np.ndarray, tokens: Any, row: int) -> Positions:
