@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
-__all__ = ["SequenceScan", "SequenceScans"]
+__all__ = ["SequenceScan", "SequenceScans", "runs_of"]
 
 _WIDTH = 80
 
@@ -48,6 +48,10 @@ class SequenceScan:
     nodes: np.ndarray
     spans: list[tuple[int, int]]
     text: str | None = None
+
+    def runs(self) -> list[tuple[int, int]]:
+        """List neighbouring positions of the block, from which to before which; for positions of one axis."""
+        return runs_of(self.positions)
 
     def with_p_value(self, p_value: float, is_flagged: bool) -> SequenceScan:
         """Return the same with a p-value."""
@@ -131,3 +135,9 @@ class SequenceScans(Sequence[SequenceScan]):
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self._scans))
+
+
+def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:
+    """List runs of what is true: from which place to before which."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]

@@ -23,7 +23,7 @@ from .inputs import as_inputs
 from .persistence import Persistent, State, pack_attributes, unpack_attributes
 from .residuals import Residuals, on_grid
 from .scanning import scan
-from .sequence_result import SequenceScan, SequenceScans
+from .sequence_result import SequenceScan, SequenceScans, runs_of
 from .spaces.layers import Layers
 from .spaces.positions import Positions, read_positions
 
@@ -371,8 +371,7 @@ def _spans(mask: np.ndarray, positions: Positions) -> list[tuple[int, int]]:
     """Join neighbouring positions: from where to before where, in characters of a text, or in positions."""
     if len(positions.shape) != 1:
         return []
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    runs = edges.reshape(-1, 2)
-    if positions.spans is not None:
-        return [(int(positions.spans[start, 0]), int(positions.spans[end - 1, 1])) for start, end in runs]
-    return [(int(start), int(end)) for start, end in runs]
+    runs = runs_of(mask)
+    if positions.spans is None:
+        return runs
+    return [(int(positions.spans[start, 0]), int(positions.spans[end - 1, 1])) for start, end in runs]

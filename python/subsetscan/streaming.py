@@ -54,9 +54,10 @@ def stream(
     ValueError, TypeError
         If an input is not finite or does not fit, or a space returns something else than its `node_shapes` say.
     """
-    batches: Iterable[Batch] = inputs.batches(batch_size)
-    total = inputs.n_batches(batch_size)
-    if isinstance(inputs, SizedInputs):
+    batches: Iterable[Batch]
+    if not isinstance(inputs, SizedInputs):
+        batches, total = inputs.batches(batch_size), None  # how many come is not known
+    else:
         rows = np.arange(len(inputs)) if rows is None else rows
         batches, total = inputs.batches(batch_size, rows), -(-len(rows) // batch_size)
         if not len(rows):

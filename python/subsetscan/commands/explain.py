@@ -11,6 +11,7 @@ import typer
 
 from ..explanation import Explanation
 from ..inputs.base import SizedInputs
+from ..inputs.pictures import is_channels_first
 from ..lab import figures
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
@@ -19,7 +20,7 @@ from . import options
 from .fitted import false_positive_rate_of, open_fitted
 from .memory import show_shapes
 from .report import Report
-from .subject import check_there, is_channels_first
+from .subject import check_there
 
 __all__ = ["explain", "most_anomalous_of"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..input_checks import check_finite
 from ..inputs import PictureFolder, as_inputs
 from ..inputs.base import SizedInputs
-from ..inputs.pictures import is_pictures
+from ..inputs.pictures import is_channels_first, is_pictures
 from ..networks import KerasNetwork, Network
 from ..spaces import Arrays, Layers, ReconstructionError, Space
 from ..spaces.automatic import WIDEST
@@ -22,9 +22,7 @@ from .arrays import ARRAY_FILES, check_rows, read_arrays
 from .memory import AUTOMATIC, check_memory, show_shapes
 from .network_files import open_network
 
-__all__ = ["Subject", "check_there", "is_channels_first"]
-
-_COLOURS = (1, 3)  # channels of pictures
+__all__ = ["Subject", "check_there"]
 
 
 @dataclass(frozen=True)
@@ -185,12 +183,6 @@ def _pictures(network: Network, path: Path) -> PictureFolder:
             "an .npy file"
         ) from error
     return pictures
-
-
-def is_channels_first(shape: Sequence[int]) -> bool | None:
-    """Tell whether the channels of a picture, one or three, come first or last; None where its shape does not tell."""
-    first, last = shape[0] in _COLOURS, shape[-1] in _COLOURS
-    return None if first == last else first
 
 
 def _stacked(space: Arrays, columns: list[str] | None, path: Path) -> SizedInputs:

@@ -41,10 +41,6 @@ class Inputs(ABC):
     columns: Mapping[str, tuple[str, ...]] = {}
 
     @abstractmethod
-    def n_batches(self, size: int) -> int | None:
-        """Tell in how many batches of that size all of them come; None where it is not known."""
-
-    @abstractmethod
     def collected(self) -> SizedInputs:
         """Return all of them as inputs of which any can be picked."""
 
@@ -66,9 +62,6 @@ class SizedInputs(Inputs):
     def collected(self) -> SizedInputs:
         """Return themselves."""
         return self
-
-    def n_batches(self, size: int) -> int:  # noqa: D102 (the base says it)
-        return -(-len(self) // size)
 
     def batches(self, size: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         """Yield those of these numbers, by default all, in batches of that size."""

@@ -31,9 +31,6 @@ class BatchedInputs(Inputs):
     def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches
 
-    def n_batches(self, size: int) -> None:  # noqa: D102 (the base says it)
-        del size  # a length counts their batches, of a size that is not known
-
     def collected(self) -> SizedInputs:
         """Put all batches together, in memory. Raises as `batches` does."""
         inputs, _ = _joined([(batch.inputs, batch.labels) for batch in self.batches(_COLLECTED)])

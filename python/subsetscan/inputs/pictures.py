@@ -14,7 +14,7 @@ from .._tables import counted
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PictureFolder", "is_pictures"]
+__all__ = ["PictureFolder", "is_channels_first", "is_pictures"]
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 _COLOURS = {1: "L", 3: "RGB"}  # what Pillow calls grey and red, green, blue
@@ -67,11 +67,11 @@ class PictureFolder:
                 f"the pictures of {path} are brought to the size of the model's images, but the model has no fixed "
                 f"size: it takes {tuple(image_shape)}; give it an .npy file of images"
             )
-        *_, last = self.image_shape or (0,)
-        self._is_channels_first = (
-            len(self.image_shape) == 3 and self.image_shape[0] in _COLOURS and last not in _COLOURS
-        )
-        n_channels = 1 if len(self.image_shape) == 2 else self.image_shape[0] if self._is_channels_first else last
+        n_channels = 1
+        self._is_channels_first = False
+        if len(self.image_shape) == 3:
+            self._is_channels_first = is_channels_first(self.image_shape) is True
+            n_channels = self.image_shape[0 if self._is_channels_first else -1]
         if len(self.image_shape) not in (2, 3) or n_channels not in _COLOURS:
             raise ValueError(
                 f"the pictures of {path} are grey or RGB, so the model should take images of shape (H, W, 1), "
@@ -134,3 +134,9 @@ def is_pictures(path: Path | str) -> bool:
     """Whether a path is a folder, or names a PNG or JPEG file."""
     path = Path(path)
     return path.is_dir() or path.suffix.lower() in _EXTENSIONS
+
+
+def is_channels_first(shape: Sequence[int]) -> bool | None:
+    """Tell whether the channels of a picture, one or three, come first or last; None where its shape does not tell."""
+    first, last = shape[0] in _COLOURS, shape[-1] in _COLOURS
+    return None if first == last else first

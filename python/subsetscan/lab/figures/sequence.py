@@ -108,17 +108,11 @@ def _by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
     """Spread the positions' strength over the characters: by the spans of tokens, or in equal parts."""
     weights = np.zeros(len(text))
     if found.text is not None and text == found.text:
-        for (start, end), strength in zip(found.spans, _strength_of_spans(found), strict=True):
-            weights[start:end] = strength
+        for (start, end), (first, behind) in zip(found.spans, found.runs(), strict=True):
+            weights[start:end] = found.strength[first:behind].max()
     else:
         weights = found.strength[np.arange(len(text)) * len(found.strength) // max(len(text), 1)]
     return weights
-
-
-def _strength_of_spans(found: SequenceScan) -> list[float]:
-    """Return the largest strength among the positions of each span."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], found.positions, [False]]).astype(np.int8))).reshape(-1, 2)
-    return [float(found.strength[start:end].max()) for start, end in edges]
 
 
 def _lines(text: str) -> list[tuple[int, int]]:
