@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import jinja2
 import keras
 from compare import processor
+from timing import rounds
 
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan._files import atomic_write
@@ -34,6 +34,8 @@ from subsetscan.spaces import Layers, Space
 HERE = Path(__file__).parent
 OUT = HERE.parent / "docs" / "latency"
 ROUNDS, MANY = 300, 3000
+PRESET, AUTOMATIC = "28 x 28, recommended preset, 2 networks", "28 x 28 classifier, automatic, 6 layers"
+MOST_OF_MANY = 1.25  # times the network's own pass
 CONV, DENSE, LATE = "conv2d_1", "dense_2", "conv2d_7"  # of the packaged networks
 
 Calls = dict[str, Callable[[], Any]]
@@ -51,7 +53,7 @@ def main() -> None:
             one_layer("96 x 96 network, third convolution", larger(), "conv3", large),
             one_tensor("28 x 28 ONNX network, convolution", Path(folder) / "net.onnx", images),
             preset(autoencoder, classifier, images),
-            every_layer("28 x 28 classifier, automatic, 6 layers", classifier, images),
+            every_layer(AUTOMATIC, classifier, images),
         ]
         cases = (("28 x 28 classifier", classifier, images), ("96 x 96 network", larger(), large))
         many = [bulk(*case, kind) for case in cases for kind in BULK]
@@ -126,7 +128,7 @@ def preset(autoencoder: keras.Model, classifier: keras.Model, images: np.ndarray
     first, second = keras_pass(classifier, [CONV, DENSE]), keras_pass(autoencoder, [LATE])
     one = images[1000:1001]
     calls = {"network": lambda: (first(one), second(one)), "p_value": lambda: scanner.p_values(one)}
-    return {"name": "28 x 28, recommended preset, 2 networks", "n_nodes": n_nodes(scanner)} | in_turns(calls)
+    return {"name": PRESET, "n_nodes": n_nodes(scanner)} | in_turns(calls)
 
 
 def every_layer(name: str, model: keras.Model, images: np.ndarray) -> dict[str, Any]:
@@ -151,14 +153,9 @@ def n_nodes(scanner: ModelScanner) -> int:
 
 def in_turns(calls: Calls) -> dict[str, float]:
     """Time calls in turns, and return the medians, in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for n in range(ROUNDS + 20):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            if n >= 20:  # what is made once is made
-                times[name].append(time.perf_counter() - started)
-    return {name: 1000 * float(np.median(own)) for name, own in times.items()}
+    rounds(calls, 20)  # what is made once is made
+    times, _ = rounds(calls, ROUNDS)
+    return {name: 1000 * taken["median"] for name, taken in times.items()}
 
 
 BULK = ("read", "plain scan", "automatic")
@@ -185,13 +182,10 @@ def bulk(name: str, model: keras.Model, images: np.ndarray, kind: str) -> dict[s
         else:
             scanner.fit(many[: MANY // 2]).p_values(many[MANY // 2 :])
 
-    times: dict[str, list[float]] = {"network": [], "ours": []}
-    for _ in range(2 if kind == "automatic" else 4):  # the first is not counted
-        for which, call in (("network", network), ("ours", ours)):
-            started = time.perf_counter()
-            call()
-            times[which].append(time.perf_counter() - started)
-    return {"name": name, "kind": kind} | {which: float(np.median(taken[1:])) for which, taken in times.items()}
+    calls: Calls = {"network": network, "ours": ours}
+    rounds(calls, 1)  # is not counted
+    times, _ = rounds(calls, 1 if kind == "automatic" else 3)
+    return {"name": name, "kind": kind} | {which: taken["median"] for which, taken in times.items()}
 
 
 def moves(model: keras.Model, images: np.ndarray) -> dict[str, float]:
@@ -232,13 +226,24 @@ def write(results: dict[str, Any], out: Path) -> None:
         autoescape=False,  # noqa: S701 (Markdown)
     )  # fmt: skip
     one = results["one"]
+    limits = {row["name"]: limit(row["name"], row["network"]) for row in one}
     page = environment.get_template("latency.md.jinja").render(
         results,
         read=spread([row["read"] / row["network"] for row in one if "read" in row]),
+        limits=limits,
+        adds=spread([row["p_value"] - row["network"] for row in one if row["name"] not in (PRESET, AUTOMATIC)]),
+        most_of_many=MOST_OF_MANY,
         p_value=spread([row["p_value"] / row["network"] for row in one]),
     )
     with atomic_write(out.with_name(f"{out.name}.md")) as path:
         path.write_text(page, encoding="utf-8")
+
+
+def limit(name: str, network: float) -> float | None:
+    """Return what a p-value of one input may take at most, in milliseconds; None where no limit was set."""
+    if name == AUTOMATIC:
+        return None
+    return 1.5 * network + 0.5 if name == PRESET else 1.3 * network + 0.2
 
 
 def spread(ratios: list[float]) -> str:
