@@ -39,9 +39,9 @@ classifier of file types, sees another type with a probability of at least 0.95.
 
 **Found**: {measured}.
 
-**Means**: it points rightly more often than not. As a detector it sees fewer attacks than scans of layers that are averaged over
-positions do: use those to flag, and this one to show where. The layer, the residuals of values and the largest p-value that counts
-(0.001) were chosen on another draw of files.
+**Means**: it points rightly more often than not. As a detector it sees fewer attacks than the automatic detector does on all layers
+of the same network, [on other files](defaults.md): use that one to flag, and this one to show where. The layer, the residuals of
+values and the largest p-value that counts (0.001) were chosen on another draw of files.
 
 ```python
 scanner = SequenceScanner(OnnxLayers("model.onnx", ["name of a tensor"])).fit(clean)

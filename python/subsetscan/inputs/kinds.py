@@ -30,7 +30,7 @@ def as_inputs(inputs: Any) -> Inputs:
     Raises
     ------
     TypeError
-        If it is none of these: one text, a path, or a dataset that gives one item at a time.
+        For anything else, such as one text, a path, or a dataset that gives one item at a time.
     ValueError
         If arrays do not have a row for each input.
     """
