@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from subsetscan.lab import networks
+from subsetscan.lab import adversaries, networks
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.result_cache import ResultCache
@@ -219,6 +220,30 @@ def test_ctrl_c_ends_every_process(long_attack, to, when):
     assert process.returncode == 130
     assert "Traceback" not in errors
     wait_for(lambda: not any(map(is_alive, children)))
+
+
+@needs_proc
+def test_ctrl_c_waits_while_processes_start():
+    end, reached = threading.Event(), []
+
+    def interrupted():
+        with adversaries._interrupts_held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            reached.append(True)
+
+    other = threading.Thread(target=end.wait)  # which does not block it
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        end.set()
+        other.join()
+    assert reached
+    with adversaries._interrupts_held_back():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @needs_proc

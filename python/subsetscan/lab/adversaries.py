@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -223,10 +223,19 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    # Other threads, as those of TensorFlow, do not block it: what they receive Python would answer in this one.
+    came: list[Any] = []
+    handler = signal.getsignal(signal.SIGINT) if current_thread() is main_thread() else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda *given: came.append(given))
     try:
         yield
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 _attacker: Attacker  # of a process that attacks
