@@ -283,7 +283,15 @@ def _replace(model):
     model.act = nn.Tanh()  # which has no weights
 
 
-@pytest.mark.parametrize("change", [_scale, _load, _replace])
+def _write_data(model):
+    model.dense.weight.data.mul_(2)
+
+
+def _write_array(model):
+    model.dense.weight.detach().numpy()[...] += 1
+
+
+@pytest.mark.parametrize("change", [_scale, _load, _replace, _write_data, _write_array])
 def test_what_has_changed_is_warned_of_at_the_next_scan(model, images, change):
     many = np.concatenate([images + shift for shift in np.linspace(0, 1, 9, dtype=np.float32)])
     scanner = ModelScanner(Layers(model, ["dense"]), SubsetScanDetector(random_state=0)).fit(many)

@@ -7,6 +7,7 @@ from test_transformer import encoder, tokenizer, words_tokenizer  # noqa: F401  
 from subsetscan import Background, SequenceScanner, scan, scan_group
 from subsetscan.networks import Network
 from subsetscan.residuals import Residuals, on_grid
+from subsetscan.sequence_scan import _p_values
 from subsetscan.spaces import Layers, TransformerLayers
 
 FAST = {"n_background": 2000, "random_state": 0}
@@ -53,6 +54,15 @@ def test_p_values_hold_for_each_length(mix):
         for level in (0.05, 0.2):
             assert abs(np.mean(p_values <= level) - level) < 4 * np.sqrt(level / 250)
     assert len(np.unique(scanner.null_sizes_)) > 50
+
+
+def test_p_values_hold_for_few_inputs_of_many_lengths(rng):
+    # Of inputs that are alike each is as likely to have each rank: among all others each rank comes once.
+    sizes = rng.integers(5, 200, 40)
+    scores = np.log(sizes) * (1 + rng.exponential(size=40))
+    others = [np.flatnonzero(np.arange(40) != n) for n in range(40)]
+    ranks = [_p_values(scores[[n]], sizes[[n]], scores[rest], sizes[rest])[0] for n, rest in enumerate(others)]
+    assert np.allclose(np.sort(ranks), np.arange(1, 41) / 40)
 
 
 def test_one_position_and_none(rng, mix):
@@ -128,8 +138,24 @@ def test_words_of_texts(encoder, tokenizer, tmp_path):  # noqa: F811
     scanner.save(tmp_path / "s.safetensors")
     again = SequenceScanner.load(tmp_path / "s.safetensors", TransformerLayers(encoder, tokenizer, ["mlp_1"]))
     assert np.array_equal(again.scan(clean[:9]).p_value, scanner.scan(clean[:9]).p_value)
-    with pytest.warns(UserWarning, match="was fitted with another network than this one"):
-        SequenceScanner.load(tmp_path / "s.safetensors", TransformerLayers(encoder, tokenizer, ["mlp_2"]))
+    another = TransformerLayers(encoder, tokenizer, ["mlp_2"])
+    with pytest.warns(UserWarning, match=r"s.safetensors was fitted with another network for mlp_2"):
+        SequenceScanner.load(tmp_path / "s.safetensors", another)
+    scanner.space = another
+    with pytest.warns(UserWarning, match="the scanner was fitted with another network for mlp_2"):
+        scanner.scan(clean[:2])
+
+
+def test_a_network_that_has_changed_is_warned_of(rng):
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((9, 4)), keras.layers.Conv1D(5, 3, name="conv")])
+    inputs = rng.normal(size=(60, 9, 4)).astype(np.float32)
+    scanner = SequenceScanner(Layers(model, ["conv"]), **FAST).fit(inputs)
+    scanner.scan(inputs[:3])
+    model.get_layer("conv").set_weights([array + 1 for array in model.get_layer("conv").get_weights()])
+    with pytest.warns(UserWarning, match="the scanner was fitted with another network for conv"):
+        scanner.scan(inputs[:3])
+    scanner.scan(inputs[:3])  # once
 
 
 def test_what_does_not_fit(encoder, tokenizer, rng, mix, tmp_path):  # noqa: F811

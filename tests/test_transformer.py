@@ -7,6 +7,7 @@ from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.networks import TextNetwork
 from subsetscan.networks.blocks import block_names
 from subsetscan.spaces import ClassifierMargin, Layers, TransformerLayers, join
+from subsetscan.spaces.positions import read_positions
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -182,6 +183,43 @@ def test_ids_and_their_mask_are_taken_as_well(encoder, tokenizer):
     assert np.isnan(values["hidden1"][3]).all()
     with pytest.raises(ValueError, match="NaN or infinite values in hidden1, the first is .* 3"):
         ModelScanner(space).fit({"input_ids": ids, "attention_mask": mask})
+
+
+@pytest.mark.parametrize("name", ["input_ids", "x"])
+def test_padding_does_not_count_where_a_network_takes_no_mask(tokenizer, tmp_path, name):
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", name], ["hidden"])],
+        "embedding",
+        [helper.make_tensor_value_info(name, INT64, ["n", "t"])],
+        [helper.make_tensor_value_info("hidden", FLOAT, ["n", "t", 4])],
+        [onnx.numpy_helper.from_array(TABLE, "table")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(ValueError, match="embedding takes no mask of padding: it needs a max_length"):
+        TextNetwork(model, tokenizer)
+    network = TextNetwork(model, tokenizer, max_length=9)
+    for pool, by_pool in (("mean", np.mean), ("last", lambda x, axis: x[-1]), ("max", np.max)):
+        values = Layers(network, ["hidden"], pool=pool, over="tokens").transform(TEXTS)["hidden"]
+        expected = [by_pool(by_hand(text)["hidden_0"], axis=0) for text in TEXTS]
+        assert np.allclose(values, expected, atol=1e-6)
+    for text, own in zip(TEXTS, read_positions(Layers(network, ["hidden"]), TEXTS), strict=True):
+        assert np.allclose(own.values, by_hand(text)["hidden_0"][1:])  # without [CLS]
+        assert [text[start:end] for start, end in own.spans] == text.split()
+
+
+def test_texts_for_a_network_of_one_length(tokenizer):
+    keras = pytest.importorskip("keras")
+    ids = keras.Input((9,), dtype="int32")
+    embedded = keras.layers.Embedding(len(WORDS), 4, name="embedded")(ids)
+    model = keras.Model(ids, keras.layers.Conv1D(2, 3, padding="same", name="mixed")(embedded))
+    model.get_layer("embedded").set_weights([TABLE])
+    space = Layers(TextNetwork(model, tokenizer), ["embedded", "mixed"], pool="mean", over="tokens")
+    together = space.transform(TEXTS)
+    for n, text in enumerate(TEXTS):
+        assert np.allclose(together["embedded"][n], by_hand(text)["hidden_0"].mean(axis=0), atol=1e-6)
+        assert np.allclose(together["mixed"][n], space.transform([text])["mixed"][0], atol=1e-6)
+    with pytest.warns(UserWarning, match="1 of 1 texts have more than 9 tokens"):
+        space.transform(["a b c d e f g h i j"])
 
 
 def test_what_does_not_fit(encoder, tokenizer):

@@ -50,7 +50,7 @@ class NetworkWatch:
         """Take these as those of the fit."""
         self.fingerprints, self._warned_of, self._stamps = dict(fingerprints), {}, []
 
-    def look(self, what: str) -> None:
+    def look(self, what: str, stacklevel: int) -> None:
         """Warn, once for each, of a network that is another now; `what` says what was fitted."""
         stamps = [space.stamp() or space.fingerprint() for space in self._passes]
         if stamps == self._stamps and self._classifier is None:
@@ -62,6 +62,6 @@ class NetworkWatch:
             warnings.warn(
                 f"{what} with another network for {', '.join(new)}: its weights, its settings, or what is read of it "
                 "differ, so that scores and p-values mean nothing; take the network it was fitted with, or fit again",
-                stacklevel=5,
+                stacklevel=stacklevel,
             )
         self._warned_of = others

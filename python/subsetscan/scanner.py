@@ -395,7 +395,7 @@ class ModelScanner(LabelledStreams, Decisions):
         scanner.detectors_ = {name: saved.detectors[name] for name in scanner.names}
         scanner._inputs, scanner._columns = dict(saved.inputs), dict(saved.columns)
         scanner._networks.expect(saved.fingerprints)
-        scanner._networks.look(f"{folder} was fitted")
+        scanner._networks.look(f"{folder} was fitted", stacklevel=3)
         if saved.joint_null_scores is not None:
             fitted = scanner.detectors_
             scanner._joint = JointScan(

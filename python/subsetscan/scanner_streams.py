@@ -97,7 +97,7 @@ class LabelledStreams:
 
     def _values(self, inputs: Inputs, labels: Any, what: str) -> Iterator[tuple[np.ndarray | None, Values]]:
         """Yield labels and node values of inputs to scan, batch by batch; networks that have changed are warned of."""
-        self._networks.look("the scanner was fitted")
+        self._networks.look("the scanner was fitted", stacklevel=5)
         return self._labelled(inputs, self._stream(inputs, what), labels)
 
     def _stream(

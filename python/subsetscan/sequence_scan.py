@@ -17,6 +17,7 @@ from ._validation import InvalidTypeError
 from .background import Background
 from .calibration import conformal_p_values
 from .detectors.base import warn_of_few
+from .fingerprints import NetworkWatch
 from .group_scan import scan_group
 from .input_checks import InputError
 from .inputs import as_inputs
@@ -77,9 +78,11 @@ class SequenceScanner(Persistent, BaseEstimator):
 
     Notes
     -----
-    Scores grow with the number of positions, P. How their mean and their spread do is fitted on the clean inputs that
-    calibrate, by polynomials in log(P + 1) of degree 2 and 1; an input's p-value compares how many spreads its score
-    lies above the mean for its length. Where all have as many positions this compares the scores themselves.
+    Scores grow with the number of positions, P. How their mean and their spread do is fitted by polynomials in
+    log(P + 1), of degree 2 and 1, on the clean inputs that calibrate and the input in question, all alike; its p-value
+    is the share of these that lie as many spreads above the mean for their length. So it holds for any number of clean
+    inputs, as that of full conformal prediction does (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random
+    World, 2005). Where the clean inputs have about as many positions, within a quarter, scores themselves are compared.
 
     Examples
     --------
@@ -167,6 +170,7 @@ class SequenceScanner(Persistent, BaseEstimator):
         fitted.null_scores_ = np.array([one.score for one in found])
         fitted.null_sizes_ = np.array([one.positions.size for one in found], np.int64)
         fitted.fingerprint_ = None if self.space is None else self.space.fingerprint()
+        fitted._watch()
         self.__dict__.update(vars(fitted))
         warn_of_few(len(found), self.false_positive_rate)
         return self
@@ -190,9 +194,18 @@ class SequenceScanner(Persistent, BaseEstimator):
             If the number of units is another than in the fit, or a value is not finite.
         sklearn.exceptions.NotFittedError
             Before `fit`.
+
+        Warns
+        -----
+        UserWarning
+            If the space's network has other weights or settings than in the fit, or inputs are longer or shorter than
+            the clean ones.
         """
         if not hasattr(self, "background_"):
             raise NotFittedError("this SequenceScanner is not fitted yet: call fit with clean inputs first")
+        if self._watched is not self.space:
+            self._watch()
+        self._networks.look("the scanner was fitted", stacklevel=3)
         inputs = self._sized(inputs)
         rows = np.arange(len(inputs))
         found = [self._scan_one(one, text) for one, text in self._with_text(inputs, rows)]
@@ -229,14 +242,16 @@ class SequenceScanner(Persistent, BaseEstimator):
         """
         scanner: SequenceScanner = super().load(path)
         scanner.space = space
-        now = None if space is None else space.fingerprint()
-        if now != scanner.fingerprint_:
-            warnings.warn(
-                f"{path} was fitted with another network than this one, or with other options: its p-values do not "
-                "hold",
-                stacklevel=2,
-            )
+        scanner._watch()
+        scanner._networks.look(f"{path} was fitted", stacklevel=3)
         return scanner
+
+    def _watch(self) -> None:
+        """Watch the space's network: it should be that of the fit."""
+        spaces = [] if self.space is None else [self.space]
+        self._networks, self._watched = NetworkWatch(spaces, spaces), self.space
+        if spaces and self.fingerprint_ is not None:
+            self._networks.expect(dict.fromkeys(self.space.names, self.fingerprint_))
 
     def _check_options(self) -> None:
         if self.space is not None and not isinstance(self.space, Layers):
@@ -321,8 +336,7 @@ class SequenceScanner(Persistent, BaseEstimator):
         """Give blocks their p-values, by how the scores of clean inputs depend on their length."""
         scores = np.array([one.score for one in found])
         sizes = np.array([one.positions.size for one in found], np.int64)
-        clean = self.null_scores_, self.null_sizes_
-        p_values = conformal_p_values(_for_length(scores, sizes, *clean), _for_length(*clean, *clean))
+        p_values = _p_values(scores, sizes, self.null_scores_, self.null_sizes_)
         p_values[scores <= 0] = 1.0
         return [
             one.with_p_value(float(p), bool(p <= self.false_positive_rate))
@@ -344,20 +358,29 @@ class SequenceScanner(Persistent, BaseEstimator):
         scanner.__dict__.update(unpack_attributes(description, tensors))
         if not (len(scanner.null_scores_) == len(scanner.null_sizes_) > 0):
             raise ValueError("null scores and sizes do not belong together")
+        scanner._watch()
         return scanner
 
 
-def _for_length(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_sizes: np.ndarray) -> np.ndarray:
-    """Take out of scores how those of clean inputs depend on the number of positions."""
-    if len(np.unique(null_sizes)) == 1:
-        return scores
-    # As far as there are clean inputs: beyond, a polynomial may turn.
-    x, clean_x = np.log1p(np.clip(sizes, null_sizes.min(), null_sizes.max())), np.log1p(null_sizes)
-    mean = Polynomial.fit(clean_x, null, min(2, len(np.unique(null_sizes)) - 1))
-    distances = np.abs(null - mean(clean_x))
-    spread = Polynomial.fit(clean_x, distances, 1)
-    least = max(_LEAST_SPREAD * float(distances.mean()), np.finfo(np.float64).tiny)
-    return (scores - mean(x)) / np.maximum(spread(x), least)
+def _p_values(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_sizes: np.ndarray) -> np.ndarray:
+    """Compute p-values among clean inputs of like length."""
+    if null_sizes.max() <= _LONGER * null_sizes.min():
+        return conformal_p_values(scores, null)
+    found = np.empty(len(scores))
+    for n, (score, size) in enumerate(zip(scores, sizes, strict=True)):
+        # The input is fitted with the clean ones, for theirs to be as well fitted as its own.
+        above = _above_mean(np.append(null, score), np.append(null_sizes, size))
+        found[n] = conformal_p_values(above[-1:], above[:-1])[0]
+    return found
+
+
+def _above_mean(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Tell how many spreads each score lies above the mean for its number of positions."""
+    x = np.log1p(sizes)
+    distances = scores - Polynomial.fit(x, scores, min(2, len(np.unique(sizes)) - 1))(x)
+    spread = Polynomial.fit(x, np.abs(distances), 1)(x)
+    least = max(_LEAST_SPREAD * float(np.abs(distances).mean()), np.finfo(np.float64).tiny)
+    return distances / np.maximum(spread, least)
 
 
 def _drawn(values: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

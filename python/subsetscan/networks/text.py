@@ -11,7 +11,7 @@ import numpy as np
 from .._digest import digest
 from .base import Network
 from .blocks import block_names
-from .tokens import Tokens, mask_of, tokenize, tokenizer_digest
+from .tokens import MASK, MASKS, Tokens, mask_of, tokenize, tokenizer_digest
 from .wrap import as_network
 
 __all__ = ["TextNetwork"]
@@ -26,16 +26,20 @@ class TextNetwork(Network):
     activation. The network's own names are understood as well.
 
     Texts of about a length pass together, padded behind to the longest. What a text gives depends on its padding by
-    rounding alone.
+    rounding alone. A network that takes no mask may treat padding as it treats words: for it each text is padded to
+    `max_length`, so that what a text gives does not depend on the texts beside it, and the tokenizer's mask still says
+    which tokens count.
 
     Parameters
     ----------
     model : torch.nn.Module, path of an ONNX file, keras.Model, or Network
-        It takes ids, and most often their mask, by the names that Hugging Face or Keras gives them.
+        It takes ids, and most often their mask, by the names that Hugging Face or Keras gives them; what a network
+        with one input takes are ids, whatever their name.
     tokenizer : transformers.PreTrainedTokenizerBase or tokenizers.Tokenizer
         That of the model. It stays as it is.
     max_length : int, optional
-        Tokens of a text; longer texts are cut, and the first are warned of. By default what the tokenizer says.
+        Tokens of a text; longer texts are cut, and the first are warned of. By default what the tokenizer says. Needed
+        for a network that takes no mask, unless its input has a fixed length.
     pad_to_max_length : bool, default False
         Whether each text is padded to that length: with a space's `forward_batch`, so that a text's values have the
         same bits whatever it is handed in with.
@@ -64,8 +68,13 @@ class TextNetwork(Network):
         self.batch_size = self.network.batch_size
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {max_length}")
+        names = self.network.input_names()
+        self._takes_mask = names is None or not MASKS.isdisjoint(names)
+        if not self._takes_mask:
+            pad_to_max_length, max_length = True, self._fixed_length() if max_length is None else max_length
         if pad_to_max_length and max_length is None:
-            raise ValueError("pad_to_max_length needs a max_length")
+            why = "pad_to_max_length needs" if self._takes_mask else f"{self.name} takes no mask of padding: it needs"
+            raise ValueError(f"{why} a max_length, to which each text is padded")
         tokenize(tokenizer, [], max_length)
         self.tokenizer = tokenizer
         self._tokenizer = tokenizer_digest(tokenizer)
@@ -95,7 +104,12 @@ class TextNetwork(Network):
         tokens = inputs if isinstance(inputs, Tokens) else self.tokens(inputs)
         longest = max((len(ids) for ids in tokens.ids), default=1)
         n_tokens = self.max_length if self.pad_to_max_length and self.max_length else max(longest, 1)
-        return self.network.check(tokens.arrays(self.network.input_names(), n_tokens))
+        arrays = tokens.arrays(self.network.input_names(), n_tokens)
+        if self._takes_mask:
+            return self.network.check(arrays)
+        mask = arrays.pop(MASK)
+        own = self.network.check(arrays)
+        return {**(own if isinstance(own, Mapping) else dict.fromkeys(arrays, own)), MASK: mask}
 
     def tokens(self, texts: Any) -> Tokens:
         """Tokenize texts. Raises TypeError for what is no text; warns of the first that are cut."""
@@ -115,6 +129,8 @@ class TextNetwork(Network):
 
     def read(self, inputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:  # noqa: D102
         own = {name: self._own(name) for name in names}
+        if not self._takes_mask and isinstance(inputs, Mapping):
+            inputs = {name: array for name, array in inputs.items() if name != MASK}
         found = self.network.read(inputs, list(dict.fromkeys(own.values())))
         return {name: found[of] for name, of in own.items()}
 
@@ -158,6 +174,11 @@ class TextNetwork(Network):
 
     def _settings(self) -> tuple[Any, ...]:
         return self.max_length, self.pad_to_max_length, tuple(self._short.items()), self._tokenizer
+
+    def _fixed_length(self) -> int | None:
+        """Tell how many tokens the network takes, where its input is of one length."""
+        shape = self.network.input_shape()
+        return shape[0] if shape is not None and len(shape) == 1 else None
 
     def _own(self, name: str) -> str:
         """Return the network's own name."""

@@ -12,11 +12,12 @@ import numpy as np
 from .._digest import digest
 from .._validation import InvalidTypeError
 
-__all__ = ["Tokens", "mask_of", "tokenize", "tokenizer_digest"]
+__all__ = ["MASK", "MASKS", "Tokens", "mask_of", "tokenize", "tokenizer_digest"]
 
 # What networks call the same arrays.
 _IDS = ("input_ids", "token_ids", "ids")
-_MASKS = ("attention_mask", "padding_mask", "mask")
+MASK = "attention_mask"
+MASKS = frozenset({MASK, "padding_mask", "mask"})
 _TYPES = ("token_type_ids", "segment_ids")
 
 _ENDLESS = 10**6  # tokenizers that know no limit say a number beyond
@@ -50,7 +51,8 @@ class Tokens:
         Parameters
         ----------
         names : sequence of str or None
-            What the network calls its inputs; None: ids and mask by the names that Hugging Face gives them.
+            What the network calls its inputs; one alone are the ids. None: ids and mask by the names that Hugging Face
+            gives them. The mask comes in any case, as "attention_mask" where the network takes none.
         n_tokens : int
             T.
 
@@ -63,16 +65,15 @@ class Tokens:
         mask = np.zeros_like(ids)
         for n, own in enumerate(self.ids):
             ids[n, : len(own)], mask[n, : len(own)] = own, 1
-        kinds = ((_IDS, ids), (_MASKS, mask), (_TYPES, np.zeros_like(ids)))
+        names = (_IDS[0], MASK) if names is None else names
+        kinds = ((_IDS if len(names) > 1 else names, ids), (MASKS, mask), (_TYPES, np.zeros_like(ids)))
         arrays = {}
-        for name in (_IDS[0], _MASKS[0]) if names is None else names:
+        for name in names:
             found = next((array for known, array in kinds if name in known), None)
             if found is None:
-                raise ValueError(
-                    f"a tokenizer gives {_IDS[0]}, {_MASKS[0]} and {_TYPES[0]}, the network takes {name!r}"
-                )
+                raise ValueError(f"a tokenizer gives {_IDS[0]}, {MASK} and {_TYPES[0]}, the network takes {name!r}")
             arrays[name] = found
-        return arrays
+        return arrays if MASKS.intersection(names) else {**arrays, MASK: mask}
 
 
 def tokenize(tokenizer: Any, texts: Any, max_length: int | None) -> Tokens:
@@ -107,8 +108,8 @@ def tokenize(tokenizer: Any, texts: Any, max_length: int | None) -> Tokens:
 
 def mask_of(inputs: Any) -> np.ndarray | None:
     """Find the mask of real tokens among a network's inputs, by its name."""
-    names = [name for name in _MASKS if isinstance(inputs, dict) and name in inputs]
-    return np.asarray(inputs[names[0]]) != 0 if names else None
+    name = next(iter(MASKS.intersection(inputs)), None) if isinstance(inputs, dict) else None
+    return None if name is None else np.asarray(inputs[name]) != 0
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchNetwork", "is_torch_module"]
 
 _OUTPUT, _LOGITS = "<output>", "<logits>"
+_SAMPLED = 8  # values of a tensor
 # Modules that hand on values as they are, or do nothing after training.
 _PASSING = ("Identity", "Flatten", "Unflatten", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
             "FeatureAlphaDropout", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "PixelShuffle", "PixelUnshuffle",
@@ -89,6 +91,13 @@ class TorchNetwork(Network):
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
         return tuple(self.modules) or (_OUTPUT,)
 
+    def input_names(self) -> tuple[str, ...] | None:
+        """List what ``forward`` takes; None where it takes something by choice, as it does of Hugging Face's models."""
+        taken = inspect.signature(self.model.forward).parameters.values()
+        if any(one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in taken):
+            return None
+        return tuple(one.name for one in taken)
+
     def computing(self) -> tuple[str, ...]:
         """List the modules that have no module within them, and compute something."""
         found = [
@@ -134,13 +143,14 @@ class TorchNetwork(Network):
     def stamp(self, names: Sequence[str]) -> str | None:
         """Tell where tensors lie, how often each was written to, and the modules; None where PyTorch counts no writes.
 
-        What is written through ``.data``, or an array over the same memory, is not counted.
+        It does not count what is written through ``.data``, or an array over the same memory; so some values of each
+        tensor are told as well. Other values alone that are written so are not noticed.
         """
         del names
         tensors = [*self.model.parameters(), *self.model.buffers()]
         if any(tensor.is_inference() for tensor in tensors):
             return None
-        return str([*((tensor.data_ptr(), tensor._version) for tensor in tensors), *self._kinds()])
+        return str([*((tensor.data_ptr(), tensor._version, _some(tensor)) for tensor in tensors), *self._kinds()])
 
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         same = isinstance(other, TorchNetwork) and (other.model, other.device) == (self.model, self.device)
@@ -328,6 +338,11 @@ def to_numpy(tensor: Any) -> np.ndarray:
     if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
         tensor = tensor.float()
     return tensor.numpy()
+
+
+def _some(tensor: Any) -> bytes:
+    """Take some values of a tensor, from all over it."""
+    return to_numpy(tensor.detach().reshape(-1)[:: max(tensor.numel() // _SAMPLED, 1)]).tobytes()
 
 
 def _dtype(tensor: Any) -> str:
