@@ -248,10 +248,10 @@ class SequenceScanner(Persistent, BaseEstimator):
 
     def _watch(self) -> None:
         """Watch the space's network: it should be that of the fit."""
-        spaces = [] if self.space is None else [self.space]
+        spaces, fingerprint = [] if self.space is None else [self.space], self.fingerprint_
         self._networks, self._watched = NetworkWatch(spaces, spaces), self.space
-        if spaces and self.fingerprint_ is not None:
-            self._networks.expect(dict.fromkeys(self.space.names, self.fingerprint_))
+        if fingerprint is not None:
+            self._networks.expect({name: fingerprint for space in spaces for name in space.names})
 
     def _check_options(self) -> None:
         if self.space is not None and not isinstance(self.space, Layers):
