@@ -21,9 +21,10 @@ class TextNetwork(Network):
     """A network behind a tokenizer: it takes a list of texts, and so does each space over it.
 
     What is in the blocks of a transformer has short names: "hidden_0" are the embeddings, "hidden_3" is what the third
-    block returns, as in ``hidden_states`` of Hugging Face; "attention_3" and "mlp_3" are what the attention and the
-    feed-forward part of that block return; of BERT and its like "mlp_3" are the wide inner values after their
-    activation. The network's own names are understood as well.
+    block returns; "attention_3" and "mlp_3" are what the attention and the feed-forward part of that block return; of
+    BERT and its like "mlp_3" are the wide inner values after their activation. The network's own names are understood
+    as well. So hidden_k is as in ``hidden_states`` of Hugging Face, but for the last, which there is after a final
+    normalization where there is one; and GPT-2 has no hidden_0, as no module of it gives the sum of its embeddings.
 
     Texts of about a length pass together, padded behind to the longest. What a text gives depends on its padding by
     rounding alone. A network that takes no mask may treat padding as it treats words: for it each text is padded to
