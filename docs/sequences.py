@@ -11,9 +11,9 @@ import numpy as np
 
 from subsetscan import SequenceScanner
 from subsetscan.lab import figures
-from subsetscan.lab.defaults.found import file_of_package
-from subsetscan.lab.defaults.magika_attack import attack
-from subsetscan.lab.defaults.magika_network import Magika, as_tokens
+from subsetscan.lab.subjects.found import file_of_package
+from subsetscan.lab.subjects.magika_attack import attack
+from subsetscan.lab.subjects.magika_network import Magika, as_tokens
 from subsetscan.spaces import OnnxLayers
 
 N_CLEAN, N_ATTACKED, CONFIDENCE = 400, 60, 0.95

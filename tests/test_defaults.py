@@ -13,11 +13,11 @@ from subsetscan.combination import combined
 from subsetscan.detectors import AutomaticDetector, MahalanobisDetector, SubsetScanDetector
 from subsetscan.lab.defaults import page as page_module
 from subsetscan.lab.defaults import run as defaults
-from subsetscan.lab.defaults import subjects as subjects_module
 from subsetscan.lab.defaults import times as timing
 from subsetscan.lab.defaults.cells import CLEAN, TOGETHER, read_cells, write_cells
 from subsetscan.lab.defaults.methods import AUTOMATIC, METHODS, PAPER, PART, RIVALS
-from subsetscan.lab.defaults.subject import CHOOSE, REPORT, Subject
+from subsetscan.lab.subjects import registry as subjects_module
+from subsetscan.lab.subjects.subject import CHOOSE, REPORT, Subject
 
 pytest.importorskip("jinja2")
 
@@ -242,11 +242,6 @@ def test_a_kept_subject_is_the_same(tmp_path):
         for kind, rows in {"clean": subject.clean, **subject.kinds}.items():
             own = kept.clean if kind == "clean" else kept.kinds[kind]
             assert all(np.array_equal(own[layer], rows[layer]) for layer in LAYERS)
-
-
-def test_what_judges_does_not_make_subjects_anew():
-    assert "methods" not in subjects_module._MAKERS
-    assert {"files", "subject", "subjects", "found"} < set(subjects_module._MAKERS)
 
 
 def test_what_goes_wrong(made, tmp_path, monkeypatch, run):

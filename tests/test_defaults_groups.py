@@ -15,7 +15,7 @@ from subsetscan.lab.defaults.groups import page as page_module
 from subsetscan.lab.defaults.groups import run as groups
 from subsetscan.lab.defaults.groups.cells import read_cells, write_cells
 from subsetscan.lab.defaults.groups.methods import CLEAN, Setting, draw_groups
-from subsetscan.lab.defaults.subject import CHOOSE, REPORT, Subject
+from subsetscan.lab.subjects.subject import CHOOSE, REPORT, Subject
 
 pytest.importorskip("jinja2")
 

@@ -13,9 +13,9 @@ from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
 from subsetscan.detectors.residual_scan import VALUES
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
 from subsetscan.lab.datasets import DATASETS
-from subsetscan.lab.defaults.subject import CHOOSE, REPORT
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
+from subsetscan.lab.subjects.subject import CHOOSE, REPORT
 from subsetscan.spaces.layers import OVER
 from subsetscan.spaces.pooling import POOLS, UNITS
 from subsetscan.spaces.reconstruction import METRICS

@@ -9,8 +9,8 @@ import typer
 
 from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
-from ..lab.defaults.subjects import SUBJECTS
 from ..lab.options import names_in
+from ..lab.subjects.registry import SUBJECTS
 from . import options
 from .report import Report
 

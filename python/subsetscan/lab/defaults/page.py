@@ -12,9 +12,9 @@ import numpy as np
 from scipy import stats
 
 from ..markdown import number, percent, render, table
+from ..subjects.subject import CHOOSE, REPORT
 from .cells import CLEAN, RATE, TOGETHER, Cell
 from .methods import AUTOMATIC, METHODS, PAPER, RIVALS
-from .subject import CHOOSE, REPORT
 from .times import Timing
 
 __all__ = ["listed", "write_page"]

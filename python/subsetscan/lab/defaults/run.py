@@ -15,12 +15,12 @@ from ..experiment.files import write_json
 from ..options import check_known, start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version, fingerprint
+from ..subjects.registry import SUBJECTS, kept_subject
+from ..subjects.subject import Subject
 from . import times as timing
 from .cells import CLEAN, Cell, cells_of, read_cells, write_cells
 from .methods import METHODS, LayerScores, score_layer
 from .page import write_page
-from .subject import Subject
-from .subjects import SUBJECTS, kept_subject
 
 __all__ = ["SECONDS_MADE", "defaults", "take_subject"]
 

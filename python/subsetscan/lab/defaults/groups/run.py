@@ -13,8 +13,8 @@ from ...experiment.files import write_json
 from ...options import check_known, start_writing
 from ...progress import Progress
 from ...result_cache import ResultCache, code_version, fingerprint
+from ...subjects.registry import SUBJECTS
 from ..run import SECONDS_MADE, take_subject
-from ..subjects import SUBJECTS
 from .cells import Cell, cells_of, read_cells, story_of, write_cells
 from .methods import CLEAN, METHODS, Group, GroupScores, Setting, draw_groups, score_groups
 from .page import write_page

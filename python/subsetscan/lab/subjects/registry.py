@@ -34,9 +34,6 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
 }
 
 
-# The code that makes subjects; what only judges detectors on them does not count.
-_JUDGES = ("cells", "methods", "page", "run", "times")
-_MAKERS = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in (*_JUDGES, "__init__"))
 _ABOUT = "about"
 
 
@@ -58,7 +55,7 @@ def kept_subject(folder: Path | str, name: str, make: Callable[[], Subject], mad
         subject = make()
         return _packed(replace(subject, seconds=time.monotonic() - started))
 
-    cache = ResultCache(folder, code_version(*(f"{__package__}.{module}" for module in _MAKERS)))
+    cache = ResultCache(folder, code_version(__package__))
     return _from_arrays(cache.get_or_make(name, made_from, timed))
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from subsetscan.lab.defaults import photographs
-from subsetscan.lab.defaults.corruptions import CORRUPTIONS, corrupted
-from subsetscan.lab.defaults.edits import EDITS
-from subsetscan.lab.defaults.found import debian_files, file_of_package
-from subsetscan.lab.defaults.magika_network import PADDING, Magika, as_tokens
-from subsetscan.lab.defaults.subject import Subject
-from subsetscan.lab.defaults.subjects import SUBJECTS, write, write_all
+from subsetscan.lab.subjects import photographs
+from subsetscan.lab.subjects.corruptions import CORRUPTIONS, corrupted
+from subsetscan.lab.subjects.edits import EDITS
+from subsetscan.lab.subjects.found import debian_files, file_of_package
+from subsetscan.lab.subjects.magika_network import PADDING, Magika, as_tokens
+from subsetscan.lab.subjects.registry import SUBJECTS, write, write_all
+from subsetscan.lab.subjects.subject import Subject
 
 FOLDERS = tuple(photographs._FOLDERS.items())
 
@@ -41,7 +41,7 @@ def network():
 
 
 def test_magika_in_small(tmp_path, monkeypatch):
-    from subsetscan.lab.defaults import files
+    from subsetscan.lab.subjects import files
 
     monkeypatch.setattr(files, "_TYPES", {"C headers": ("h",)})
     subject = made("magika", n_clean=30, n_kind=10, n_attacked=1)
@@ -71,7 +71,7 @@ def test_magika_reads_files_as_its_package_does(network):
 
 
 def test_an_attack_changes_printable_bytes_and_the_type(network):
-    from subsetscan.lab.defaults.magika_attack import attack
+    from subsetscan.lab.subjects.magika_attack import attack
 
     content = b"import os\n\n\ndef names(folder):\n    return sorted(os.listdir(folder))\n\n\n" * 60
     tokens = np.stack([as_tokens(content)])
@@ -86,7 +86,7 @@ def test_an_attack_changes_printable_bytes_and_the_type(network):
 
 def test_the_gradient_tells_small_changes(network):
     """Move the embedding of one byte a little: the ONNX model cannot, so compare with all single changes, by rank."""
-    from subsetscan.lab.defaults.magika_attack import gradient
+    from subsetscan.lab.subjects.magika_attack import gradient
 
     tokens = np.stack([as_tokens(b"import os\nfor name in os.listdir():\n    print(name)\n" * 80)])
     label = network.logits(tokens).argmax(axis=1)
@@ -129,7 +129,7 @@ def test_encoder_in_small():
 
 def test_the_encoder_knows_what_sentences_mean():
     pytest.importorskip("tokenizers")
-    from subsetscan.lab.defaults.encoder import Encoder
+    from subsetscan.lab.subjects.encoder import Encoder
 
     try:
         network = Encoder()

