@@ -9,6 +9,7 @@ import subsetscan
 from subsetscan import _core
 from subsetscan.calibration import CALIBRATIONS
 from subsetscan.combination import COMBINATIONS
+from subsetscan.detectors.conditional import CONDITIONALS
 from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
 from subsetscan.detectors.residual_scan import VALUES
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
@@ -31,6 +32,7 @@ REGISTRIES = {
     "summary": _core.SUMMARIES,
     "calibration": CALIBRATIONS,
     "combine": COMBINATIONS,
+    "conditional": CONDITIONALS,
     "reading": READINGS,
     "normalise": NORMALISATIONS,
     "method": METHODS,

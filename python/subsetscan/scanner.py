@@ -123,8 +123,8 @@ class ModelScanner(LabelledStreams, Decisions):
         self._joint: JointScan | None = None
         self.detectors = detectors_by_name(self.detector, self.names)
         self._classify = None if classifier is None else as_callable(classifier)
-        self._needs_labels = any(detector.needs_labels for detector in self.detectors.values())
-        self._networks = NetworkWatch(self.spaces, self._passes, classifier if self._needs_labels else None)
+        watched = classifier if self._needs_labels(to_score=True) else None
+        self._networks = NetworkWatch(self.spaces, self._passes, watched)
         self._inputs: dict[str, InputSummary] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
         if joint:

@@ -38,7 +38,7 @@ class LabelledStreams:
     detectors_: dict[str, Detector]
     _passes: Sequence[Space]
     _classify: Callable[[Any], Any] | None
-    _needs_labels: bool
+    detectors: dict[str, Detector]
     _networks: NetworkWatch
     _inputs: dict[str, InputSummary]
 
@@ -47,13 +47,14 @@ class LabelledStreams:
     ) -> tuple[int, np.ndarray | None, ValuesOf]:
         """Return the number of inputs to fit on, their labels, and what streams the node values of some of them."""
         if isinstance(inputs, SizedInputs):
-            labels = None if labels is None and not self._needs_labels else self._all_labels(inputs, labels)
+            labels = None if labels is None and not self._needs_labels() else self._all_labels(inputs, labels)
 
             def streamed(rows: np.ndarray, what: str) -> Iterator[tuple[np.ndarray, Values]]:
                 return ((batch.rows, values) for batch, values in self._stream(inputs, what, seen, rows))
 
             return len(inputs), labels, streamed
-        kept = KeptValues(self._labelled(inputs, self._stream(inputs, "inputs", seen), labels), files)
+        values = self._stream(inputs, "inputs", seen)
+        kept = KeptValues(self._labelled(inputs, values, labels, self._needs_labels()), files)
         return kept.n, kept.labels, lambda rows, _what: kept.of(rows, self.batch_size)
 
     def _all_labels(self, inputs: SizedInputs, labels: Any) -> np.ndarray:
@@ -62,13 +63,17 @@ class LabelledStreams:
             labels = predict_labels(self._classifier(), inputs, self.batch_size)
         return check_labels(labels, len(inputs))
 
+    def _needs_labels(self, *, to_score: bool = False) -> bool:
+        """Tell whether clean inputs need labels, or others do."""
+        return any(one.needs_labels and (one.scores_by_label or not to_score) for one in self.detectors.values())
+
     def _classifier(self) -> Callable[[Any], Any]:
         if self._classify is None:
             raise ValueError("a ClassConditionalDetector needs labels, or a classifier that predicts them; got neither")
         return self._classify
 
     def _labelled(
-        self, inputs: Inputs, batches: Iterable[tuple[Batch, Values]], labels: Any
+        self, inputs: Inputs, batches: Iterable[tuple[Batch, Values]], labels: Any, needed: bool
     ) -> Iterator[tuple[np.ndarray | None, Values]]:
         """Yield the labels of each batch with its node values: given, come with it, or predicted; None if not needed.
 
@@ -86,7 +91,7 @@ class LabelledStreams:
                 raise ValueError(f"there are more inputs than the {len(labels)} labels")
             if labels is not None:
                 yield labels[n - len(batch.rows) : n], values
-            elif not self._needs_labels:
+            elif not needed:
                 yield None, values
             elif batch.labels is not None:
                 yield check_labels(batch.labels), values
@@ -98,7 +103,7 @@ class LabelledStreams:
     def _values(self, inputs: Inputs, labels: Any, what: str) -> Iterator[tuple[np.ndarray | None, Values]]:
         """Yield labels and node values of inputs to scan, batch by batch; networks that have changed are warned of."""
         self._networks.look("the scanner was fitted", stacklevel=5)
-        return self._labelled(inputs, self._stream(inputs, what), labels)
+        return self._labelled(inputs, self._stream(inputs, what), labels, self._needs_labels(to_score=True))
 
     def _stream(
         self, inputs: Inputs, what: str, seen: SeenInputs | None = None, rows: np.ndarray | None = None

@@ -47,11 +47,14 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
     ----------
     needs_labels : bool
         Whether each input comes with a label, `y`. Other detectors ignore it.
+    scores_by_label : bool
+        Whether an input that is not one of the fit needs its label too, where the clean ones do.
     leaves_one_out : bool
         Whether the background alone tells the fit the scores of its inputs, each left out in turn.
     """
 
     needs_labels: ClassVar[bool] = False
+    scores_by_label: ClassVar[bool] = True
     leaves_one_out: ClassVar[bool] = False
     calibration: str | None
     calibration_fraction: float

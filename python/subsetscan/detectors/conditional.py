@@ -1,4 +1,4 @@
-"""A detector for each class: an input is compared with clean inputs of its own class only."""
+"""A detector for each class: an input is compared with clean inputs of its own class, or of each."""
 
 from __future__ import annotations
 
@@ -14,20 +14,31 @@ from ..persistence import State, pack, unpack
 from ..scanning import ScanResult
 from .base import CalibratedDetector, Detector, check_labels, warn_of_few
 from .batches import Calibration, Fit
+from .minimum import MinimumOverClasses
 
-__all__ = ["ClassConditionalDetector"]
+__all__ = ["CONDITIONALS", "ClassConditionalDetector"]
+
+CONDITIONALS = ("label", "min")
+_MINIMUM = "null_scores_of_minimum"
 
 
 class ClassConditionalDetector(Detector):
-    """Detect inputs that are anomalous for their class.
+    """Detect inputs that are anomalous for their class, or for every class.
 
     Each class has a background, and null scores, of its own. The label of an input may be the true one or the one that
     a classifier predicts, as long as the clean inputs' and the test inputs' labels come from the same source.
+
+    Whoever attacks a classifier chooses the label that it predicts. With ``conditional="min"`` clean inputs alone need
+    labels: any other is scored among each class, and the class for which it is least anomalous counts.
 
     Parameters
     ----------
     detector : detector
         Such as `SubsetScanDetector`; a clone is fitted for each class.
+    conditional : {"label", "min"}, default "label"
+        Whether an input is compared with the class of its label, or scored by the minimum over all classes: of -log(p),
+        where p is its p-value in a class, which goes on below 1 / (n + 1) (see
+        `subsetscan.calibration.extrapolated_p_values`). The clean inputs that calibrate the classes calibrate this too.
     min_class_size : int, default 100
         Classes with fewer clean inputs are refused: a quarter of 100 inputs, held out, can just give a p-value below
         0.05, and p-values of nodes are no finer than 1 / (inputs of the class).
@@ -38,6 +49,8 @@ class ClassConditionalDetector(Detector):
         The labels, increasing.
     detectors_ : dict
         The fitted detector of each label.
+    minimum_ : detector or None
+        With ``conditional="min"`` what scores inputs without labels, with ``null_scores_`` of its own.
 
     Examples
     --------
@@ -54,9 +67,14 @@ class ClassConditionalDetector(Detector):
 
     needs_labels = True
 
-    def __init__(self, detector: CalibratedDetector, *, min_class_size: int = 100) -> None:
+    def __init__(self, detector: CalibratedDetector, *, conditional: str = "label", min_class_size: int = 100) -> None:
         self.detector = detector
+        self.conditional = conditional
         self.min_class_size = min_class_size
+
+    @property
+    def scores_by_label(self) -> bool:  # type: ignore[override]  # noqa: D102
+        return self.conditional == "label"
 
     @property
     def calibration(self) -> str | None:  # type: ignore[override]  # no parameter here, as of other detectors
@@ -80,7 +98,8 @@ class ClassConditionalDetector(Detector):
         return len(self.null_labels_) > 0
 
     def warn_of_few_null_scores(self) -> None:  # noqa: D102
-        warn_of_few(min(len(one.null_scores_) for one in self.detectors_.values()), self.false_positive_rate)
+        parts = self.detectors_.values() if self.minimum_ is None else [self.minimum_]
+        warn_of_few(min(len(one.null_scores_) for one in parts), self.false_positive_rate)
 
     def plan(self, n_samples: int, y: Any = None) -> Plan:
         """Share out the clean inputs of each class; see `subsetscan.calibration.plan`.
@@ -88,8 +107,15 @@ class ClassConditionalDetector(Detector):
         Raises
         ------
         ValueError
-            If a class is too small, or the labels are not `n_samples`.
+            If a class is too small, the labels are not `n_samples`, or an option is unknown.
         """
+        if self.conditional not in CONDITIONALS:
+            known = " or ".join(map(repr, CONDITIONALS))
+            raise ValueError(f"conditional must be {known}, got {self.conditional!r}")
+        if self.conditional == "min" and self.calibration is None:
+            raise ValueError(
+                'conditional="min" compares p-values: the calibration must be "holdout" or "leave-one-out", got None'
+            )
         y = check_labels(y, n_samples)
         classes, counts = np.unique(y, return_counts=True)
         small = [
@@ -119,7 +145,7 @@ class ClassConditionalDetector(Detector):
         ----------
         X : array-like of shape (N, J)
         y : array-like of shape (N,)
-            The label of each.
+            The label of each; with ``conditional="min"`` the class is that for which it is least anomalous.
         return_nodes : bool
 
         Raises
@@ -135,6 +161,8 @@ class ClassConditionalDetector(Detector):
 
     def _scan_by_class(self, X: Any, y: Any, scan: Callable[[Any, np.ndarray], ScanResult]) -> ScanResult:
         X = self.check_values(X)
+        if self.minimum_ is not None:
+            y = self.minimum_.nearest(X)
         rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no input any class gives the result
         found = [scan(self.detectors_[label], X[own]) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
@@ -143,11 +171,15 @@ class ClassConditionalDetector(Detector):
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the score of each input among its own class, float64 of shape (N,): higher is more anomalous."""
         X = self.check_values(X)
+        if self.minimum_ is not None:
+            return self.minimum_.anomaly_score(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
     def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-values of scores that this detector gave, calibrated with clean inputs of the same class."""
         scores = np.asarray(scores)
+        if self.minimum_ is not None:
+            return self.minimum_.p_values_of(scores, extrapolate=extrapolate)
         return self._by_class(
             self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own], extrapolate=extrapolate)
         )
@@ -155,6 +187,8 @@ class ClassConditionalDetector(Detector):
     def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-value of each input that calibrates, among those of its class, float64 of shape (n,)."""
         check_is_fitted(self)
+        if self.minimum_ is not None:
+            return self.minimum_.null_p_values(extrapolate=extrapolate)
         rows = self._rows(self.null_labels_, self.null_labels_)
         return self._by_class(rows, lambda detector, _: detector.null_p_values(extrapolate=extrapolate))
 
@@ -163,14 +197,20 @@ class ClassConditionalDetector(Detector):
         if not self.is_calibrated:
             raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
         rate, scores = self.false_positive_rate, np.asarray(scores)
+        if self.minimum_ is not None:
+            return score_threshold(self.minimum_.null_scores_, rate) - scores
         return self._by_class(
             self._rows(scores, y), lambda detector, own: score_threshold(detector.null_scores_, rate) - scores[own]
         )
 
     def with_parts(self) -> list[Detector]:  # noqa: D102
-        return [self, *(one for part in self.detectors_.values() for one in part.with_parts())]
+        parts = [*self.detectors_.values(), *([] if self.minimum_ is None else [self.minimum_])]
+        return [self, *(one for part in parts for one in part.with_parts())]
 
-    def start_calibration(self) -> Calibration:  # noqa: D102
+    def start_calibration(self) -> Calibration:
+        """Begin to `calibrate`; with ``conditional="min"`` the classes keep the null scores of the fit."""
+        if self.minimum_ is not None:
+            return self.minimum_.start_calibration()
         return _ClassConditionalCalibration(self)
 
     def _state(self) -> State:
@@ -178,22 +218,29 @@ class ClassConditionalDetector(Detector):
         description, tensors = pack(list(self.detectors_.values()))
         description |= {
             "kind": self.kind(),
+            "conditional": self.conditional,
             "min_class_size": self.min_class_size,
             "false_positive_rate": self.false_positive_rate,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
             "classes": self.classes_.tolist(),
             "null_labels": np.searchsorted(self.classes_, self.null_labels_).tolist(),
         }
+        if self.minimum_ is not None:
+            tensors[_MINIMUM] = self.minimum_.null_scores_
         return description, tensors
 
     @classmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> ClassConditionalDetector:
-        parts = unpack(description, tensors)
+        null_scores = {name: array for name, array in tensors.items() if name == _MINIMUM}
+        parts = unpack(description, {name: array for name, array in tensors.items() if name != _MINIMUM})
         template = clone(parts[0])
         template.set_params(false_positive_rate=description.get("false_positive_rate", template.false_positive_rate))
-        detector = cls(template, min_class_size=description["min_class_size"])
+        conditional = description.get("conditional", "label")
+        detector = cls(template, conditional=conditional, min_class_size=description["min_class_size"])
         labels = np.asarray(description["classes"])
         detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[description["null_labels"]])
+        if detector.minimum_ is not None:
+            detector.minimum_._take_null_scores(null_scores[_MINIMUM])
         detector._take_feature_names(description)
         return detector
 
@@ -202,6 +249,7 @@ class ClassConditionalDetector(Detector):
         self.classes_ = np.asarray(list(detectors))
         self.null_labels_ = null_labels
         self.n_features_in_ = next(iter(detectors.values())).n_features_in_
+        self.minimum_ = MinimumOverClasses(detectors, self.false_positive_rate) if self.conditional == "min" else None
 
     def _rows(self, X: Any, y: Any) -> dict[Any, np.ndarray]:
         """Return the rows of each label that occurs."""
@@ -243,6 +291,7 @@ class _ClassConditionalFit:
             for label, count in zip(classes.tolist(), counts, strict=True)
         }
         self._null_labels = [background_labels[:0]]
+        self._calibrating: list[np.ndarray] = []  # what the minimum over classes is calibrated by
 
     def add_background(self, X: np.ndarray, y: np.ndarray | None = None) -> None:
         """Add clean inputs to the background of their class."""
@@ -254,6 +303,8 @@ class _ClassConditionalFit:
         """Score clean inputs against the background of their class."""
         y = check_labels(y, len(X))
         self._null_labels.append(y)
+        if self._detector.conditional == "min":
+            self._calibrating.append(np.array(X))
         for label in np.unique(y).tolist():
             self._fits[label].add_calibration(X[y == label])
 
@@ -261,6 +312,8 @@ class _ClassConditionalFit:
         """Complete the fit and return the detector."""
         detectors = {label: fit.finish() for label, fit in self._fits.items()}
         self._detector._take_detectors(detectors, np.concatenate(self._null_labels))
+        if self._detector.minimum_ is not None:
+            self._detector.minimum_.take_clean(np.concatenate(self._calibrating), self._detector.null_labels_)
         return self._detector
 
 

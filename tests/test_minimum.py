@@ -1,0 +1,95 @@
+"""Class-conditional detection without labels: the minimum over classes, beside a computation by hand."""
+
+import numpy as np
+import pytest
+
+from subsetscan import ModelScanner, SubsetScanDetector
+from subsetscan.calibration import extrapolated_p_values
+from subsetscan.detectors import AutomaticDetector, ClassConditionalDetector, load_detector
+from subsetscan.spaces import Arrays
+
+CENTRES = np.random.default_rng(1).normal(scale=3, size=(3, 12))
+
+
+def drawn(rng, n):
+    labels = rng.integers(3, size=n)
+    return (rng.normal(size=(n, 12)) + CENTRES[labels]).astype(np.float32), labels
+
+
+@pytest.fixture(params=["holdout", "leave-one-out", "automatic"])
+def detector(request):
+    inner = SubsetScanDetector(calibration=request.param, tail="two-sided", random_state=0)
+    return AutomaticDetector() if request.param == "automatic" else inner
+
+
+def test_the_least_anomalous_class_counts(rng, detector):
+    (clean, labels), (others, _) = drawn(rng, 600), drawn(rng, 40)
+    whole = ClassConditionalDetector(detector, conditional="min").fit(clean, labels)
+    by_class = ClassConditionalDetector(detector).fit(clean, labels)
+    p = np.column_stack(
+        [
+            extrapolated_p_values(by_class.anomaly_score(others, np.full(40, k)), by_class.detectors_[k].null_scores_)
+            for k in range(3)
+        ]
+    )
+    scores = whole.anomaly_score(others)
+    assert np.array_equal(scores, -np.log(p.max(axis=1)))
+    null = whole.minimum_.null_scores_
+    assert len(null) == len(by_class.null_labels_)
+    assert np.allclose(whole.p_values(others), [(1 + (null >= score).sum()) / (len(null) + 1) for score in scores])
+    if whole.finds_subsets:
+        assert np.array_equal(whole.scan(others).scores, by_class.scan(others, p.argmax(axis=1)).scores)
+
+
+def test_null_scores_are_those_of_the_calibrating_inputs(rng):
+    clean, labels = drawn(rng, 400)
+    inner = SubsetScanDetector(tail="two-sided", random_state=0)
+    whole = ClassConditionalDetector(inner, conditional="min").fit(clean, labels)
+    rows = whole.plan(400, labels).calibration
+    for row, score in zip(rows, whole.minimum_.null_scores_, strict=True):
+        p = []
+        for k, one in whole.detectors_.items():
+            if k == labels[row]:
+                place = list(rows[labels[rows] == k]).index(row)
+                p.append(one.null_p_values(extrapolate=True)[place])
+            else:
+                p.append(one.p_values_of(one.anomaly_score(clean[[row]]), extrapolate=True)[0])
+        assert score == -np.log(max(p))
+
+
+def test_rates_hold_and_a_wrong_label_hides_nothing(rng, detector):
+    (clean, labels), (others, _) = drawn(rng, 1500), drawn(rng, 1000)
+    whole = ClassConditionalDetector(detector, conditional="min").fit(clean, labels)
+    assert abs(np.mean(whole.predict(others) == -1) - 0.05) < 0.025
+    between = others[:100] * 0.5 + others[100:200] * 0.5 + np.where(np.arange(12) < 4, 4, 0)
+    assert np.mean(whole.predict(between.astype(np.float32)) == -1) > 0.8
+
+
+def test_saved_calibrated_and_scanned(rng, tmp_path):
+    (clean, labels), (others, _) = drawn(rng, 600), drawn(rng, 50)
+    inner = SubsetScanDetector(tail="two-sided", random_state=0)
+    whole = ClassConditionalDetector(inner, conditional="min").fit(clean, labels)
+    whole.save(tmp_path / "d.safetensors")
+    again = load_detector(tmp_path / "d.safetensors")
+    assert again.conditional == "min"
+    assert np.array_equal(again.p_values(others), whole.p_values(others))
+    scanner = ModelScanner(Arrays({"a": (12,)}), ClassConditionalDetector(inner, conditional="min"), batch_size=37)
+    scanner.fit({"a": clean}, labels)
+    assert np.array_equal(scanner.p_values({"a": others})["a"], whole.p_values(others))
+    assert scanner.explain({"a": others[0]}).spaces["a"].score >= 0
+    own, _ = drawn(rng, 80)
+    again.calibrate(own)
+    assert np.array_equal(again.minimum_.null_scores_, whole.anomaly_score(own))
+    again.set_params(detector__false_positive_rate=0.5)
+    assert np.array_equal(again.predict(others) == -1, again.p_values(others) <= 0.5)
+
+
+def test_what_does_not_fit(rng):
+    clean, labels = drawn(rng, 400)
+    with pytest.raises(ValueError, match="conditional must be 'label' or 'min', got 'max'"):
+        ClassConditionalDetector(SubsetScanDetector(), conditional="max").fit(clean, labels)
+    with pytest.raises(ValueError, match=r'the calibration must be "holdout" or "leave-one-out", got None'):
+        ClassConditionalDetector(SubsetScanDetector(calibration=None), conditional="min").fit(clean, labels)
+    scanner = ModelScanner(Arrays({"a": (12,)}), ClassConditionalDetector(SubsetScanDetector(), conditional="min"))
+    with pytest.raises(ValueError, match="needs labels, or a classifier"):
+        scanner.fit({"a": clean})
