@@ -13,6 +13,7 @@ from .group_scan import GroupScanResult, scan_group
 from .groups import GroupScanner
 from .scanner import ModelScanner
 from .scanning import ScanResult, scan
+from .selection import NodeSelector, overlaps
 from .sequence_scan import SequenceScanner
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "GroupScanResult",
     "GroupScanner",
     "ModelScanner",
+    "NodeSelector",
     "ScanResult",
     "SequenceScanner",
     "SubsetScanDetector",
+    "overlaps",
     "scan",
     "scan_group",
     "select",
