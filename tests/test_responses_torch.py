@@ -11,7 +11,8 @@ from scipy.special import softmax
 
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab.comparators import FeatureSqueezing
-from subsetscan.spaces import FeatureResponse, Pixels, TorchLayers, join
+from subsetscan.networks import PerturbedNetwork
+from subsetscan.spaces import FeatureResponse, Layers, Pixels, TorchLayers, join
 from subsetscan.spaces.responses import METHODS, TARGETS
 
 torch = pytest.importorskip("torch")
@@ -438,3 +439,18 @@ def test_feature_squeezing_is_that_of_numpy():
             )
     with pytest.raises(ValueError, match=r"axis of the images \(2, 9, 4\) of Net counts channels cannot be told"):
         space.transform(images.transpose(0, 3, 1, 2)[..., :4])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1000.0])
+def test_inputs_are_perturbed_along_the_gradient(temperature):
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 4)).eval()
+    images = np.random.default_rng(2).random((7, 2, 6, 6)).astype(np.float32)
+    given = torch.from_numpy(images).requires_grad_()
+    (model(given) / temperature).log_softmax(dim=1).max(dim=1).values.sum().backward()
+    network = PerturbedNetwork(model, magnitude=0.01, temperature=temperature)
+    moved = network.perturbed(images)
+    clear = np.abs(given.grad.numpy()) > 1e-4 * np.abs(given.grad.numpy()).max()
+    assert clear.mean() > 0.5
+    assert np.array_equal(np.sign(moved - images)[clear], np.sign(given.grad.numpy())[clear])
+    assert np.array_equal(Layers(network, ["0"]).transform(images)["0"], Layers(model, ["0"]).transform(moved)["0"])

@@ -130,6 +130,8 @@ class KerasBackwardPass(BackwardPass):
             seed = tf.one_hot(which, values.shape[1], dtype=values.dtype)
             if self.target == "max-output":
                 seed *= values
+            if self.target == "log-probability":
+                seed = (seed - tf.nn.softmax(values / self.temperature)) / self.temperature
         response = tape.gradient(values, images, output_gradients=seed)
         if response is None:
             raise ValueError(f"no gradient reaches the image: a layer of {self._name} cannot be differentiated")

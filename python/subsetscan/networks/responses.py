@@ -15,6 +15,8 @@ __all__ = ["BackwardPass", "not_plain"]
 class BackwardPass(ABC):
     """A backward pass through a network, by one of `subsetscan.spaces.responses.METHODS`, from one of its TARGETS.
 
+    Or from "log-probability": the logarithm of the largest probability.
+
     Attributes
     ----------
     image_shape : tuple of int or None
@@ -25,12 +27,15 @@ class BackwardPass(ABC):
         As of `Network`.
     channels_first : bool
         Whether the channels of an image are before its positions.
+    temperature : float
+        What logits are divided by, for "log-probability".
     """
 
     image_shape: tuple[int, ...] | None = None
     dtype: np.dtype[Any]
     batch_size: int | None = None
     channels_first: bool = False
+    temperature: float = 1.0
 
     @abstractmethod
     def n_classes(self, images: np.ndarray) -> int:

@@ -109,6 +109,8 @@ class TorchBackwardPass(BackwardPass):
             return values
         which = self._network.tensor(labels) if self.target == "true-logit" else values.argmax(dim=1)
         seed = torch.nn.functional.one_hot(which, values.shape[1]).to(values.dtype)
+        if self.target == "log-probability":
+            return (seed - (values / self.temperature).softmax(dim=1)) / self.temperature
         return seed * values if self.target == "max-output" else seed
 
     def _cut_off(self) -> ValueError:
