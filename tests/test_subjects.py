@@ -129,18 +129,18 @@ def test_encoder_in_small():
 
 def test_the_encoder_knows_what_sentences_mean():
     pytest.importorskip("tokenizers")
-    from subsetscan.lab.subjects.encoder import Encoder
+    from subsetscan.lab.subjects.encoder import text_network, text_rows
 
     try:
-        network = Encoder()
+        network = text_network()
     except ModuleNotFoundError as error:
         pytest.skip(str(error))
     texts = ["The cat sits on the mat.", "A kitten is sitting on a rug.", "Stock markets fell sharply today."]
-    rows = network.rows(texts)["layer 6"]
+    rows = text_rows(network, texts)["layer 6"]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     likeness = rows @ rows.T
     assert likeness[0, 1] > 0.5 > 0.3 > likeness[0, 2]
-    alone = network.rows(texts[:1])["layer 6"][0]
+    alone = text_rows(network, texts[:1])["layer 6"][0]
     np.testing.assert_allclose(alone / np.linalg.norm(alone), rows[0], atol=1e-5)  # padding changes nothing
 
 

