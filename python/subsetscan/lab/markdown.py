@@ -12,7 +12,7 @@ from .._extras import import_extra
 from .._files import atomic_write
 from .._tables import counted
 
-__all__ = ["linker", "number", "percent", "render", "table"]
+__all__ = ["linker", "listed", "number", "percent", "render", "table"]
 
 
 def render(template: Path, out: Path | str, **values: Any) -> None:
@@ -47,6 +47,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out a table, the first column to the left."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names as a list within a sentence."""
+    *first, last = names or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def number(value: float) -> str:

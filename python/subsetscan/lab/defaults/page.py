@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ..markdown import number, percent, render, table
+from ..markdown import listed, number, percent, render, table
 from ..subjects.subject import CHOOSE, REPORT
 from .cells import CLEAN, RATE, TOGETHER, Cell
 from .methods import AUTOMATIC, METHODS, PAPER, RIVALS
 from .times import Timing
 
-__all__ = ["listed", "write_page"]
+__all__ = ["write_page"]
 
 WITHIN = "within a layer"
 STEADIEST = TOGETHER["fisher+harmonic"]
@@ -457,12 +457,6 @@ def _smallest(values: dict[str, float], form: str = "{:.3f}") -> str:
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f'"{name}"' + (f" {n}" if n > 1 else "") for name, n in counts.most_common())
-
-
-def listed(names: Sequence[str]) -> str:
-    """Write names as a list within a sentence."""
-    *first, last = names or [""]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _seconds(value: float) -> str:

@@ -13,7 +13,7 @@ from .encoder import LAYERS, PACKAGE, text_network, text_rows
 from .found import debian_files, draw, version_of
 from .subject import CHOOSE, Subject, make_subject
 
-__all__ = ["encoder", "english", "fortunes"]
+__all__ = ["drawn", "encoder", "english", "fortunes", "odd_texts"]
 
 FORTUNES = "/usr/share/games/fortunes"
 
@@ -71,21 +71,9 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
     """
     rng = np.random.default_rng(seed)
     network = text_network()
-    texts = _drawn(english(), n_clean + n_kind, rng)
+    texts = drawn(english(), n_clean + n_kind, rng)
     sources, clean = texts[:n_kind], texts[n_kind:]
-    kinds: dict[str, tuple[str, list[str]]] = {}
-    for name, files in (("computers", _COMPUTERS), ("verses", _VERSES)):
-        found = fortunes(debian_files(FORTUNES, files, "fortunes"))
-        kinds[name] = f"English fortunes of the files {', '.join(files)}", _drawn(found, n_kind, rng)
-    for name, code in _LANGUAGES.items():
-        found = fortunes(_files_below(Path(FORTUNES) / code))
-        if len(found) >= _N_LEAST:
-            kinds[name] = f"fortunes of Debian's package fortunes-{code}", _drawn(found, n_kind, rng)
-    for name, endings in _CODE.items():
-        found = [_excerpt(content, rng) for content in draw(endings, n_kind, rng, most_a_package=50)]
-        kinds[name] = f"200 characters of files that end in .{', .'.join(endings)}", found
-    for name, (about, edit) in _EDITS.items():
-        kinds[name] = f"English fortunes: {about}", [edit(text, rng) for text in sources]
+    kinds = odd_texts(sources, n_kind, rng)
     return make_subject(
         "encoder",
         f"all-MiniLM-L6-v2, a sentence encoder (PyPI {version_of(PACKAGE)}, MIT, safetensors, run in numpy)",
@@ -97,7 +85,39 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
     )
 
 
-def _drawn(texts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+def odd_texts(sources: Sequence[str], n: int, rng: np.random.Generator) -> dict[str, tuple[str, list[str]]]:
+    """Draw anomalous texts of each kind: what they are in words, and n of them, or as many as there are.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Clean texts, which are edited; no kind has more of these.
+    n : int
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    FileNotFoundError
+        If a package is missing; the message says which. A language whose package is missing is left out.
+    """
+    kinds: dict[str, tuple[str, list[str]]] = {}
+    for name, files in (("computers", _COMPUTERS), ("verses", _VERSES)):
+        found = fortunes(debian_files(FORTUNES, files, "fortunes"))
+        kinds[name] = f"English fortunes of the files {', '.join(files)}", drawn(found, n, rng)
+    for name, code in _LANGUAGES.items():
+        found = fortunes(_files_below(Path(FORTUNES) / code))
+        if len(found) >= _N_LEAST:
+            kinds[name] = f"fortunes of Debian's package fortunes-{code}", drawn(found, n, rng)
+    for name, endings in _CODE.items():
+        found = [_excerpt(content, rng) for content in draw(endings, n, rng, most_a_package=50)]
+        kinds[name] = f"200 characters of files that end in .{', .'.join(endings)}", found
+    for name, (about, edit) in _EDITS.items():
+        kinds[name] = f"English fortunes: {about}", [edit(text, rng) for text in sources]
+    return kinds
+
+
+def drawn(texts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
+    """Draw n texts, or as many as there are, in a random order."""
     return [texts[i] for i in rng.permutation(len(texts))[:n]]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...markdown import number, percent, render, table
-from ..page import listed
+from ...markdown import listed, number, percent, render, table
 from .cells import ALONE, RATE, Cell
 from .methods import AUTOMATIC, CLEAN, METHODS, NAMING, PARTS, RIVALS
 

