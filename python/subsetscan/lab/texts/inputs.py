@@ -93,7 +93,7 @@ def injected(texts: Sequence[str], orders: Sequence[str], rng: np.random.Generat
     """Put an order between two words of each text."""
     found, spans = [], []
     for text in texts:
-        words, order = text.split(), orders[rng.integers(len(orders))]
+        words, order = text.split(), orders[int(rng.integers(len(orders)))]
         n = int(rng.integers(1, max(len(words), 2)))
         start = len(" ".join(words[:n])) + 1
         found.append(" ".join([*words[:n], order, *words[n:]]))
