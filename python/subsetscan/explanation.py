@@ -30,7 +30,8 @@ class SpaceExplanation:
     leading : ndarray of the node shape, bool
         The smallest subset that carries at least half of the score: where to look first.
     channel_axis : int or None
-        The axis of `nodes` that counts channels, as `Space.channel_axis` says; the others are positions.
+        The axis of `nodes` that counts channels, as `Space.channel_axis` says; the others are positions. None: all
+        are, or which are channels cannot be told.
     """
 
     score: float

@@ -97,7 +97,18 @@ class Network(ABC):
         return {}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Tell which axis of that shape counts channels: by default the last; the others are positions."""
+        """Tell which axis of that shape counts channels: by default the last; the others are positions.
+
+        Returns
+        -------
+        int or None
+            None: there are no channels, all axes are positions.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be told. Only what goes by channels or positions asks for it.
+        """
         del name
         return len(shape) - 1
 

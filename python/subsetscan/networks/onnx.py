@@ -140,8 +140,17 @@ class OnnxNetwork(Network):
         return {name: shape for name in names if (shape := self.graph.shape(name)) is not None}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Return the first axis for what comes from a convolution without a transposition between; else the last."""
-        return 0 if len(shape) > 1 and self.graph.is_channels_first(name) else len(shape) - 1
+        """Tell it from the operations that make the tensor and that take it: see `onnx_axes.channel_axes`."""
+        if len(shape) < 2:
+            return len(shape) - 1
+        axis = len(shape) + self.graph.channel_axes.get(name, -len(shape) - 1)
+        if axis < 0:
+            raise ValueError(
+                f"{name} of {self.name} has the shape {shape} for an input, and its operations do not tell which axis "
+                "counts channels: read each value as a node, without pool, unit and pool_above, pool over tokens, or "
+                "choose another tensor; SequenceScanner is told by channel_axis, all else by a subclass of OnnxNetwork"
+            )
+        return axis
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         return digest("onnx", self.graph.digest, *names)

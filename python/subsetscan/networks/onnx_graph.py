@@ -13,7 +13,9 @@ import numpy as np
 
 from .._digest import digest
 from .._extras import import_extra
+from .axes import Sizes
 from .base import dotted
+from .onnx_axes import channel_axes
 
 __all__ = ["Graph"]
 
@@ -24,11 +26,6 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "L
 _FOLLOWING = ("Add", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "HardSwish",
               "Tanh", "Clip", "Softplus", "Mish", "ThresholdedRelu")  # fmt: skip
 _BETWEEN = ("Cast", "Identity", "Transpose")
-_KEEPS_AXES = (*_FOLLOWING, "Mul", "Sub", "Div", "Pow", "Sqrt", "Erf", "Exp", "BatchNormalization", "MaxPool",
-               "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization",
-               "GroupNormalization", "Dropout", "Concat", "Resize", "Pad", "Sum", "Max", "Min", "Identity", "Cast",
-               "LRN", "QuantizeLinear", "DequantizeLinear", "Slice")  # fmt: skip
-_FIRST = ("Conv", "ConvTranspose", "ConvInteger", "QLinearConv")
 
 
 class Graph:
@@ -66,11 +63,14 @@ class Graph:
             inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except Exception:  # operators of their own, or more than a message may hold: a pass shows the shapes
             inferred = model
-        known = (*inferred.graph.value_info, *inferred.graph.output)
+        known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         self._values = {value.name: value for value in known if value.type.HasField("tensor_type")}
         self._nodes = list(model.graph.node)
         self._made_by = {output: node for node in self._nodes for output in node.output if output}
         self._stored = {array.name: array for array in model.graph.initializer}
+        self._sizes: dict[str, Sizes] = {name: tuple(array.dims) for name, array in self._stored.items()}
+        shaped = [value for value in self._values.values() if value.type.tensor_type.HasField("shape")]
+        self._sizes |= {value.name: _sizes(value) for value in shaped}
         self._varying = set(self.inputs)  # what depends on them
         self.tensors = tuple(self._readable(onnx))
 
@@ -129,18 +129,10 @@ class Graph:
         node = self._made_by.get(name)
         return str(node.input[0]) if node is not None and node.op_type in kinds else name
 
-    def is_channels_first(self, name: str) -> bool:
-        """Tell whether a tensor comes from a convolution by operations that leave the axes where they are."""
-        seen, waiting = {name}, [name]
-        while waiting:
-            if (node := self._made_by.get(waiting.pop())) is None:
-                continue
-            if node.op_type in _FIRST:
-                return True
-            if node.op_type in _KEEPS_AXES or (node.op_type == "Squeeze" and self._squeezes_positions(node)):
-                waiting += (found := self._varying.intersection(node.input) - seen)
-                seen |= found
-        return False
+    @cached_property
+    def channel_axes(self) -> dict[str, int]:
+        """By tensor, from the right, the axis that counts channels, where operations tell it: see `channel_axes`."""
+        return channel_axes(self._nodes, self._sizes, self._integers, self._varying)
 
     @property
     def dtypes(self) -> list[str]:
@@ -189,12 +181,14 @@ class Graph:
             end = name if users[0].op_type in _FOLLOWING else end
         return end
 
-    def _squeezes_positions(self, node: Any) -> bool:
-        """Tell whether a node takes away axes behind that of the channels, and no others."""
+    def _integers(self, name: str) -> list[int] | None:
+        """Read what a short list of integers stores, or a node that is a constant; None of anything else."""
         onnx = import_extra("onnx", "onnx")
-        given = [self._stored[name] for name in node.input[1:] if name in self._stored]
-        axes = onnx.numpy_helper.to_array(given[0]).ravel() if given else [n for a in node.attribute for n in a.ints]
-        return len(axes) > 0 and all(axis > 1 or axis == -1 for axis in axes)
+        stored, node = self._stored.get(name), self._made_by.get(name)
+        if node is not None and node.op_type == "Constant":
+            stored = onnx.helper.get_attribute_value(node.attribute[0])
+        found = np.ravel(onnx.numpy_helper.to_array(stored) if isinstance(stored, onnx.TensorProto) else stored or [])
+        return found.tolist() if found.dtype.kind == "i" else None
 
     def _has_weights(self, node: Any) -> bool:
         return node.op_type in _WEIGHTED and any(one and one not in self._varying for one in node.input)
@@ -232,10 +226,13 @@ def _scopes(node: Any) -> list[str]:
 
 
 def _dims(value: Any) -> tuple[int | None, ...]:
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
-        for dim in value.type.tensor_type.shape.dim
-    )
+    return tuple(size if isinstance(size, int) else None for size in _sizes(value))
+
+
+def _sizes(value: Any) -> Sizes:
+    """Tell the size of each axis; of an open one the name, None where it has none."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims)
 
 
 def _dtype(onnx: Any, value: Any, name: str) -> np.dtype[Any]:

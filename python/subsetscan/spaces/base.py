@@ -54,7 +54,7 @@ class Space(ABC):
         """
 
     def channel_axis(self, name: str) -> int | None:
-        """Return which axis of a name's nodes counts channels; the others are positions. None: all are positions.
+        """Return which axis of a name's nodes counts channels; the others are positions. None: none, or it is unknown.
 
         By default the last, as of inputs (H, W, C) and of volumes (D, H, W, C); inputs (H, W) have no channels. Nodes
         in one row, (J,), are channels without a position.

@@ -62,8 +62,9 @@ class Layers(NetworkSpace):
     TypeError
         If the model is none, or its values cannot be read, or a layer is not named by text.
     ValueError
-        If a layer does not exist (the message lists those that do), or an option. `transform` raises it if a layer has
-        another shape than before, or its values depend on more than the input: see `NetworkSpace`.
+        If a layer does not exist (the message lists those that do), or an option; if nodes go by channels or positions,
+        and the network cannot tell which axis counts channels. `transform` raises it if a layer has another shape than
+        before, or its values depend on more than the input: see `NetworkSpace`.
 
     Examples
     --------
@@ -99,19 +100,27 @@ class Layers(NetworkSpace):
         for name, array in read.items():
             if (shape := array.shape[1:]) != self._shapes.get(name):
                 self._learn(name, shape)
-            pooled = self.pooling(array, self.network.channel_axis(name, shape), mask)
+            pooled = self.pooling(array, self._axis(name, shape), mask)
             found[self.prefix + name] = as_rows(pooled).astype(np.float32, copy=False)
         return found
 
     def channel_axis(self, name: str) -> int | None:  # noqa: D102
         own = name.removeprefix(self.prefix)
         shape = self._shapes[own]
-        return self.pooling.channel_axis(shape, self.network.channel_axis(own, shape))
+        try:
+            axis = self.network.channel_axis(own, shape)
+        except ValueError:  # nodes are told by their places alone
+            axis = None
+        return self.pooling.channel_axis(shape, axis)
+
+    def _axis(self, name: str, shape: tuple[int, ...]) -> int | None:
+        """Ask the network which axis counts channels, where that matters. Raises ValueError if it cannot tell."""
+        return self.network.channel_axis(name, shape) if self.pooling.goes_by_channels(shape) else None
 
     def _learn(self, name: str, shape: tuple[int, ...]) -> None:
         """Take the shape of what a layer gives. Raises ValueError if the nodes would be others than before."""
-        known, nodes = self._shapes.get(name, shape), self.pooling.shape(shape, self.network.channel_axis(name, shape))
-        if self.pooling.shape(known, self.network.channel_axis(name, known)) != nodes or (
+        known, nodes = self._shapes.get(name, shape), self.pooling.shape(shape, self._axis(name, shape))
+        if self.pooling.shape(known, self._axis(name, known)) != nodes or (
             known != shape and self.pooling.unit != "channel"
         ):
             raise ValueError(
@@ -123,7 +132,7 @@ class Layers(NetworkSpace):
 
     def _options(self) -> list[str]:
         shapes = self.network.shapes(self.reads)
-        told = [str(self.pooling.shape(own, self.network.channel_axis(name, own))) for name, own in shapes.items()]
+        told = [str(self.pooling.shape(own, self._axis(name, own))) for name, own in shapes.items()]
         return [*self.reads, *self.pooling.told(), *(told or [str(self.pooling.most)])]
 
 

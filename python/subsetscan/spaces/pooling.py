@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,6 +59,10 @@ class Pooling:
         if unit == "node" and pool is not None:
             raise ValueError('pool is over positions or channels: unit must be "channel" or "position", got "node"')
         return cls(unit, "mean" if pool is None else pool, most)
+
+    def goes_by_channels(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether the nodes of values of that shape depend on which axis counts channels."""
+        return self.unit != "node" or (self.most is not None and math.prod(shape) > self.most)
 
     def shape(self, shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
         """Tell the shape of a layer's nodes from that of its values."""

@@ -56,7 +56,7 @@ def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None =
     Raises
     ------
     ValueError
-        If a layer has no positions, or a value is not finite.
+        If a layer has no positions, the network cannot tell its axis of units, or a value is not finite.
     """
     found = _given(inputs) if space is None else _read(space, inputs, channel_axis)
     for n, one in enumerate(found):
@@ -91,8 +91,9 @@ def _read(space: Layers, inputs: Any, channel_axis: int | None) -> list[Position
     found: dict[int, Positions] = {}
     for rows, part, read in space.passes(network.check(inputs)):
         values = read[name][: len(rows)]
-        axis = values.ndim - 2 if over_tokens else network.channel_axis(name, values.shape[1:])
-        axis = axis if channel_axis is None else channel_axis
+        axis = channel_axis
+        if axis is None:
+            axis = values.ndim - 2 if over_tokens else network.channel_axis(name, values.shape[1:])
         if values.ndim < 3 or axis is None or not -values.ndim + 1 <= axis < values.ndim - 1:
             raise ValueError(
                 f"{name} of {network.name} has the shape {values.shape[1:]} for an input: no positions beside "

@@ -31,6 +31,11 @@ class TokenPooling:
             raise ValueError(f"over tokens, pool must be one of {', '.join(map(repr, TOKEN_POOLS))}, got {pool!r}")
         return cls(str(pool))
 
+    def goes_by_channels(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether it matters which axis counts channels: the first axis counts tokens, whatever the others do."""
+        del shape
+        return False
+
     def shape(self, shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
         """Tell the shape of a layer's nodes from that of its values."""
         del channel_axis
