@@ -3,6 +3,7 @@
 import collections
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -232,6 +233,28 @@ def test_what_depends_on_more_than_the_input(images):
     for _ in range(3):
         assert np.array_equal(space.transform(images)["0"], 2 * images.reshape(10, -1))
     assert counting[0].count == 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_threads(model, images, training):
+    model.train(training)
+    space = Layers(model, ["body.conv", "dense"])
+    batches = [images + n for n in range(8)]
+    expected = [space.transform(batch) for batch in batches]
+
+    def others(batch):
+        with torch.inference_mode():
+            model(torch.from_numpy(batch))
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            # In training these would change the statistics of batches.
+            calls = [pool.submit(others, batch) for batch in batches if not training]
+            found = list(pool.map(space.transform, batches))
+            assert all(call.result() is None for call in calls)
+            for own, right in zip(found, expected, strict=True):
+                assert all(np.allclose(own[name], right[name], atol=1e-5) for name in right)
+    assert all(module.training == training for module in model.modules())
 
 
 def test_copies(model, images):

@@ -163,8 +163,29 @@ def test_scanners_take_texts(encoder, tokenizer, tmp_path):
     with pytest.warns(UserWarning, match="hidden_0"):
         ModelScanner.load(tmp_path, [TransformerLayers(encoder, other), *spaces[1:]])
     tokenizer.enable_padding()
-    tokenizer.enable_truncation(200)
     ModelScanner.load(tmp_path, [TransformerLayers(encoder, tokenizer), *spaces[1:]])  # how it pads is no part of it
+    tokenizer.enable_truncation(200)
+    with pytest.warns(UserWarning, match="was fitted with another network for hidden_0"):
+        ModelScanner.load(tmp_path, [TransformerLayers(encoder, tokenizer), *spaces[1:]])
+
+
+def test_tokenizers_that_cut_otherwise_are_others(encoder):
+    by_side = {}
+    for side in ("left", "right"):
+        tokenizer = words_tokenizer()
+        tokenizer.enable_truncation(4, direction=side)
+        by_side[side] = [
+            TransformerLayers(encoder, tokenizer, ["hidden_1"], prefix=f"{side}{n}", max_length=n) for n in (None, 3)
+        ]
+    spaces = [space for pair in by_side.values() for space in pair]
+    assert len(join(spaces)) == 4
+    assert len({space.fingerprint() for space in spaces}) == 4
+    assert len({space.stamp() for space in spaces}) == 4
+    texts = ["e f g h i j a", "a b c d e"]
+    with pytest.warns(UserWarning, match="2 of 2 texts have more than"):
+        values = [space.transform(texts)[space.names[0]] for space in spaces]
+    for own, kept in zip(values, ("i j a|c d e", "j a|d e", "e f g|a b c", "e f|a b"), strict=True):
+        assert np.allclose(own, [by_hand(text)["hidden_1"].mean(axis=0) for text in kept.split("|")], atol=1e-4)
 
 
 def test_ids_and_their_mask_are_taken_as_well(encoder, tokenizer):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,8 @@ class Passes:
         Makes the error for outputs that differ, from the batch, the comparison and the tolerance.
     takes_any_number : bool, default True
         Whether a pass may have any number of samples.
+    guard : callable, optional
+        Makes a context in which a pass is alone with the network, where threads must not share it.
     """
 
     def __init__(
@@ -138,7 +140,9 @@ class Passes:
         dtypes: Sequence[str],
         refusal: Callable[[Sequence[np.ndarray], Comparison, float], Exception],
         takes_any_number: bool = True,
+        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
+        self._guard = guard
         self.forward = forward
         self.states = states
         self.tolerance = max((_TOLERANCES.get(dtype, _TOLERANCE) for dtype in dtypes), default=_TOLERANCE)
@@ -155,6 +159,10 @@ class Passes:
         Exception
             What `refusal` made, if the values of a sample depend on its place or on the samples beside it.
         """
+        with self._guard():
+            return self._run(batch)
+
+    def _run(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._compared:
             with _unchanged(self._changing):
                 return self.forward(*batch)

@@ -11,7 +11,7 @@ import numpy as np
 from .._digest import digest
 from .base import Network
 from .blocks import block_names
-from .tokens import MASK, MASKS, Tokens, mask_of, tokenize, tokenizer_digest
+from .tokens import MASK, MASKS, Tokens, cut_of, mask_of, tokenize, tokenizer_digest
 from .wrap import as_network
 
 __all__ = ["TextNetwork"]
@@ -78,7 +78,6 @@ class TextNetwork(Network):
             raise ValueError(f"{why} a max_length, to which each text is padded")
         tokenize(tokenizer, [], max_length)
         self.tokenizer = tokenizer
-        self._tokenizer = tokenizer_digest(tokenizer)
         self.max_length = max_length
         self.pad_to_max_length = pad_to_max_length
         short = block_names((*self.network.layer_names(), *self.network.aliases()), blocks)
@@ -153,10 +152,11 @@ class TextNetwork(Network):
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         own = self.network.fingerprint([self._own(name) for name in names])
-        return None if own is None else digest(own, str(self.max_length), self._tokenizer)
+        return None if own is None else digest(own, tokenizer_digest(self.tokenizer, self.max_length))
 
     def stamp(self, names: Sequence[str]) -> str | None:  # noqa: D102
-        return self.network.stamp([self._own(name) for name in names])
+        own = self.network.stamp([self._own(name) for name in names])
+        return None if own is None else f"{own} {cut_of(self.tokenizer, self.max_length)}"
 
     def joined(self, other: Network) -> Network | None:  # noqa: D102
         if not isinstance(other, TextNetwork) or self._settings() != other._settings():
@@ -174,7 +174,8 @@ class TextNetwork(Network):
         return self.network.logits()
 
     def _settings(self) -> tuple[Any, ...]:
-        return self.max_length, self.pad_to_max_length, tuple(self._short.items()), self._tokenizer
+        tokenizer = tokenizer_digest(self.tokenizer, self.max_length)
+        return self.max_length, self.pad_to_max_length, tuple(self._short.items()), tokenizer
 
     def _fixed_length(self) -> int | None:
         """Tell how many tokens the network takes, where its input is of one length."""

@@ -12,7 +12,7 @@ import numpy as np
 from .._digest import digest
 from .._validation import InvalidTypeError
 
-__all__ = ["MASK", "MASKS", "Tokens", "mask_of", "tokenize", "tokenizer_digest"]
+__all__ = ["MASK", "MASKS", "Tokens", "cut_of", "mask_of", "tokenize", "tokenizer_digest"]
 
 # What networks call the same arrays.
 _IDS = ("input_ids", "token_ids", "ids")
@@ -112,27 +112,45 @@ def mask_of(inputs: Any) -> np.ndarray | None:
     return None if name is None else np.asarray(inputs[name]) != 0
 
 
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Digest what a tokenizer makes tokens by; how it pads and cuts is no part of it."""
+def tokenizer_digest(tokenizer: Any, max_length: int | None) -> str:
+    """Digest what a tokenizer makes tokens by, and where it cuts texts; how it pads is no part of it."""
     fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    cut = cut_of(tokenizer, max_length)
     if not hasattr(fast, "to_str"):
-        return digest(type(tokenizer).__name__, json.dumps(tokenizer.get_vocab(), sort_keys=True))
+        return digest(type(tokenizer).__name__, json.dumps(tokenizer.get_vocab(), sort_keys=True), cut)
     settings = json.loads(fast.to_str())
-    return digest(*(json.dumps(settings[name]) for name in sorted({*settings} - {"truncation", "padding"})))
+    return digest(*(json.dumps(settings[name]) for name in sorted({*settings} - {"truncation", "padding"})), cut)
+
+
+def cut_of(tokenizer: Any, max_length: int | None) -> str:
+    """Tell where texts are cut: after how many tokens, and at which end."""
+    if max_length is None:
+        is_fast = hasattr(tokenizer, "encode_batch")
+        max_length = (tokenizer.truncation or {}).get("max_length") if is_fast else _limit(tokenizer)
+    return f"{max_length} {_side(tokenizer)}"
+
+
+def _side(tokenizer: Any) -> str:
+    if hasattr(tokenizer, "encode_batch"):
+        return str((tokenizer.truncation or {}).get("direction", "right"))
+    return str(getattr(tokenizer, "truncation_side", "right"))
+
+
+def _limit(tokenizer: Any) -> int | None:
+    return tokenizer.model_max_length if tokenizer.model_max_length < _ENDLESS else None
 
 
 def _by_tokenizers(tokenizer: Any, texts: list[str], max_length: int | None) -> Tokens:
     own = type(tokenizer).from_str(tokenizer.to_str())  # a tokenizer keeps padding and cuts as settings
     own.no_padding()
     if max_length is not None:
-        own.enable_truncation(max_length)
+        own.enable_truncation(max_length, direction=_side(tokenizer))
     padding = tokenizer.padding or {}
     return _of_encodings(own.encode_batch(texts), int(padding.get("pad_id", 0)))
 
 
 def _by_transformers(tokenizer: Any, texts: list[str], max_length: int | None) -> Tokens:
-    if max_length is None and tokenizer.model_max_length < _ENDLESS:
-        max_length = tokenizer.model_max_length
+    max_length = _limit(tokenizer) if max_length is None else max_length
     pad_id = tokenizer.pad_token_id or 0
     how = {} if max_length is None else {"truncation": True, "max_length": max_length}
     if not texts:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -30,6 +32,8 @@ __all__ = ["TorchNetwork", "is_torch_module"]
 
 _OUTPUT, _LOGITS = "<output>", "<logits>"
 _SAMPLED = 8  # values of a tensor
+_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()  # by module
+_MAKING = threading.Lock()
 # Modules that hand on values as they are, or do nothing after training.
 _PASSING = ("Identity", "Flatten", "Unflatten", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
             "FeatureAlphaDropout", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "PixelShuffle", "PixelUnshuffle",
@@ -52,7 +56,8 @@ class TorchNetwork(Network):
 
     A pass runs in evaluation and inference mode, on the module's device and in its type. What it changes, modes and
     buffers among it, is put back, and hooks are removed, whatever happens. Values in half precision are handed out in
-    single.
+    single. Passes in several threads take turns. Other threads may call the module meanwhile, and are in evaluation
+    mode then.
 
     Parameters
     ----------
@@ -202,7 +207,7 @@ class TorchNetwork(Network):
         import torch
 
         caught: dict[str, list[Any]] = {_base(name): [] for name in names}
-        with self._hooked(caught), _evaluating(self.model), torch.random.fork_rng([]):
+        with self._alone(), self._hooked(caught), _evaluating(self.model), torch.random.fork_rng([]):
             try:
                 named = dict(zip(keys, tensors, strict=False))
                 output = self.model(*tensors) if not keys or keys[0] == "0" else self.model(**named)
@@ -219,7 +224,13 @@ class TorchNetwork(Network):
             self._states,
             [_dtype(one) for one in self.model.parameters()],
             partial(self._refusal, names),
+            guard=self._alone,
         )
+
+    def _alone(self) -> threading.RLock:
+        """Return the lock of the module: its modes and buffers are those of one pass at a time."""
+        with _MAKING:
+            return _LOCKS.setdefault(self.model, threading.RLock())
 
     def _forward(self, keys: Sequence[str], names: Sequence[str], *arrays: np.ndarray) -> list[np.ndarray]:
         import torch
@@ -252,11 +263,13 @@ class TorchNetwork(Network):
     @contextmanager
     def _hooked(self, caught: Mapping[str, list[Any]]) -> Iterator[None]:
         """Have what modules return put into lists, by their names."""
+        own = threading.get_ident()
 
         def hook(into: list[Any]) -> Any:
             def catch(_module: Any, _given: Any, returned: Any) -> None:
-                # A module after it may work in place, as nn.ReLU(inplace=True).
-                into.extend(one.clone() for one in to_tensors(returned))
+                if threading.get_ident() == own:  # others may call the module too
+                    # A module after it may work in place, as nn.ReLU(inplace=True).
+                    into.extend(one.clone() for one in to_tensors(returned))
 
             return catch
 
