@@ -65,6 +65,39 @@ def test_p_values_hold_for_few_inputs_of_many_lengths(rng):
     assert np.allclose(np.sort(ranks), np.arange(1, 41) / 40)
 
 
+def test_lengths_beyond_those_of_the_fit_are_warned_of(rng, mix):
+    alike = SequenceScanner(**FAST).fit(drawn(rng, mix, 60, (30, 31)))
+    with pytest.warns(UserWarning, match="1 inputs have other numbers of positions than the clean ones, 30 to 30"):
+        alike.scan(drawn(rng, mix, 1, (31, 32)))
+    alike.scan(drawn(rng, mix, 5, (30, 31)))
+
+
+def test_options_are_those_of_the_fit(rng, mix, tmp_path):
+    clean, others = drawn(rng, mix, 60), drawn(rng, mix, 9)
+    scanner = SequenceScanner(tail="upper", **FAST).fit(clean)
+    before = scanner.scan(others)
+    scanner.set_params(alpha_max=0.5, tail="lower", statistic="higher-criticism", restarts=1)
+    scanner.save(tmp_path / "s.safetensors")
+    for one in (scanner, SequenceScanner.load(tmp_path / "s.safetensors")):
+        assert np.array_equal(one.scan(others).score, before.score)
+    scanner.set_params(false_positive_rate=0.5)
+    assert np.array_equal(scanner.predict(others) == -1, before.p_value <= 0.5)
+    assert not np.array_equal(scanner.fit(clean).scan(others).score, before.score)
+
+
+def test_fine_values_are_compared_as_they_are(rng):
+    clean, odd = [rng.normal(size=(30, 12)) + 1e9 for _ in range(120)], rng.normal(size=(30, 12))
+    odd[9:14, :4] += 5
+    scanner = SequenceScanner(random_state=0).fit(clean)
+    (found,) = scanner.scan([odd + 1e9])
+    assert found.spans == [(9, 14)]
+    assert found.p_value == 1 / 61
+    with pytest.raises(TypeError, match="was fitted on float64 and cannot compare float32 with it"):
+        scanner.scan([odd.astype(np.float32)])
+    coarse = SequenceScanner(random_state=0).fit([(own - 1e9).astype(np.float32) for own in clean])
+    assert coarse.scan([odd])[0].score == coarse.scan([odd.astype(np.float32)])[0].score
+
+
 def test_one_position_and_none(rng, mix):
     scanner = SequenceScanner(**FAST).fit(drawn(rng, mix, 60))
     alone = rng.normal(size=(1, 10)) * 3
@@ -197,8 +230,11 @@ def test_figures_mark_what_is_anomalous(encoder, tokenizer, rng):  # noqa: F811
     )
     panel = figures.sequence(found[0]).axes[0]
     assert "".join(text.get_text() for text in panel.texts) == "a b c h j d e f"
-    marked = {int(area.get_paths()[0].vertices[:, 0].min()) for area in panel.collections}
-    assert marked == {n for start, end in found[0].spans for n in range(start, end)}
+    marked = {int(area.get_paths()[0].vertices[:, 0].min()): area.get_alpha() for area in panel.collections}
+    tokens = zip(found[0].characters, found[0].strength, strict=True)
+    strengths = {n: strength for (start, end), strength in tokens if strength > 0 for n in range(start, end)}
+    assert marked.keys() == strengths.keys()
+    assert np.array_equal(np.argsort(list(marked.values())), np.argsort([strengths[n] for n in marked]))
     grid = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 4, 6, 5)))).scan([rng.normal(size=(4, 6, 5)) * 2])[0]
     shown = figures.sequence(grid, rng.random((8, 12, 1))).axes[0].images[-1]
     assert np.array_equal(shown.get_array()[..., 3] > 0, grid.positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -37,6 +38,8 @@ class SequenceScan:
         Empty for an input.
     text : str or None
         The input, where it is a text.
+    characters : ndarray of shape (P, 2), int, or None
+        Of a text: from which character each position goes to before which.
     """
 
     score: float
@@ -48,6 +51,7 @@ class SequenceScan:
     nodes: np.ndarray
     spans: list[tuple[int, int]]
     text: str | None = None
+    characters: np.ndarray | None = None
 
     def runs(self) -> list[tuple[int, int]]:
         """List neighbouring positions of the block, from which to before which; for positions of one axis."""
@@ -71,11 +75,12 @@ class SequenceScan:
             marks[start:end] = "^" * (end - start)
         lines = [told]
         place = 0
-        for line in self.text.splitlines(keepends=True):
+        for line in re.findall(r".*\n|.+", self.text):
             for start in range(0, len(line), _WIDTH):
                 part = line[start : start + _WIDTH]
                 under = "".join(marks[place + start : place + start + len(part)]).rstrip()
-                lines += [part.rstrip("\r\n").replace("\t", " "), *([under] if under else [])]
+                shown = "".join(one if one.isprintable() else " " for one in part)
+                lines += [shown.rstrip(), *([under] if under else [])]
             place += len(line)
         return "\n".join(lines)
 

@@ -49,7 +49,8 @@ class SequenceScanner(Persistent, BaseEstimator):
     ----------
     space : Layers, optional
         One layer: `Layers`, `TransformerLayers` or another of these. Its pooling is not used. Without a space inputs
-        are what a layer gave: arrays (P, C) or (H, W, C), which may differ in their numbers of positions.
+        are what a layer gave: arrays (P, C) or (H, W, C), which may differ in their numbers of positions. They are
+        compared in their own type, float32 or float64.
     channel_axis : int, optional
         Which axis of what the layer gives for an input counts the units; by default as the network says.
     statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
@@ -75,6 +76,8 @@ class SequenceScanner(Persistent, BaseEstimator):
         Their numbers of positions.
     n_features_in_ : int
         Number of units, C.
+    scan_options_ : dict
+        Statistic, tail, largest p-value and restarts as they were when fitted: later ones count from the next fit on.
 
     Notes
     -----
@@ -156,13 +159,16 @@ class SequenceScanner(Persistent, BaseEstimator):
         calibrating, background = np.sort(shuffled[:n_calibrating]), np.sort(shuffled[n_calibrating:])
         seed = int(rng.integers(2**31))
         most = -(-self.n_background // len(background))
-        rows = [_drawn(one.values, most, rng) for one in self._positions(inputs, background)]
+        fitted = SequenceScanner(**self.get_params(deep=False))
+        fitted.channel_axis_ = self.channel_axis
+        rows = [_drawn(one.values, most, rng) for one in fitted._positions(inputs, background)]
         if len({own.shape[1] for own in rows}) > 1:
             raise ValueError(f"inputs must have as many units, got {sorted({own.shape[1] for own in rows})}")
-        values = np.concatenate(rows)
+        values = np.concatenate([own.astype(min(own.dtype for own in rows), copy=False) for own in rows])
         if len(values) < 2:
             raise ValueError(f"the clean inputs must have at least 2 positions, got {len(values)}")
-        fitted = SequenceScanner(**self.get_params(deep=False))
+        fitted.scan_options_ = {name: getattr(self, name) for name in ("statistic", "tail", "alpha_max", "restarts")}
+        fitted.dtype_ = values.dtype.name
         fitted.residuals_ = Residuals()
         fitted.background_ = Background(on_grid(fitted.residuals_.fit_transform(values)))
         fitted.n_features_in_, fitted.seed_ = values.shape[1], seed
@@ -281,7 +287,7 @@ class SequenceScanner(Persistent, BaseEstimator):
             batch = [inputs[row] for row in part] if self.space is None else inputs[part]
             texts = batch if isinstance(batch, np.ndarray) and batch.dtype.kind in "OU" else [None] * len(part)
             try:
-                found = read_positions(self.space, batch, self.channel_axis)
+                found = read_positions(self.space, batch, self.channel_axis_)
             except InputError as error:
                 raise InputError(int(part[error.number]), error.why) from None
             yield from zip(found, texts, strict=True)
@@ -290,17 +296,19 @@ class SequenceScanner(Persistent, BaseEstimator):
         """Find the block of one input; without a p-value."""
         if positions.values.shape[1] != self.n_features_in_:
             raise ValueError(f"an input has {positions.values.shape[1]} units, the fit had {self.n_features_in_}")
-        mask, strength = np.zeros(len(positions.values), bool), np.zeros(len(positions.values))
+        values, tail = self._of_fit(positions.values), self.scan_options_["tail"]
+        mask, strength = np.zeros(len(values), bool), np.zeros(len(values))
         score, alpha, nodes = 0.0, 0.0, np.empty(0, np.int64)
-        if len(positions.values):
-            p = self.background_.p_values(on_grid(self.residuals_.transform(positions.values)), self.tail)
-            alpha_max = min(max(self.alpha_max, _STEPS / (self.background_.n_samples + 1)), 1.0)
+        if len(values):
+            p = self.background_.p_values(on_grid(self.residuals_.transform(values)), tail)
+            statistic, alpha_max = self.scan_options_["statistic"], self.scan_options_["alpha_max"]
+            alpha_max = min(max(alpha_max, _STEPS / (self.background_.n_samples + 1)), 1.0)
             if len(p) > 1:
-                how = {"restarts": self.restarts, "random_state": self.seed_}
-                block = scan_group(p, self.statistic, alpha_max, **how)
+                how = {"restarts": self.scan_options_["restarts"], "random_state": self.seed_}
+                block = scan_group(p, statistic, alpha_max, **how)
                 score, alpha, rows, nodes = block.score, block.alpha, block.images, block.nodes
             else:
-                alone = scan(p, self.statistic, alpha_max, return_nodes=True)
+                alone = scan(p, statistic, alpha_max, return_nodes=True)
                 score, alpha, nodes = (
                     float(alone.scores[0]),
                     float(alone.alphas[0]),
@@ -319,12 +327,23 @@ class SequenceScanner(Persistent, BaseEstimator):
             nodes=np.asarray(nodes, np.int64),
             spans=_spans(mask, positions),
             text=text if isinstance(text, str) else None,
+            characters=positions.spans,
         )
 
+    def _of_fit(self, values: np.ndarray) -> np.ndarray:
+        """Round values to the type of the fit. Raises TypeError for coarser ones, which would equal no clean value."""
+        if values.dtype.itemsize < np.dtype(self.dtype_).itemsize:
+            raise InvalidTypeError(
+                f"this SequenceScanner was fitted on {self.dtype_} and cannot compare {values.dtype} with it: fit it "
+                f"on {values.dtype}"
+            )
+        return values.astype(self.dtype_, copy=False)
+
     def _warn_of_lengths(self, sizes: list[int]) -> None:
-        """Warn of inputs that are longer or shorter than all that calibrate."""
+        """Warn of inputs that are longer or shorter than all that calibrate, by more than a fit over lengths allows."""
         least, most = int(self.null_sizes_.min()), int(self.null_sizes_.max())
-        strange = [n for n, size in enumerate(sizes) if not least / _LONGER <= size <= most * _LONGER]
+        beyond = 1.0 if _are_alike(self.null_sizes_) else _LONGER
+        strange = [n for n, size in enumerate(sizes) if not least / beyond <= size <= most * beyond]
         if strange:
             warnings.warn(
                 f"{len(strange)} inputs have other numbers of positions than the clean ones, {least} to {most}: their "
@@ -364,7 +383,7 @@ class SequenceScanner(Persistent, BaseEstimator):
 
 def _p_values(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_sizes: np.ndarray) -> np.ndarray:
     """Compute p-values among clean inputs of like length."""
-    if null_sizes.max() <= _LONGER * null_sizes.min():
+    if _are_alike(null_sizes):
         return conformal_p_values(scores, null)
     found = np.empty(len(scores))
     for n, (score, size) in enumerate(zip(scores, sizes, strict=True)):
@@ -372,6 +391,10 @@ def _p_values(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_size
         above = _above_mean(np.append(null, score), np.append(null_sizes, size))
         found[n] = conformal_p_values(above[-1:], above[:-1])[0]
     return found
+
+
+def _are_alike(sizes: np.ndarray) -> bool:
+    return bool(sizes.max() <= _LONGER * sizes.min())
 
 
 def _above_mean(scores: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ class Positions:
 
     Attributes
     ----------
-    values : ndarray of shape (P, C), float32
+    values : ndarray of shape (P, C), float32 or float64
         What C units give at each.
     shape : tuple of int
         In which they lie, as (H, W) for P = H * W.
@@ -79,7 +79,8 @@ def _given(inputs: Any) -> list[Positions]:
 
 def _of(array: np.ndarray, spans: np.ndarray | None = None) -> Positions:
     """Take an array (..., C) of one input."""
-    return Positions(array.reshape(-1, array.shape[-1]).astype(np.float32), array.shape[:-1], spans)
+    dtype = np.result_type(array.dtype, np.float32)  # float64 for whole numbers that float32 may not hold
+    return Positions(array.reshape(-1, array.shape[-1]).astype(dtype), array.shape[:-1], spans)
 
 
 def _read(space: Layers, inputs: Any, channel_axis: int | None) -> list[Positions]:

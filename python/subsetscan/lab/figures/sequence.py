@@ -82,7 +82,7 @@ def _series(panel: Axes, strength: np.ndarray, values: np.ndarray | None) -> Non
 def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -> Figure:
     """Write a text, what is anomalous on red ground; in full lines, of which the first are shown."""
     weights = _by_character(found, text)
-    shown = text if isinstance(text, str) else "".join(map(_printable, text))
+    shown = "".join(map(_printable, text))
     lines = _lines(shown)
     figure = new_figure(8.5, 0.2 * len(lines) + 0.5)
     panel = figure.subplots()
@@ -100,16 +100,18 @@ def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -
     return figure
 
 
-def _printable(byte: int) -> str:
-    return chr(byte) if 32 <= byte < 127 or byte == ord("\n") else "·"
+def _printable(one: int | str) -> str:
+    is_plain = one.isprintable() or one == "\n" if isinstance(one, str) else 32 <= one < 127 or one == ord("\n")
+    return (one if isinstance(one, str) else chr(one)) if is_plain else "·"
 
 
 def _by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
     """Spread the positions' strength over the characters: by the spans of tokens, or in equal parts."""
     weights = np.zeros(len(text))
     if found.text is not None and text == found.text:
-        for (start, end), (first, behind) in zip(found.spans, found.runs(), strict=True):
-            weights[start:end] = found.strength[first:behind].max()
+        spans = np.empty((0, 2), int) if found.characters is None else found.characters
+        for (start, end), strength in zip(spans, found.strength, strict=False):
+            weights[start:end] = np.maximum(weights[start:end], strength)
     else:
         weights = found.strength[np.arange(len(text)) * len(found.strength) // max(len(text), 1)]
     return weights
