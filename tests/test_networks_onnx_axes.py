@@ -29,7 +29,7 @@ def constants(marked):
         "kernel4": np.ones((5, 4, 1, 1)),
         "six": np.ones((6, 5)), "fold": np.ones((24, 24)), "narrow": np.ones((8, 1)), "line": np.ones((6, 6, 1)),
         "lifting": np.ones((8, 5, 1, 1)), "zeros": np.zeros(8), "ones": np.ones(8),
-        "one": np.ones(()), "matrix": np.tile(columns, (8, 1)), "turned": np.tile(columns, (8, 1)).T,
+        "one": np.ones(()), "two": np.ones(2), "matrix": np.tile(columns, (8, 1)), "turned": np.tile(columns, (8, 1)).T,
         "stack": np.tile(columns, (4, 8, 1)), "in_heads": np.ones((8, 5, 2)), "vector": np.ones(8),
         "gates": gates[None], "inner": np.zeros((1, 20, 8)), "again": np.zeros((1, 20, 5)),
         "table": np.tile(columns, (9, 1)), "scales": np.array([1, 1, 2, 2]),
@@ -38,7 +38,8 @@ def constants(marked):
         "a1": [1], "a2": [2], "a3": [3], "a23": [2, 3], "last": [-1], "picked": [0, 5], "third": 2,
         "three": [3], "two_by_two": [[0, 1], [3, 2]], "sizes": [3, 5], "low": [1], "high": [7],
         "pads": [0, 0, 0, 1, 0, 0, 1, 0], "flat": [0, 8, 24], "back": [-1, 8, 4, 6], "flat_last": [0, -1, 8],
-        "merged": [0, 32, 6], "parted": [0, 2, 4, 4, 6], "whole": [2, 8, 4, 6], "repeats": [1, 1, 2, 3],
+        "merged": [0, 32, 6], "groups": [0, 2, -1], "parted": [0, 2, 4, 4, 6], "whole": [2, 8, 4, 6],
+        "repeats": [1, 1, 2, 3], "swapped": [-1, 6, 8, 4],
     }  # fmt: skip
     return (
         {name: np.asarray(array, np.float32) for name, array in floats.items()}
@@ -140,6 +141,8 @@ KNOWN = {
     "response normalization": ([("LRN conv > y", {"size": 3, "alpha": 1e-9})], 0),
     "batch normalization": ([("BatchNormalization conv ones zeros zeros ones > y",)], 0),
     "instance normalization": ([("InstanceNormalization conv ones bias > y",)], 0),
+    "normalization of groups": ([("Reshape conv groups > a",), ("InstanceNormalization a two two > b",),
+                                 ("Reshape b back > c",), ("Add c per_channel > y",)], 0),
     "layer normalization": ([NHWC, ("LayerNormalization nhwc ones bias > y",)], 2),
     "einsum that turns": ([("Einsum conv > y", {"equation": "nchw -> nhcw"})], 1),
     "einsum by a matrix": ([("Einsum conv matrix > y", {"equation": "nchw,cd->nhdw"})], 1),
@@ -172,6 +175,8 @@ UNKNOWN = {
                           ("MatMul d fold > e",), ("Add c e > y",)],
     "one channel that is repeated": [*ROWS, ("MatMul pc narrow > a",),
                                      ("Compress cp one_of_eight > b", {"axis": 1}), ("Add a b > y",)],
+    "groups, and not the same shape behind": [("Reshape conv groups > a",), ("InstanceNormalization a two two > b",),
+                                              ("Reshape b swapped > y",)],
     "a squeeze of whatever is 1": [("Unsqueeze conv a1 > a",), ("Squeeze a > y",)],
     "axes that are computed": [("Shape conv > s",), ("Slice s three high > a",), ("Sub a a > b",), ("Add b a1 > i",),
                                ("ReduceSum conv i > y", {"keepdims": 0})],

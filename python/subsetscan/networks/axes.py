@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
-__all__ = ["KEPT", "ChannelAxes", "Sizes", "axes_kept"]
+__all__ = ["KEPT", "ChannelAxes", "Sizes", "axes_kept", "is_same_shape"]
 
 Sizes = tuple[int | str | None, ...]  # one for each axis; of an open axis its name, if it has one
 
@@ -105,6 +105,12 @@ def axes_kept(before: Sizes, after: Sizes) -> dict[int, int]:
     old, new = old[::-1], new[::-1]
     pairs |= _paired(old, new)
     return pairs | ({old[0][0]: new[0][0]} if len(old) == len(new) == 1 else {})
+
+
+def is_same_shape(before: Sizes, after: Sizes) -> bool:
+    """Tell whether an array that is reshaped, perhaps in several steps, has its first shape again."""
+    different = [a for a, b in zip(before, after, strict=False) if a is None or a != b]
+    return len(before) == len(after) and len(different) < 2  # as many values: one open size follows from the others
 
 
 def _paired(old: list[tuple[int, Any]], new: list[tuple[int, Any]]) -> dict[int, int]:

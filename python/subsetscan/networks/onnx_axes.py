@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .axes import KEPT, ChannelAxes, Sizes, axes_kept
+from .axes import KEPT, ChannelAxes, Sizes, axes_kept, is_same_shape
 
 __all__ = ["channel_axes"]
 
@@ -72,6 +72,7 @@ class _Operations:
     ) -> None:
         self.axes = ChannelAxes([name for name in names if name in varying], sizes)
         self._sizes, self._integers, self._varying = sizes, integers, varying
+        self._before: dict[str, str] = {}  # what a tensor was before it was reshaped
 
     def add(self, node: Any) -> None:
         kind, source, target, sizes = node.op_type, node.input[0], node.output[0], self._sizes
@@ -107,6 +108,10 @@ class _Operations:
             self.axes.link(source, target, {b: a for a, b in pairs} if kind == "Unsqueeze" else dict(pairs))
         elif kind in ("Reshape", "Flatten", "Squeeze") and sizes.keys() >= {source, target}:
             self.axes.link(source, target, axes_kept(sizes[source], sizes[target]))
+            whole = self._before.get(source)  # as around a normalization of groups of channels
+            if whole is not None and is_same_shape(sizes[whole], sizes[target]):
+                self.axes.link(whole, target, KEPT)
+            self._before[target] = source
 
     def _list(self, node: Any, given: Mapping[str, Any]) -> Sequence[int] | None:
         """Find the axes that an operation names."""
@@ -124,6 +129,8 @@ class _Operations:
             self.axes.make(target, 1 - ranks[0])
         if not is_convolution:
             self.axes.link(source, target, KEPT)
+        if node.op_type == "InstanceNormalization" and source in self._before:
+            self._before[target] = self._before[source]
 
     def _add_product(self, node: Any, given: Mapping[str, Any]) -> None:
         """Take a sum of products, its axes named as `numpy.einsum` does."""
