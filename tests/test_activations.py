@@ -71,7 +71,7 @@ def test_arrays(values):
         ({"a": np.zeros((2, 3))}, ValueError, "expected the arrays a, b, got a"),
         ({"a": np.zeros((2, 3)), "b": np.zeros((3, 4))}, ValueError, "numbers of rows differ: a 2, b 3"),
         ({"a": np.zeros((2, 2)), "b": np.zeros((2, 4))}, ValueError, r"a must have the shape \(3,\) .*got \(2, 2\)"),
-        ({"a": np.array([["x"] * 3]), "b": np.zeros((1, 4))}, InvalidTypeError, "a must hold real numbers, got dtype"),
+        ({"a": np.array([["x"] * 3]), "b": np.zeros((1, 4))}, InvalidTypeError, "a must be real numbers, got dtype"),
         (np.zeros((2, 6)), ValueError, r"expected 7 nodes an input, shape \(n, 7\), got \(2, 6\)"),
         (np.zeros(7), ValueError, r"got \(7,\)"),
     ],

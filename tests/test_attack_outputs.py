@@ -238,7 +238,7 @@ def test_images_of_an_attack():
     ):
         with pytest.raises(ValueError, match=message):
             unit_images(wrong, (28, 28, 1))
-    with pytest.raises(TypeError, match="inputs must be numbers, got dtype <U1"):
+    with pytest.raises(TypeError, match="inputs must be real numbers, got dtype <U1"):
         unit_images(np.full((3, 28, 28, 1), "a"), (28, 28, 1))
 
 

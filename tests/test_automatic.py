@@ -496,7 +496,7 @@ def test_classes_leave_out_only_what_can_be_left_out(rng):
         ({"dense": None}, ValueError, "dense must have a first axis"),
         ({"other": np.zeros((120, 3))}, ValueError, "expected the arrays conv, dense, got conv, dense, other"),
         ({"dense": np.zeros((120, 9))}, ValueError, r"dense must have the shape \(8,\) for each input"),
-        ({"dense": np.array([["a"] * 8] * 120)}, TypeError, "dense must hold real numbers"),
+        ({"dense": np.array([["a"] * 8] * 120)}, TypeError, "dense must be real numbers"),
         ({"dense": np.where(np.eye(120, 8)[::-1], np.nan, 0.0)}, ValueError, "8 inputs have NaN .* in dense, the first "
          "is input 112, node 7: nan"),
     ],

@@ -167,7 +167,7 @@ def test_images_that_do_not_fit(autoencoder, images):
     space = KerasLayers(autoencoder)
     with pytest.raises(ValueError, match=r"each input must have shape \(8, 8, 1\), got \(8, 8\)"):
         space.transform(images[..., 0])
-    with pytest.raises(TypeError, match="inputs must be numbers, got dtype <U1"):
+    with pytest.raises(TypeError, match="inputs must be real numbers, got dtype <U1"):
         space.transform(np.full((1, 8, 8, 1), "a"))
     holed = images.copy()
     holed[[3, 5], 0, 0, 0] = np.nan, np.inf

@@ -13,6 +13,7 @@ __all__ = [
     "node_values",
     "probabilities",
     "refuse_masked",
+    "refuse_no_numbers",
     "rounded",
 ]
 
@@ -58,6 +59,31 @@ def refuse_masked(values: Any, what: str) -> None:
     """Raise ValueError for masked values: other libraries take what is behind the mask."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"{what} must not have masked values, got {int(values.mask.sum())}: fill them first")
+
+
+_NUMBERS_OF = {
+    "c": "give real and imaginary parts as columns, or their size, np.abs(x)",
+    "M": "give times as numbers, as (x - start) / np.timedelta64(1, 's')",
+    "m": "give times as numbers, as x / np.timedelta64(1, 's')",
+    "V": "give its fields as columns, as numpy.lib.recfunctions.structured_to_unstructured does",
+    "S": "give numbers, not bytes",
+    "U": "give numbers, not text",
+    "T": "give numbers, not text",
+}
+
+
+def refuse_no_numbers(array: np.ndarray, what: str) -> None:
+    """Raise TypeError for what is no array of real numbers, with what would be one."""
+    if array.dtype.kind in "biuf":
+        return
+    hint = _NUMBERS_OF.get(array.dtype.kind, "give numbers, as x.astype(float)")
+    if array.dtype == object:
+        for place, one in np.ndenumerate(array):
+            if not isinstance(one, int | float | np.number):
+                where = f" at {list(map(int, place[1:]))} of an input" if place[1:] else ""
+                hint = f"the first that is no number is {type(one).__name__} {one!r:.40}{where}"
+                break
+    raise InvalidTypeError(f"{what} must be real numbers, got dtype {array.dtype}: {hint}")
 
 
 def column_names(values: Any) -> tuple[str, ...] | None:

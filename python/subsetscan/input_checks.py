@@ -8,9 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ._validation import InvalidTypeError, refuse_masked
+from ._validation import InvalidTypeError, refuse_masked, refuse_no_numbers
 
-__all__ = ["InputError", "as_rows", "check_arrays", "check_counts", "check_finite", "check_inputs", "row_number"]
+__all__ = [
+    "InputError",
+    "ShapeError",
+    "as_rows",
+    "check_arrays",
+    "check_counts",
+    "check_finite",
+    "check_inputs",
+    "one_array",
+    "row_number",
+]
+
+
+class ShapeError(ValueError):
+    """Inputs have another shape than what takes them: it may be that they are not what they were taken for."""
 
 
 class InputError(ValueError):
@@ -32,18 +46,33 @@ def check_inputs(
 
     Values that the type cannot hold are refused too: what would become infinite, or another whole number.
     """
-    refuse_masked(inputs, "inputs")
-    inputs = np.asarray(inputs)
-    if inputs.dtype.kind not in "biuf":
-        raise InvalidTypeError(f"inputs must be numbers, got dtype {inputs.dtype}")
+    inputs = one_array(inputs)
+    refuse_no_numbers(inputs, "inputs")
     received = inputs.shape[1:]
     fits = inputs.ndim == 1 + len(shape) and all(
         expected in (None, size) for expected, size in zip(shape, received, strict=True)
     )
     if not fits:
-        raise ValueError(f"each input must have shape {tuple(shape)}, got {received} ({inputs.shape} in all)")
+        hint = "; for one input use x[np.newaxis]" if inputs.ndim == len(shape) else ""
+        raise ShapeError(f"each input must have shape {tuple(shape)}, got {received} ({inputs.shape} in all){hint}")
     check_finite(inputs)
     return _cast(inputs, np.dtype(dtype))
+
+
+def one_array(inputs: Any) -> np.ndarray:
+    """Take inputs that are one array. Raises TypeError for several, by name or in a tuple."""
+    if isinstance(inputs, Mapping) or (
+        isinstance(inputs, tuple) and any(isinstance(one, np.ndarray) for one in inputs)
+    ):
+        several = f"{type(inputs).__name__} of {len(inputs)} arrays"
+        hint = "give the one that is meant"
+        if isinstance(inputs, Mapping):
+            several += f", {', '.join(map(str, inputs))}"
+        else:
+            hint += "; rows of one go in a list, as a tuple holds the inputs of a network that takes several"
+        raise InvalidTypeError(f"inputs must be one array, got a {several}: {hint}")
+    refuse_masked(inputs, "inputs")
+    return np.asarray(inputs)
 
 
 def _cast(inputs: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from . import scanner_files
 from ._labels import as_callable
 from ._random import RandomState
-from ._validation import InvalidTypeError, check_columns
+from ._validation import InvalidTypeError
 from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
 from .detectors.base import unchanged_on_error
@@ -327,7 +327,7 @@ class ModelScanner(LabelledStreams, Decisions):
         """
         self._check_finds_subsets()
         told = {}
-        for own, values in self._values(one_input(sample), None if label is None else [label], "scan"):
+        for own, values in self._values(self._as_inputs(one_input(sample)), None if label is None else [label], "scan"):
             # Now a pass has shown the shapes.
             channel_axes = {name: space.channel_axis(name) for space in self.spaces for name in space.names}
             for name, array in values.items():
@@ -428,8 +428,7 @@ class ModelScanner(LabelledStreams, Decisions):
     def _as_inputs(self, inputs: Any) -> Inputs:
         """Take inputs for a fitted scanner. Raises ValueError for data frames with other columns than in the fit."""
         inputs = as_inputs(inputs)
-        for name, columns in inputs.columns.items():
-            check_columns(columns, self._columns.get(name), f"the fit{f' in {name}' if name else ''}")
+        inputs.hold_to(self._columns)
         return inputs
 
     def _check_fitted(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .detectors.base import warn_of_few
 from .fingerprints import NetworkWatch
 from .group_scan import scan_group
 from .input_checks import InputError
-from .inputs import as_inputs
+from .inputs import as_inputs, sequence_inputs
 from .persistence import Persistent, State, pack_attributes, unpack_attributes
 from .residuals import Residuals, on_grid
 from .scanning import scan
@@ -52,7 +52,8 @@ class SequenceScanner(Persistent, BaseEstimator):
         are what a layer gave: arrays (P, C) or (H, W, C), which may differ in their numbers of positions. They are
         compared in their own type, float32 or float64.
     channel_axis : int, optional
-        Which axis of what the layer gives for an input counts the units; by default as the network says.
+        Which axis of what the layer gives for an input counts the units; by default as the network says, without a
+        space the last.
     statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
     tail : {"upper", "lower", "two-sided"}, default "two-sided"
         Which residuals are extreme.
@@ -274,7 +275,7 @@ class SequenceScanner(Persistent, BaseEstimator):
 
     def _sized(self, inputs: Any) -> Any:
         if self.space is None:
-            return inputs if isinstance(inputs, Sequence | np.ndarray) else list(inputs)
+            return sequence_inputs(inputs)
         return as_inputs(inputs).collected()
 
     def _positions(self, inputs: Any, rows: np.ndarray) -> Iterator[Positions]:

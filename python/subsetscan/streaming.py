@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
-from .input_checks import InputError, check_finite
+from .input_checks import InputError, ShapeError, check_finite
 from .inputs import Batch, Inputs, InputSummary
 from .inputs.base import SizedInputs
 from .spaces.base import Space, check_node_values
@@ -78,6 +78,8 @@ def stream(
                 values |= check_node_values(space, space.transform(batch.inputs), batch.rows)
             except InputError as error:
                 raise InputError(int(batch.rows[error.number]), error.why) from None
+            except ShapeError as error:
+                raise ShapeError(f"{error}{inputs.hint}") from error.__cause__
         yield batch, values
 
 

@@ -1,7 +1,7 @@
 """Inputs in every form in which they are handed in: how many there are, batches of them, what they look like."""
 
 from .base import Batch, Inputs
-from .kinds import as_inputs, one_input
+from .kinds import as_inputs, one_input, sequence_inputs
 from .pictures import PictureFolder
 from .summary import InputSummary, ScaleWatch, SeenInputs
 
@@ -14,4 +14,5 @@ __all__ = [
     "SeenInputs",
     "as_inputs",
     "one_input",
+    "sequence_inputs",
 ]

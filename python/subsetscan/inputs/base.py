@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._validation import check_columns
+
 __all__ = ["Batch", "Inputs", "SizedInputs"]
 
 
@@ -35,10 +37,19 @@ class Inputs(ABC):
     Attributes
     ----------
     columns : dict of str to tuple of str
-        The names of the columns of data frames among them, by the frame's name; "" is that of a single one.
+        The names of the columns of data frames among them, by the frame's name; "" is that of a single one. Of
+        batches those that have come.
+    hint : str
+        What an error about their shape should say of how they were taken.
     """
 
     columns: Mapping[str, tuple[str, ...]] = {}
+    hint: str = ""
+
+    def hold_to(self, columns: Mapping[str, tuple[str, ...]]) -> None:
+        """Raise ValueError for data frames with other columns than those of a fit, now or when they come."""
+        for name, own in self.columns.items():
+            check_columns(own, columns.get(name), f"the fit{f' in {name}' if name else ''}")
 
     @abstractmethod
     def collected(self) -> SizedInputs:

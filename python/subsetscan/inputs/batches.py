@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from .._several import n_samples, picked
-from .arrays import ArrayInputs, InputDict, InputTuple, as_rows_of, text_rows
+from .._several import arrays_of, n_samples, picked
+from .._validation import check_columns
+from ..input_checks import InputError, ShapeError
+from .arrays import ArrayInputs, InputDict, InputTuple, as_rows_of, columns_of, text_rows
 from .base import Batch, Inputs, SizedInputs
 
 __all__ = ["BatchedInputs"]
 
 _COLLECTED = 1024  # inputs that are joined at once
+_BATCHES = (
+    "each element of an iterable is a batch of inputs, not one of them: give batches, as of DataLoader(dataset, "
+    "batch_size=64), or of a tf.data.Dataset with .batch(64)"
+)
 
 
 class BatchedInputs(Inputs):
@@ -30,13 +36,20 @@ class BatchedInputs(Inputs):
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches
+        self.columns: dict[str, tuple[str, ...]] = {}
+        self._expected: Mapping[str, tuple[str, ...]] = {}
+
+    def hold_to(self, columns: Mapping[str, tuple[str, ...]]) -> None:
+        """Hold each batch, when it comes, to the columns of a fit."""
+        self._expected = columns
 
     def collected(self) -> SizedInputs:
         """Put all batches together, in memory. Raises as `batches` does."""
         inputs, _ = _joined([(batch.inputs, batch.labels) for batch in self.batches(_COLLECTED)])
-        if isinstance(inputs, dict):
-            return InputDict(inputs)
-        return InputTuple(inputs) if isinstance(inputs, tuple) else ArrayInputs(inputs)
+        kind = InputDict if isinstance(inputs, dict) else InputTuple if isinstance(inputs, tuple) else ArrayInputs
+        found: SizedInputs = kind(inputs)
+        found.columns, found.hint = self.columns, self.hint
+        return found
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all inputs, in batches of that size.
@@ -44,16 +57,23 @@ class BatchedInputs(Inputs):
         Raises
         ------
         ValueError
-            If there is no input, or a batch does not fit those before it.
+            If there is no input, a batch does not fit those before it, or the columns of its data frames are others
+            than theirs or those of a fit.
         TypeError
             If a batch holds no inputs.
         """
         waiting: list[tuple[Any, Any]] = []
         form, n_seen, n_waiting = None, 0, 0
         for n, given in enumerate(_numbered(self._batches)):
-            inputs, labels = _parts(given, n)
+            try:
+                inputs, labels = _parts(given, n)
+            except InputError as error:
+                raise InputError(n_seen + n_waiting + error.number, error.why) from None
+            except ShapeError as error:
+                raise ShapeError(f"{error}; {_BATCHES}") from None
+            self._hold(given, n)
             if form is None:
-                form = _form(inputs, labels)
+                form, self.hint = _form(inputs, labels), f"; the first is {_told(given, inputs)}; {_BATCHES}"
             elif (other := _form(inputs, labels)) != form:
                 raise ValueError(f"batch {n} of the inputs has {other}, those before it have {form}")
             waiting.append((inputs, labels))
@@ -71,6 +91,18 @@ class BatchedInputs(Inputs):
             yield Batch(np.arange(n_seen, n_seen + n_waiting), *_joined(waiting))
         elif not n_seen:
             raise ValueError("there are no inputs: the iterable gave none; an iterator can be gone through only once")
+
+    def _hold(self, batch: Any, n: int) -> None:
+        """Hold a batch's data frames to the columns of the fit, and of those before it."""
+        columns = columns_of(batch[0] if isinstance(batch, list | tuple) else batch)
+        for name, own in columns.items():
+            where = f" in {name}" if name else ""
+            try:
+                check_columns(own, self._expected.get(name), f"the fit{where}")
+                check_columns(own, self.columns.get(name), f"the batches before{where}")
+            except ValueError as error:
+                raise ValueError(f"batch {n} of the inputs: {error}") from None
+        self.columns = columns | self.columns
 
 
 def _numbered(batches: Iterable[Any]) -> Iterator[Any]:
@@ -100,7 +132,7 @@ def _parts(batch: Any, n: int) -> tuple[Any, np.ndarray | None]:
     if not 1 <= len(batch) <= 3:
         raise ValueError(
             f"batch {n} of the inputs is a {type(batch).__name__} of {len(batch)}: expected an array, a dict of "
-            "arrays, or a pair of these and labels"
+            f"arrays, or a pair of these and labels; several inputs are one array, np.stack(them); {_BATCHES}"
         )
     inputs, labels = _inputs(batch[0], n), None if len(batch) == 1 or batch[1] is None else batch[1]
     if labels is None or isinstance(labels, Mapping):
@@ -163,6 +195,14 @@ def _form(inputs: Any, labels: Any) -> str:
     else:
         told = f"inputs of shape {inputs.shape[1:]} ({inputs.dtype})"
     return told + (" without labels" if labels is None else " with labels")
+
+
+def _told(batch: Any, inputs: Any) -> str:
+    """Tell what a batch was taken for."""
+    shapes = " and ".join(str(array.shape) for array in arrays_of(inputs))
+    if isinstance(batch, list | tuple) and len(batch) > 1 and not isinstance(batch[0], str | bytes):
+        return f"a {type(batch).__name__} of {len(batch)}, taken as (x, y): inputs {shapes} with labels or targets"
+    return f"taken as inputs {shapes}"
 
 
 def _shapes(arrays: Mapping[Any, np.ndarray]) -> str:

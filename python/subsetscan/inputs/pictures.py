@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from .._extras import import_extra
 from .._tables import counted
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 __all__ = ["PictureFolder", "is_channels_first", "is_pictures"]
 
@@ -23,8 +24,9 @@ _COLOURS = {1: "L", 3: "RGB"}  # what Pillow calls grey and red, green, blue
 class PictureFolder:
     """Pictures of a folder, in the order of their paths: read and resized when they are asked for, never all at once.
 
-    Each is stretched to the model's size, by bilinear interpolation, and made grey or RGB. Transparency is left out.
-    Files whose names start with a dot, and files of other kinds, are passed over.
+    Each is turned as its EXIF orientation says, as photographs of phones must be, stretched to the model's size, by
+    bilinear interpolation, and made grey or RGB, CMYK without its colour profile. Transparency is left out. Files whose
+    names start with a dot, and files of other kinds, are passed over.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ class PictureFolder:
     OSError
         If there is no such folder, or a file cannot be read.
     ValueError
-        If it has no pictures, a file is not a picture in spite of its name, or has more than 8 bits for each channel;
-        if images of that shape are neither grey nor RGB, or have no fixed size.
+        If it has no pictures, a file is not a picture in spite of its name, is animated, or has more than 8 bits for
+        each channel; if images of that shape are neither grey nor RGB, or have no fixed size.
     ModuleNotFoundError
         If Pillow is not installed.
 
@@ -111,22 +113,30 @@ class PictureFolder:
         height, width = self.image_shape[1:] if self._is_channels_first else self.image_shape[:2]
         with self._open(file) as picture:
             try:
+                picture = import_extra("PIL.ImageOps", "responses").exif_transpose(picture)
+                if picture.mode == "P":  # Pillow warns where it makes RGB of a palette with transparency
+                    picture = picture.convert("RGBA")
                 picture = picture.convert(self._colours)
-            except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each of them for damaged files
+            except (OSError, SyntaxError, ValueError, struct.error) as error:  # Pillow raises each for damaged files
                 raise ValueError(f"{file} is damaged: {error}") from error
             pixels = np.asarray(picture.resize((width, height), import_extra("PIL.Image", "responses").BILINEAR))
         return pixels.reshape(height, width, -1)
 
     @staticmethod
-    def _open(file: Path) -> Image:
+    def _open(file: Path) -> ImageFile:
         pillow = import_extra("PIL.Image", "responses")
         try:
-            picture: Image = pillow.open(file, formats=("PNG", "JPEG"))
+            picture: ImageFile = pillow.open(file, formats=("PNG", "JPEG"))
         except (pillow.UnidentifiedImageError, pillow.DecompressionBombError) as error:
             raise ValueError(f"{file} is not a readable PNG or JPEG picture") from error
-        if picture.mode.startswith(("I", "F")):
+        why = None
+        if picture.mode.startswith(("I", "F")) or any(";16" in str(tile.args) for tile in picture.tile):
+            why = "has more than 8 bits for each channel: save it with 8"  # of colours Pillow would drop the lower 8
+        elif picture.format == "PNG" and (n := getattr(picture, "n_frames", 1)) > 1:
+            why = f"is animated, of {n} pictures: save the one that is meant"
+        if why:
             picture.close()
-            raise ValueError(f"{file} has more than 8 bits for each channel: save it with 8")
+            raise ValueError(f"{file} {why}")
         return picture
 
 

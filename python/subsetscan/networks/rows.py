@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..input_checks import ShapeError
+
 __all__ = ["by_sample"]
 
 
@@ -18,7 +20,7 @@ def by_sample(values: np.ndarray, n_samples: int, what: str) -> np.ndarray:
     if values.dtype.kind not in "biuf" and values.dtype.name != "bfloat16":
         raise ValueError(f"{what} has no real numbers, but {values.dtype}: leave it out")
     if not values.ndim or not values.shape[0] or values.shape[0] % n_samples:
-        raise ValueError(
+        raise ShapeError(
             f"{what} does not have a row for each input: it has the shape {values.shape} for {n_samples} inputs; leave "
             "it out"
         )

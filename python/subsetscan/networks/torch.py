@@ -17,7 +17,7 @@ import numpy as np
 from .._digest import digest
 from .._several import arrays_of
 from .._validation import InvalidTypeError
-from ..input_checks import check_counts, check_inputs
+from ..input_checks import ShapeError, check_counts, check_inputs
 from .base import Network
 from .logits import are_probabilities
 from .passes import Comparison, Forward, Passes
@@ -210,12 +210,24 @@ class TorchNetwork(Network):
         with self._alone(), self._hooked(caught), _evaluating(self.model), torch.random.fork_rng([]):
             try:
                 named = dict(zip(keys, tensors, strict=False))
-                output = self.model(*tensors) if not keys or keys[0] == "0" else self.model(**named)
+                named = {} if keys[:1] == ("0",) else named
+                output = self.model(**named) if named else self.model(*tensors)
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 shapes = ", ".join(f"{tuple(one.shape)} {_dtype(one)}" for one in tensors)
-                raise ValueError(f"{self.name} cannot compute inputs of shape {shapes}: {error}") from error
+                told = self._misfit(tensors, named) if isinstance(error, TypeError) else ""
+                raise ShapeError(f"{self.name} cannot compute inputs of shape {shapes}: {error}{told}") from error
         caught |= {name: list(to_tensors(output)) for name in (_OUTPUT, _LOGITS) if name in caught}
         return {name: self._chosen(name, caught[_base(name)]) for name in names}
+
+    def _misfit(self, tensors: Sequence[Any], named: Mapping[str, Any]) -> str:
+        """Tell what ``forward`` takes, where it takes other inputs than these."""
+        signature = inspect.signature(self.model.forward)
+        try:
+            signature.bind(**named) if named else signature.bind(*tensors)
+        except TypeError:
+            given = ", ".join(named) or f"{len(tensors)} by their order"
+            return f"; its forward takes {', '.join(signature.parameters) or 'nothing'}, got {given}"
+        return ""
 
     def passes(self, forward: Forward, names: Sequence[str]) -> Passes:
         """Make passes that leave the module's buffers as they were, and whose error tells these names."""

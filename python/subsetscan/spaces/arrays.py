@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import InvalidTypeError
-from ..input_checks import as_rows
+from .._validation import refuse_masked, refuse_no_numbers
+from ..input_checks import ShapeError, as_rows, one_array
 from .base import Space
 
 __all__ = ["Arrays"]
@@ -90,25 +90,28 @@ class Arrays(Space):
         """
         if isinstance(images, Mapping):
             return self._rows(images)
-        array, n_nodes = np.asarray(images), sum(self._sizes.values())
+        array, n_nodes = one_array(images), sum(self._sizes.values())
+        refuse_no_numbers(array, "inputs")
         if array.ndim and list(self.node_shapes.values()) == [array.shape[1:]]:
             array = as_rows(array)
         if array.ndim != 2 or array.shape[1] != n_nodes:
-            raise ValueError(f"expected {n_nodes} nodes an input, shape (n, {n_nodes}), got {array.shape}")
+            hint = "; for one input use x[np.newaxis]" if array.shape == (n_nodes,) else ""
+            raise ShapeError(f"expected {n_nodes} nodes an input, shape (n, {n_nodes}), got {array.shape}{hint}")
         ends = np.cumsum(list(self._sizes.values()))[:-1]
         return dict(zip(self.node_shapes, np.split(array, ends, axis=1), strict=True))
 
     def _rows(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Check the arrays, and flatten what belongs to each input."""
         if set(arrays) != set(self.node_shapes):
-            raise ValueError(f"expected the arrays {', '.join(self.node_shapes)}, got {', '.join(arrays) or 'none'}")
+            given = ", ".join(map(str, arrays)) or "none"
+            raise ValueError(f"expected the arrays {', '.join(self.node_shapes)}, got {given}")
         rows = {}
         for name, shape in self.node_shapes.items():
+            refuse_masked(arrays[name], name)
             array = np.asanyarray(arrays[name])
-            if array.dtype.kind not in "biuf":
-                raise InvalidTypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+            refuse_no_numbers(array, name)
             if not array.ndim or array.shape[1:] != shape:
-                raise ValueError(f"{name} must have the shape {shape} for each input, got {array.shape} in all")
+                raise ShapeError(f"{name} must have the shape {shape} for each input, got {array.shape} in all")
             rows[name] = as_rows(array)
         counts = {name: len(array) for name, array in rows.items()}
         if len(set(counts.values())) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._digest import digest
-from .._validation import InvalidTypeError
+from .._validation import refuse_no_numbers
 from ..input_checks import as_rows, check_inputs, row_number
 
 __all__ = ["Pixels", "Space", "check_node_shapes", "check_node_values", "join"]
@@ -176,8 +176,7 @@ def check_node_values(space: Space, values: Any, rows: np.ndarray) -> dict[str, 
     checked = {}
     for name, shape in space.node_shapes.items():
         array, expected = np.asarray(values[name]), (len(rows), math.prod(shape))
-        if array.dtype.kind not in "biuf":
-            raise InvalidTypeError(f"the node values of {name} ({kind}) must be real numbers, got dtype {array.dtype}")
+        refuse_no_numbers(array, f"the node values of {name} ({kind})")
         if array.shape != expected:
             raise ValueError(
                 f"{name} ({kind}) must have one row an input and {expected[1]} nodes, as its node shape {tuple(shape)} "

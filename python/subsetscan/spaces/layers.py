@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..input_checks import as_rows
+from ..input_checks import ShapeError, as_rows
 from ..networks import KerasNetwork, OnnxNetwork, TorchNetwork
 from ..networks.tokens import mask_of
 from .network import NetworkSpace
@@ -123,7 +123,7 @@ class Layers(NetworkSpace):
         if self.pooling.shape(known, self._axis(name, known)) != nodes or (
             known != shape and self.pooling.unit != "channel"
         ):
-            raise ValueError(
+            raise ShapeError(
                 f"{name} of {self.network.name} has the shape {shape} for an input, and {known} for earlier ones: give "
                 "inputs of one size, or pool over their positions"
             )

@@ -44,9 +44,9 @@ def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None =
     space : Layers or None
         With one layer, whose pooling is not used. None: the inputs are what some layer gave.
     inputs : object
-        As the space takes them; without one arrays of shape (P, C), or (H, W, C), channels last.
+        As the space takes them; without one arrays of shape (P, C), or (H, W, C).
     channel_axis : int, optional
-        Which axis of what the layer gives for an input counts units; by default as the network says.
+        Which axis of what the layer gives for an input counts units; by default as the network says, without one last.
 
     Returns
     -------
@@ -58,14 +58,14 @@ def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None =
     ValueError
         If a layer has no positions, the network cannot tell its axis of units, or a value is not finite.
     """
-    found = _given(inputs) if space is None else _read(space, inputs, channel_axis)
+    found = _given(inputs, channel_axis) if space is None else _read(space, inputs, channel_axis)
     for n, one in enumerate(found):
         if not np.isfinite(one.values).all():
             raise InputError(n, "has NaN or infinite values at its positions")
     return found
 
 
-def _given(inputs: Any) -> list[Positions]:
+def _given(inputs: Any, channel_axis: int | None) -> list[Positions]:
     found = []
     for n, one in enumerate(inputs):
         array = np.asarray(one)
@@ -73,7 +73,10 @@ def _given(inputs: Any) -> list[Positions]:
             raise InputError(n, f"has dtype {array.dtype}, expected numbers")
         if array.ndim < 2:
             raise InputError(n, f"must have positions and units, shape (P, C) or (H, W, C), got {array.shape}")
-        found.append(_of(array))
+        axis = -1 if channel_axis is None else channel_axis
+        if not -array.ndim <= axis < array.ndim:
+            raise InputError(n, f"has the shape {array.shape}: no axis {axis}, which is to count units")
+        found.append(_of(np.moveaxis(array, axis, -1)))
     return found
 
 
