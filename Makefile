@@ -6,13 +6,16 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch check sanitize format bench clean
+.PHONY: help demo demo-files test test-torch check sanitize format bench clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; results in demo/
 	$(BIN)/subsetscan demo --out demo
+
+demo-files: $(BUILT)  ## Tell attacked files of this machine from clean ones, in about a minute; results in demo-files/
+	$(BIN)/subsetscan experiment files --quick --out demo-files
 
 test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
 	cargo test --workspace --locked --quiet
@@ -50,7 +53,7 @@ bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; fort
 	$(BIN)/python benches/latency.py
 
 clean:  ## Remove all that was built
-	rm -rf $(VENV) target demo python/subsetscan/_core*.so
+	rm -rf $(VENV) target demo demo-files python/subsetscan/_core*.so
 
 $(BUILT): pyproject.toml $(RUST)
 	@echo "setting up $(VENV): a few minutes the first time" >&2

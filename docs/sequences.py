@@ -40,7 +40,7 @@ classifier of file types, sees another type with a probability of at least 0.95.
 **Found**: {measured}.
 
 **Means**: it points rightly more often than not. As a detector it sees fewer attacks than the automatic detector does on all layers
-of the same network, [on other files](defaults.md): use that one to flag, and this one to show where. The layer, the residuals of
+of the same network, [on other files](defaults.md): use that one to flag, and this one to show where. Files of other types: [measured](files.md). The layer, the residuals of
 values and the largest p-value that counts (0.001) were chosen on another draw of files.
 
 ```python

@@ -257,7 +257,7 @@ def test_what_goes_wrong(made, tmp_path, monkeypatch, run):
     with pytest.raises(ValueError, match="aside has 260 clean inputs, where 260 are the background"):
         ran(tmp_path, subjects=["aside"])
     error = run("experiment", "nothing", f"--out={tmp_path}", code=2).err
-    assert "'nothing' is not one of 'defaults', 'groups'" in error
+    assert "'nothing' is not one of 'defaults', 'groups', 'files'" in error
     asked = ["experiment", "defaults", f"--out={tmp_path}", "--quick"]
     assert "expected some of tuned, aside, got nothing" in run(*asked, "--subjects=nothing", code=2).err
     assert "pip install lost" in run(*asked, "--subjects=tuned", code=2).err

@@ -18,6 +18,8 @@ from subsetscan.lab.defaults.groups import cells as campaign_cells
 from subsetscan.lab.defaults.groups import page as campaigns_page
 from subsetscan.lab.defaults.times import read_times
 from subsetscan.lab.experiment.cells import Cell
+from subsetscan.lab.files import page as files_page
+from subsetscan.lab.files.cells import read_cells as read_file_cells
 from subsetscan.lab.reproduction import page as results_page
 from subsetscan.lab.tracing import page as tracing_page
 from subsetscan.lab.tracing.overall import Overall
@@ -153,6 +155,11 @@ def test_campaigns_are_what_the_code_writes(out):
     cells = campaign_cells.read_cells(DOCS / "campaigns" / "cells.csv")
     campaigns_page.write_page(out / "campaigns.md", _results("campaigns"), cells)
     _assert_same("campaigns.md", out)
+
+
+def test_files_are_what_the_code_writes(out):
+    files_page.write_page(out / "files.md", _results("files"), read_file_cells(DOCS / "files" / "cells.csv"))
+    _assert_same("files.md", out)
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):

@@ -14,6 +14,7 @@ from subsetscan.detectors.entropy import NORMALISATIONS, READINGS
 from subsetscan.detectors.residual_scan import VALUES
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
 from subsetscan.lab.datasets import DATASETS
+from subsetscan.lab.files.edits import HARMLESS, HIDING
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
 from subsetscan.lab.subjects.subject import CHOOSE, REPORT
@@ -52,6 +53,7 @@ REGISTRIES = {
     "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,
+    "lab/files/edits.py role": (HARMLESS, HIDING),
     "lab/reproduction/stages.py name": DATASETS,
 }
 # Where a parameter takes fewer than all.

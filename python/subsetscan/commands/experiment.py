@@ -9,6 +9,7 @@ import typer
 
 from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
+from ..lab.files import run as files
 from ..lab.options import names_in
 from ..lab.subjects.registry import SUBJECTS
 from . import options
@@ -16,7 +17,11 @@ from .report import Report
 
 __all__ = ["experiment"]
 
-_EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {"defaults": defaults.defaults, "groups": groups.groups}
+_EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "defaults": defaults.defaults,
+    "groups": groups.groups,
+    "files": files.files,
+}
 
 
 def _known(name: str) -> str:
@@ -36,8 +41,11 @@ def experiment(
     kept: options.KeptFolder = None,
     data: options.DataFolder = None,
     subjects: Annotated[
-        str, typer.Option(help=f"Networks to try it on: some of {', '.join(SUBJECTS)}, comma-separated.")
-    ] = ",".join(SUBJECTS),
+        str | None,
+        typer.Option(
+            help=f"Networks to try defaults or groups on: some of {', '.join(SUBJECTS)}, comma-separated [all]."
+        ),
+    ] = None,
     times: Annotated[
         bool, typer.Option("--times", help="Measure times too: some minutes, with nothing else running.")
     ] = False,
@@ -54,12 +62,16 @@ def experiment(
     groups: the automatic scan of groups, of which a few inputs are anomalous, on the same activations. Writes
     campaigns.md and campaigns/.
 
-    Activations and scores are kept as they are made: the same command continues where it was stopped.
+    files: attacked files of many types that lie on the machine, and an attacker who knows the detector. Writes files.md
+    and files/. It has one network: no --subjects.
+
+    Activations, attacks and scores are kept as they are made: the same command continues where it was stopped.
     """
     report = Report(json, quiet)
+    chosen = {} if subjects is None else {"subjects": names_in(subjects, SUBJECTS)}
     results = _EXPERIMENTS[name](
         out,
-        subjects=names_in(subjects, SUBJECTS),
+        **chosen,
         kept=kept,
         data=data,
         quick=quick,

@@ -3,7 +3,7 @@
 from .explanation import Example, anomalous_nodes, explanation
 from .responses import Response, responses
 from .scores import counted_shares, densities, proportions, roc, roc_and_densities
-from .sequence import sequence
+from .sequence import sequence, text_panel
 from .style import COLOURS, drawable, new_figure, save
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "roc_and_densities",
     "save",
     "sequence",
+    "text_panel",
 ]

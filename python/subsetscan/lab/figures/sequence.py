@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["sequence"]
+__all__ = ["sequence", "text_panel"]
 
 _COLUMNS, _LINES = 90, 40
 
@@ -80,14 +80,40 @@ def _series(panel: Axes, strength: np.ndarray, values: np.ndarray | None) -> Non
 
 
 def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -> Figure:
-    """Write a text, what is anomalous on red ground; in full lines, of which the first are shown."""
-    weights = _by_character(found, text)
-    shown = "".join(map(_printable, text))
-    lines = _lines(shown)
-    figure = new_figure(8.5, 0.2 * len(lines) + 0.5)
-    panel = figure.subplots()
-    panel.set_title(_verdict(found), fontsize=9)
-    panel.set(xlim=(0, _COLUMNS), ylim=(len(lines), 0))
+    n_lines = len(_lines(_shown(text), _COLUMNS, _LINES))
+    figure = new_figure(8.5, 0.2 * n_lines + 0.5)
+    text_panel(figure.subplots(), found, text, underlined)
+    return figure
+
+
+def text_panel(
+    panel: Axes,
+    found: SequenceScan,
+    text: str | bytes,
+    underlined: Collection[int] = (),
+    *,
+    title: str | None = None,
+    columns: int = _COLUMNS,
+    most_lines: int = _LINES,
+    size: float = 7.5,
+) -> None:
+    """Write a text, what is anomalous on red ground; in full lines, of which the first are shown.
+
+    Parameters
+    ----------
+    panel : matplotlib.axes.Axes
+    found, text, underlined
+        As for `sequence`.
+    title : str, optional
+        By default the verdict.
+    columns, most_lines : int
+    size : float
+        Of the letters, in points.
+    """
+    weights, shown = _by_character(found, text), _shown(text)
+    lines = _lines(shown, columns, most_lines)
+    panel.set_title(_verdict(found) if title is None else title, fontsize=9)
+    panel.set(xlim=(0, columns), ylim=(len(lines), 0))
     panel.axis("off")
     for y, (start, end) in enumerate(lines):
         for x, place in enumerate(range(start, end)):
@@ -96,8 +122,12 @@ def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -
                 panel.fill_between([x, x + 1], y, y + 1, color=COLOURS[1], alpha=opacity, linewidth=0)
             if place in underlined:
                 panel.plot([x, x + 1], [y + 0.95] * 2, color=COLOURS[0], linewidth=2, solid_capstyle="butt")
-            panel.text(x + 0.5, y + 0.75, shown[place], family="monospace", fontsize=7.5, ha="center", parse_math=False)
-    return figure
+            letter = shown[place]
+            panel.text(x + 0.5, y + 0.75, letter, family="monospace", fontsize=size, ha="center", parse_math=False)
+
+
+def _shown(text: str | bytes) -> str:
+    return "".join(map(_printable, text))
 
 
 def _printable(one: int | str) -> str:
@@ -117,13 +147,13 @@ def _by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
     return weights
 
 
-def _lines(text: str) -> list[tuple[int, int]]:
+def _lines(text: str, columns: int, most: int) -> list[tuple[int, int]]:
     """Cut a text into lines of the figure's width: from which character to before which."""
     lines, place = [], 0
     for line in text.split("\n"):
         lines += [
-            (place + start, min(place + start + _COLUMNS, place + len(line)))
-            for start in range(0, max(len(line), 1), _COLUMNS)
+            (place + start, min(place + start + columns, place + len(line)))
+            for start in range(0, max(len(line), 1), columns)
         ]
         place += len(line) + 1
-    return lines[:_LINES]
+    return lines[:most]

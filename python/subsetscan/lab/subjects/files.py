@@ -11,7 +11,7 @@ import numpy as np
 
 from .edits import EDITS
 from .found import draw, version_of
-from .magika_attack import Attacked, attack
+from .magika_attack import Attacked, attack, changed_at_random
 from .magika_network import LAYERS, Magika, as_tokens
 from .subject import CHOOSE, Subject, make_subject
 
@@ -66,7 +66,7 @@ def magika(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND, n_a
             kinds[name] = _about(attacked, len(originals), confidence), attacked.tokens
             kinds[f"random as {name}"] = (
                 "as many bytes of the same files changed to random printable ones",
-                _changed_at_random(originals, attacked, rng),
+                changed_at_random(originals, attacked, rng),
             )
     return make_subject(
         "magika",
@@ -100,11 +100,3 @@ def _about(attacked: Attacked, n_tried: int, confidence: float) -> str:
         f"type had a probability of {confidence} (median {np.median(attacked.confidences):.3f}); "
         f"{len(attacked.tokens)} of {n_tried} succeeded within 40 changes"
     )
-
-
-def _changed_at_random(originals: np.ndarray, attacked: Attacked, rng: np.random.Generator) -> np.ndarray:
-    changed = originals[attacked.sources].copy()
-    for tokens, n in zip(changed, attacked.n_changed, strict=True):
-        places = rng.choice(len(tokens), n, replace=False)
-        tokens[places] = rng.integers(33, 127, n)
-    return changed

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["debian_files", "draw", "file_of_package", "paths_by_ending", "version_of"]
+__all__ = ["debian_files", "draw", "draw_named", "file_of_package", "paths_by_ending", "version_of"]
 
 _ROOTS = ("/usr/share", "/usr/include", "/usr/lib", "/usr/bin", "/etc")
 _LEAST, _MOST = 4096, 2_000_000  # bytes of a file
@@ -96,6 +96,19 @@ def _files_below(folder: str) -> Iterator[tuple[str, int]]:
 
 
 def draw(endings: Sequence[str], n: int, rng: np.random.Generator, *, most_a_package: int) -> list[bytes]:
+    """Draw files with these endings at random, no content twice, as `draw_named` does.
+
+    Returns
+    -------
+    list of bytes
+        Their contents, in a random order.
+    """
+    return [content for _, content in draw_named(endings, n, rng, most_a_package=most_a_package)]
+
+
+def draw_named(
+    endings: Sequence[str], n: int, rng: np.random.Generator, *, most_a_package: int
+) -> list[tuple[str, bytes]]:
     """Draw files with these endings at random, no content twice.
 
     Parameters
@@ -111,11 +124,11 @@ def draw(endings: Sequence[str], n: int, rng: np.random.Generator, *, most_a_pac
 
     Returns
     -------
-    list of bytes
-        Their contents, in a random order.
+    list of (str, bytes)
+        Paths and contents, in a random order.
     """
     paths = [path for ending in endings for path in paths_by_ending().get(ending, ())]
-    contents: list[bytes] = []
+    found: list[tuple[str, bytes]] = []
     seen: set[bytes] = set()
     taken: Counter[str] = Counter()
     for index in rng.permutation(len(paths)):
@@ -129,10 +142,10 @@ def draw(endings: Sequence[str], n: int, rng: np.random.Generator, *, most_a_pac
         if (digest := hashlib.sha256(content).digest()) not in seen:
             seen.add(digest)
             taken[package] += 1
-            contents.append(content)
-        if len(contents) == n:
+            found.append((paths[index], content))
+        if len(found) == n:
             break
-    return contents
+    return found
 
 
 def _package(path: str) -> str:

@@ -15,9 +15,9 @@ from scipy.special import logsumexp
 
 from .magika_network import PADDING, Magika, gelu_slope
 
-__all__ = ["Attacked", "attack", "gradient"]
+__all__ = ["PRINTABLE", "Attacked", "attack", "changed_at_random", "gradient", "margin_aim", "promises", "slopes"]
 
-_PRINTABLE = np.arange(33, 127)
+PRINTABLE = np.arange(33, 127)
 _BATCH = 32
 _EPSILON = 1e-6
 
@@ -115,20 +115,50 @@ def gradient(network: Magika, tokens: np.ndarray, labels: np.ndarray) -> tuple[n
     for start in range(0, len(tokens), _BATCH):
         batch, wrong = tokens[start : start + _BATCH], labels[start : start + _BATCH]
         found = network.forward(batch)
-        slopes = _slopes(network, wrong, found)
-        promise = slopes @ network.embedding[_PRINTABLE].T
-        promise -= (slopes * network.embedding[batch]).sum(axis=2, keepdims=True)
-        parts.append((found["logits"], promise.max(axis=2), _PRINTABLE[promise.argmax(axis=2)]))
-    logits, promises, best = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return logits, promises, best
+        promise = promises(network, batch, slopes(network, margin_aim(network, found["logits"], wrong), found))
+        parts.append((found["logits"], promise.max(axis=2), PRINTABLE[promise.argmax(axis=2)]))
+    logits, promise, best = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return logits, promise, best
 
 
-def _slopes(network: Magika, labels: np.ndarray, found: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the slopes with respect to the embedding of each byte, of shape (n, 2048, 64)."""
-    n, every = len(labels), np.arange(len(labels))
-    others = found["logits"].copy()
-    others[every, labels] = -np.inf
-    aim = network.dense[:, others.argmax(axis=1)].T - network.dense[:, labels].T  # (n, 512)
+def promises(network: Magika, tokens: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return the first-order change that each printable byte in each place makes, of shape (n, 2048, 94).
+
+    Parameters
+    ----------
+    network : Magika
+    tokens : ndarray of shape (n, 2048)
+    own : ndarray of shape (n, 2048, 64)
+        Of `slopes`.
+    """
+    found = own @ network.embedding[PRINTABLE].T
+    found -= (own * network.embedding[tokens]).sum(axis=2, keepdims=True)
+    return found
+
+
+def margin_aim(network: Magika, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the slopes of (largest logit of another type - logit of `labels`) by the last layer, (n, 512)."""
+    others = logits.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    return network.dense[:, others.argmax(axis=1)].T - network.dense[:, labels].T
+
+
+def slopes(network: Magika, aim: np.ndarray, found: dict[str, np.ndarray]) -> np.ndarray:
+    """Take slopes back from the last layer to the embedding of each byte.
+
+    Parameters
+    ----------
+    network : Magika
+    aim : ndarray of shape (n, 512)
+        Slopes by the layer "layer norm".
+    found : dict of str to ndarray
+        What `Magika.forward` gave for these files.
+
+    Returns
+    -------
+    ndarray of shape (n, 2048, 64)
+    """
+    n, every = len(aim), np.arange(len(aim))
     pooled = _through_normalisation(found["max pool"], aim * network.scale_1)
     # Each channel's maximum comes from one position of the convolution, where alone its slope is not 0.
     before = found["convolution"]  # (n, 508, 512) before its activation
@@ -151,3 +181,12 @@ def _through_normalisation(values: np.ndarray, slopes: np.ndarray) -> np.ndarray
     normal = (values - values.mean(axis=1, keepdims=True)) / spread
     along = (slopes * normal).mean(axis=1, keepdims=True)
     return (slopes - slopes.mean(axis=1, keepdims=True) - normal * along) / spread
+
+
+def changed_at_random(originals: np.ndarray, attacked: Attacked, rng: np.random.Generator) -> np.ndarray:
+    """Change as many bytes as the attacks did, to random printable ones at random places of the same files."""
+    changed = originals[attacked.sources].copy()
+    for tokens, n in zip(changed, attacked.n_changed, strict=True):
+        places = rng.choice(len(tokens), n, replace=False)
+        tokens[places] = rng.integers(33, 127, n)
+    return changed

@@ -12,7 +12,7 @@ from ...spaces import Layers, join
 from .found import file_of_package
 from .subject import Rows, read_rows
 
-__all__ = ["LAYERS", "PADDING", "Magika", "as_tokens", "gelu", "gelu_slope"]
+__all__ = ["LAYERS", "PADDING", "POSITIONS", "Magika", "as_tokens", "gelu", "gelu_slope"]
 
 PADDING = 256  # the token where a file is too short
 _FOLDER = "models/standard_v3_3"
@@ -20,10 +20,11 @@ _PART, _BLOCK = 1024, 4096  # bytes of the beginning and of the end; where they 
 _GRAPH = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/"
 _BATCH = 32
 
+POSITIONS = _GRAPH + "LayerNorm_0/AddV2_1:0"  # 512 of them, with 256 units each
 _TENSORS = {
     "embedding": _GRAPH + "ApplyActivation_0/Mul_5:0",
     "groups": _GRAPH + "Reshape:0",
-    "normalised": _GRAPH + "LayerNorm_0/AddV2_1:0",
+    "normalised": POSITIONS,
     "convolution": _GRAPH + "Conv_0/AddV2:0",
     "activation": _GRAPH + "ApplyActivation_1/Mul_5:0",
     "max pool": _GRAPH + "Max_Squeeze__213:0",
@@ -63,11 +64,10 @@ class Magika:
         model = onnx.load(str(path))
         weights = {array.name: onnx.numpy_helper.to_array(array) for array in model.graph.initializer}
         self.network = OnnxNetwork(model)
-        by_position = _TENSORS["normalised"]
         (self._space,) = join(
             [
-                Layers(self.network, [tensor for tensor in _TENSORS.values() if tensor != by_position], pool="mean"),
-                Layers(self.network, by_position, unit="position"),
+                Layers(self.network, [tensor for tensor in _TENSORS.values() if tensor != POSITIONS], pool="mean"),
+                Layers(self.network, POSITIONS, unit="position"),
             ]
         )
         self.embedding = gelu(weights["jax2tf_get_logits_/Const:0"] + weights[_GRAPH + "Dense_0/Reshape:0"][0])
@@ -84,8 +84,10 @@ class Magika:
         return tensors
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the logits of each file, of shape (n, 214)."""
-        return self.rows(tokens)["logits"]
+        """Return the logits of each file, of shape (n, 214): without the other layers, in half the time."""
+        tokens, name = self.network.check(tokens), _TENSORS["logits"]
+        parts = [tokens[start : start + _BATCH] for start in range(0, len(tokens), _BATCH)]
+        return np.concatenate([self.network.read(part, (name,))[name] for part in parts])
 
     def rows(self, tokens: np.ndarray) -> Rows:
         """Return the rows of every layer in `LAYERS`."""

@@ -1,0 +1,104 @@
+"""Where a file was changed: the scan within one file, type by type, beside what is known to be changed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ... import SequenceScanner
+from ...sequence_result import SequenceScan, runs_of
+from ...spaces import Layers
+from ..subjects.magika_network import POSITIONS, Magika
+from .sample import Sample
+
+__all__ = ["BYTES", "Found", "Within", "measures"]
+
+BYTES = 4  # of a file that one position stands for
+
+
+class Found(NamedTuple):
+    """What scans within files found.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n, 512), bool
+    strength : ndarray of shape (n, 512), float64
+    p_values : ndarray of shape (n,), float64
+    n_nodes : ndarray of shape (n,), int64
+    """
+
+    positions: np.ndarray
+    strength: np.ndarray
+    p_values: np.ndarray
+    n_nodes: np.ndarray
+
+    def scan(self, n: int, rate: float) -> SequenceScan:
+        """Return one of them in the form in which it is drawn; which nodes they were is not kept, only how many."""
+        p = float(self.p_values[n])
+        return SequenceScan(
+            score=np.nan,
+            p_value=p,
+            is_flagged=p <= rate,
+            alpha=np.nan,
+            positions=self.positions[n],
+            strength=self.strength[n],
+            nodes=np.arange(self.n_nodes[n]),
+            spans=runs_of(self.positions[n]),
+        )
+
+
+class Within:
+    """A scanner for each type, fitted to its background when it is first needed."""
+
+    def __init__(self, network: Magika, sample: Sample, seed: int) -> None:
+        self._space = Layers(network.network, POSITIONS)
+        self._sample, self._seed = sample, seed
+        self._scanners: dict[int, SequenceScanner] = {}
+
+    def scan(self, tokens: np.ndarray, types: np.ndarray) -> Found:
+        """Scan files, each beside the background of its type: a place in `Sample.types`."""
+        n_positions = tokens.shape[1] // BYTES
+        found = Found(
+            np.zeros((len(tokens), n_positions), bool),
+            np.zeros((len(tokens), n_positions)),
+            np.ones(len(tokens)),
+            np.zeros(len(tokens), np.int64),
+        )
+        for kind in np.unique(types).tolist():
+            rows = np.flatnonzero(types == kind)
+            for row, one in zip(rows, self._of(kind).scan(tokens[rows]), strict=True):
+                found.positions[row], found.strength[row] = one.positions, one.strength
+                found.p_values[row], found.n_nodes[row] = one.p_value, len(one.nodes)
+        return found
+
+    def _of(self, kind: int) -> SequenceScanner:
+        if kind not in self._scanners:
+            clean = self._sample.background[self._sample.background_types == kind]
+            self._scanners[kind] = SequenceScanner(self._space, random_state=self._seed).fit(clean)
+        return self._scanners[kind]
+
+
+def measures(positions: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compare what was found in files with what is changed.
+
+    Parameters
+    ----------
+    positions : ndarray of shape (n, P), bool
+    changed : ndarray of shape (n, 4 P), bool
+
+    Returns
+    -------
+    precision : ndarray of shape (n,), float64
+        The share of the positions found that lie over changed bytes; NaN where none is found.
+    recall : ndarray of shape (n,), float64
+        The share of the changed bytes that lie under positions found.
+    chance : ndarray of shape (n,), float64
+        The share of all positions that lie over changed bytes: the precision of positions drawn at random.
+    """
+    over = changed.reshape(*positions.shape, BYTES).any(axis=2)
+    n_found = positions.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        precision = (positions & over).sum(axis=1) / n_found
+    recall = (np.repeat(positions, BYTES, axis=1) & changed).sum(axis=1) / changed.sum(axis=1)
+    return precision, recall, over.mean(axis=1)
