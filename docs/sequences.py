@@ -3,7 +3,6 @@
 Needs the packages magika and subsetscan[onnx,plots]; about a minute. python docs/sequences.py
 """
 
-import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +10,10 @@ import numpy as np
 
 from subsetscan import SequenceScanner
 from subsetscan.lab import figures
-from subsetscan.lab.subjects.found import file_of_package
-from subsetscan.lab.subjects.magika_attack import attack
-from subsetscan.lab.subjects.magika_network import Magika, as_tokens
+from subsetscan.lab.peers.location import BYTES, TENSOR, draw_files, model_file
 from subsetscan.spaces import OnnxLayers
 
-N_CLEAN, N_ATTACKED, CONFIDENCE = 400, 60, 0.95
-TENSOR = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/LayerNorm_0/AddV2_1:0"
-SMALLEST = 4096  # bytes of a file
-BYTES = 4  # of a file that a position of this layer stands for
+N_CLEAN, N_ATTACKED = 400, 60
 PART = 1024  # bytes of the beginning that are drawn
 
 PAGE = """# Where in one input: words, regions, bytes
@@ -59,23 +53,15 @@ Made by `python docs/sequences.py`, with magika 1.0 (PyPI), in about a minute.
 
 
 def main() -> None:
-    network = Magika()
-    library = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
-    paths = [path for path in library if path.stat().st_size >= SMALLEST and "site-packages" not in path.parts]
-    files = [paths[n].read_bytes() for n in np.random.default_rng(0).permutation(len(paths))]
-    tokens = np.stack([as_tokens(content) for content in files])
-    tokens = tokens[network.logits(tokens).argmax(axis=1) == network.types.index("python")]
-    originals, clean = tokens[:N_ATTACKED], tokens[N_ATTACKED : N_ATTACKED + N_CLEAN]
-    attacked = attack(network, originals, (CONFIDENCE,))[CONFIDENCE]
-    changed = attacked.tokens != originals[attacked.sources]
-    model = file_of_package("magika", "models/standard_v3_3/model.onnx", "magika")
-    scanner = SequenceScanner(OnnxLayers(model, [TENSOR]), random_state=0).fit(clean)
-    found, untouched = scanner.scan(attacked.tokens), scanner.scan(originals)
+    files = draw_files(N_CLEAN, N_ATTACKED)
+    changed = files.attacked != files.originals
+    scanner = SequenceScanner(OnnxLayers(model_file(), [TENSOR]), random_state=0).fit(files.clean)
+    found, untouched = scanner.scan(files.attacked), scanner.scan(files.originals)
     over = [mask.reshape(-1, BYTES).any(axis=1) for mask in changed]
     precision = [(own & one.positions).sum() / one.positions.sum() for own, one in zip(over, found, strict=True)]
     recall = [np.repeat(one.positions, BYTES)[own].mean() for own, one in zip(changed, found, strict=True)]
     measured = (
-        f"{len(clean)} clean files; {len(found)} attacked ones, a median of {np.median(changed.sum(axis=1)):.0f} bytes changed; "
+        f"{len(files.clean)} clean files; {len(found)} attacked ones, a median of {np.median(changed.sum(axis=1)):.0f} bytes changed; "
         f"{found.is_flagged.mean():.0%} flagged, {untouched.is_flagged.mean():.0%} of the originals; "
         f"{np.mean(precision):.0%} of the positions found lie over changed bytes ({np.mean(over):.0%} of all do), "
         f"{np.mean(recall):.0%} of the changed bytes are found"
@@ -83,7 +69,7 @@ def main() -> None:
     print(measured)
     Path(__file__).with_suffix(".md").write_text(PAGE.format(measured=measured), encoding="utf-8")
     n = int(np.argmin(found.p_value))
-    text = bytes(attacked.tokens[n, :PART].astype(np.uint8))
+    text = bytes(files.attacked[n, :PART].astype(np.uint8))
     start = slice(0, PART // BYTES)
     drawn = replace(found[n], positions=found[n].positions[start], strength=found[n].strength[start])
     figures.save(figures.sequence(drawn, text, np.flatnonzero(changed[n, :PART])), Path(__file__).with_suffix(".png"))

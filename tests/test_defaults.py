@@ -253,7 +253,7 @@ def test_what_goes_wrong(made, tmp_path, monkeypatch, run):
         ran(tmp_path)
     with pytest.raises(ValueError, match="expected some of tuned, aside, got lines"):
         ran(tmp_path, subjects=["lines"])
-    monkeypatch.setattr(defaults, "_N_QUICK_BACKGROUND", 260)
+    monkeypatch.setattr(defaults, "N_QUICK_BACKGROUND", 260)
     with pytest.raises(ValueError, match="aside has 260 clean inputs, where 260 are the background"):
         ran(tmp_path, subjects=["aside"])
     error = run("experiment", "nothing", f"--out={tmp_path}", code=2).err
@@ -276,7 +276,7 @@ def test_the_command(made, tmp_path, run):
 
 def test_times_are_measured_when_asked_for(made, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "SHAPES", ((5, 60), (80, 50)))
-    monkeypatch.setattr(timing.measure, "__defaults__", (timing.SHAPES, 20))
+    monkeypatch.setattr(timing.measure, "__defaults__", (timing.SHAPES, 20, timing.DETECTORS))
     ran(tmp_path, times=True)
     times = timing.read_times(tmp_path / "defaults" / "times.csv")
     assert [(one.n_nodes, one.n_background, one.n_new) for one in times] == [(5, 60, 20)] * 3 + [(80, 50, 20)] * 3

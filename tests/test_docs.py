@@ -20,6 +20,7 @@ from subsetscan.lab.defaults.times import read_times
 from subsetscan.lab.experiment.cells import Cell
 from subsetscan.lab.files import page as files_page
 from subsetscan.lab.files.cells import read_cells as read_file_cells
+from subsetscan.lab.peers import page as peers_page
 from subsetscan.lab.reproduction import page as results_page
 from subsetscan.lab.tracing import page as tracing_page
 from subsetscan.lab.tracing.overall import Overall
@@ -149,6 +150,12 @@ def test_defaults_are_what_the_code_writes(out):
         out / "defaults.md", _results("defaults"), read_cells(DOCS / "defaults" / "cells.csv"), times
     )
     _assert_same("defaults.md", out)
+
+
+def test_peers_are_what_the_code_writes(out):
+    times = read_times(DOCS / "peers" / "times.csv")
+    peers_page.write_page(out / "peers.md", _results("peers"), read_cells(DOCS / "peers" / "cells.csv"), times)
+    _assert_same("peers.md", out)
 
 
 def test_campaigns_are_what_the_code_writes(out):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -11,7 +12,9 @@ from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
 from ..lab.files import run as files
 from ..lab.options import names_in
+from ..lab.peers import run as peers
 from ..lab.subjects.registry import SUBJECTS
+from ..lab.texts import run as texts
 from . import options
 from .report import Report
 
@@ -21,6 +24,8 @@ _EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "defaults": defaults.defaults,
     "groups": groups.groups,
     "files": files.files,
+    "peers": peers.peers,
+    "texts": texts.texts,
 }
 
 
@@ -43,7 +48,7 @@ def experiment(
     subjects: Annotated[
         str | None,
         typer.Option(
-            help=f"Networks to try defaults or groups on: some of {', '.join(SUBJECTS)}, comma-separated [all]."
+            help=f"Networks to try defaults, groups or peers on: some of {', '.join(SUBJECTS)}, comma-separated [all]."
         ),
     ] = None,
     times: Annotated[
@@ -63,21 +68,24 @@ def experiment(
     campaigns.md and campaigns/.
 
     files: attacked files of many types that lie on the machine, and an attacker who knows the detector. Writes files.md
-    and files/. It has one network: no --subjects.
+    and files/.
+
+    peers: the detectors beside those that people take instead, on the same activations; and where in a file. Writes
+    peers.md and peers/.
+
+    texts: odd texts before a sentence encoder, and which of their words are odd. Writes texts.md and texts/.
 
     Activations, attacks and scores are kept as they are made: the same command continues where it was stopped.
     """
     report = Report(json, quiet)
-    chosen = {} if subjects is None else {"subjects": names_in(subjects, SUBJECTS)}
-    results = _EXPERIMENTS[name](
-        out,
-        **chosen,
-        kept=kept,
-        data=data,
-        quick=quick,
-        times=times,
-        seed=seed,
-        progress=report.progress,
-        say=report.say,
-    )
-    return report.end(results)
+    run = _EXPERIMENTS[name]
+    chosen = {
+        "subjects": subjects and names_in(subjects, SUBJECTS),
+        "data": data,
+        "times": times,
+        "seed": seed,
+    }
+    given = {option: value for option, value in chosen.items() if value is not None and value is not False}
+    if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:
+        raise ValueError(f"experiment {name} has nothing to do with it: leave out {', '.join(strangers)}")
+    return report.end(run(out, kept=kept, quick=quick, progress=report.progress, say=report.say, **given))

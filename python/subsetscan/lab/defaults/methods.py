@@ -16,7 +16,9 @@ from ...detectors import (
     SubsetScanDetector,
 )
 
-__all__ = ["AUTOMATIC", "METHODS", "PAPER", "PART", "RIVAL", "RIVALS", "LayerScores", "Method", "score_layer"]
+__all__ = [
+    "AUTOMATIC", "METHODS", "PAPER", "PART", "RIVAL", "RIVALS", "LayerScores", "Method", "Scores", "score_layer",
+]  # fmt: skip
 
 PART, RIVAL = "part", "rival"
 
@@ -31,10 +33,13 @@ class Method:
         Whether it is a part of the automatic detector, a rival of it, or neither.
     about : str
         What it does, and its options.
+    make : callable, optional
+        Makes the detector; None for a part, which the automatic detector gives.
     """
 
     role: str
     about: str
+    make: Callable[[], CalibratedDetector] | None = None
 
 
 def _neighbors(k: int, metric: str) -> Callable[[], CalibratedDetector]:
@@ -67,43 +72,50 @@ _PARTS = {
 }
 
 METHODS: Mapping[str, Method] = {
-    AUTOMATIC: Method("", "`AutomaticDetector()`"),
+    AUTOMATIC: Method("", "`AutomaticDetector()`", AutomaticDetector),
     **{name: Method(PART, about) for name, about in _PARTS.items()},
-    **{name: Method(RIVAL, about) for name, (_, about) in _RIVALS.items()},
-    PAPER: Method("", "`SubsetScanDetector(calibration='leave-one-out')`: the paper's options"),
+    **{name: Method(RIVAL, about, make) for name, (make, about) in _RIVALS.items()},
+    PAPER: Method(
+        "",
+        "`SubsetScanDetector(calibration='leave-one-out')`: the paper's options",
+        lambda: SubsetScanDetector(calibration="leave-one-out"),
+    ),
 }
 
 
-class LayerScores(NamedTuple):
-    """The scores of one layer by every method, with a column for each of `METHODS`.
+class Scores(NamedTuple):
+    """The scores of one method.
 
     Attributes
     ----------
-    null : ndarray of shape (M, K), float64
-        Of the background, each row left out in turn.
-    own : ndarray of shape (N, K), float64
+    null : ndarray of shape (m,), float64
+        Of the background, each row left out in turn, or of the part of it that was held out.
+    own : ndarray of shape (N,), float64
     """
 
     null: np.ndarray
     own: np.ndarray
 
 
-def score_layer(background: np.ndarray, rows: np.ndarray) -> LayerScores:
+LayerScores = dict[str, Scores]  # by method
+
+
+def score_layer(background: np.ndarray, rows: np.ndarray, methods: Mapping[str, Method] = METHODS) -> LayerScores:
     """Fit every method on the background, and score rows.
 
     Parameters
     ----------
     background : ndarray of shape (M, J)
     rows : ndarray of shape (N, J)
+    methods : mapping of str to Method
     """
-    automatic = AutomaticDetector().fit(background)
-    null = {AUTOMATIC: automatic.null_scores_} | dict(zip(_PARTS, automatic.part_null_scores_.T, strict=True))
-    own = {AUTOMATIC: automatic.anomaly_score(rows)} | dict(zip(_PARTS, automatic.part_scores(rows).T, strict=True))
-    for name, make in ({name: make for name, (make, _) in _RIVALS.items()} | {PAPER: _paper}).items():
-        detector = make().fit(background)
-        null[name], own[name] = detector.null_scores_, detector.anomaly_score(rows)
-    return LayerScores(*(np.column_stack([found[name] for name in METHODS]) for found in (null, own)))
-
-
-def _paper() -> CalibratedDetector:
-    return SubsetScanDetector(calibration="leave-one-out")
+    found = {}
+    for name, method in methods.items():
+        if method.make is None:
+            continue
+        detector = method.make().fit(background)
+        found[name] = Scores(detector.null_scores_, detector.anomaly_score(rows))
+        if isinstance(detector, AutomaticDetector) and any(one.role == PART for one in methods.values()):
+            parts = zip(_PARTS, detector.part_null_scores_.T, detector.part_scores(rows).T, strict=True)
+            found |= {part: Scores(null, own) for part, null, own in parts}
+    return {name: found[name] for name in methods}

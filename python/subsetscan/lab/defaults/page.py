@@ -17,7 +17,7 @@ from .cells import CLEAN, RATE, TOGETHER, Cell
 from .methods import AUTOMATIC, METHODS, PAPER, RIVALS
 from .times import Timing
 
-__all__ = ["write_page"]
+__all__ = ["outside", "write_page"]
 
 WITHIN = "within a layer"
 STEADIEST = TOGETHER["fisher+harmonic"]
@@ -186,13 +186,13 @@ class _Page:
                     _met(lowest <= rate <= highest),
                 ]
             )
-            outside = [_outside(cell, AUTOMATIC) for cell in self.clean(view)]
+            beyond = [outside(cell, AUTOMATIC) for cell in self.clean(view)]
             expected = sum(self._outside_by_chance(view))
             rows.append(
                 [
                     f"no share of clean inputs outside its binomial 95 % interval, {view}",
-                    f"{sum(outside)} of {len(outside)} outside (with exact p-values {expected:.1f})",
-                    _met(not any(outside)),
+                    f"{sum(beyond)} of {len(beyond)} outside (with exact p-values {expected:.1f})",
+                    _met(not any(beyond)),
                 ]
             )
         for shape, of in self._by_shape().items():
@@ -256,7 +256,7 @@ class _Page:
                 row += [
                     percent(float(np.mean(rates))),
                     f"{percent(min(rates))} to {percent(max(rates))}",
-                    f"{sum(_outside(cell, method) for cell in cells)} of {len(cells)}",
+                    f"{sum(outside(cell, method) for cell in cells)} of {len(cells)}",
                 ]
             rows.append(row)
         header = [""]
@@ -288,7 +288,7 @@ class _Page:
                     name,
                     f"{layers[0].n:,}",
                     percent(float(np.mean([cell.flagged[AUTOMATIC] for cell in layers]))),
-                    f"{sum(_outside(cell, AUTOMATIC) for cell in layers)} of {len(layers)}",
+                    f"{sum(outside(cell, AUTOMATIC) for cell in layers)} of {len(layers)}",
                     percent(together[0].flagged[AUTOMATIC]),
                 ]
             )
@@ -440,7 +440,7 @@ def _best_rival(cells: Sequence[Cell]) -> tuple[str, float]:
     return max(((name, _mean(cells, name)) for name in RIVALS), key=lambda one: one[1])
 
 
-def _outside(cell: Cell, method: str) -> bool:
+def outside(cell: Cell, method: str) -> bool:
     """Tell whether a share of clean inputs lies outside the binomial 95 % interval."""
     low, high = stats.binom.interval(0.95, cell.n, RATE)
     return not low <= round(cell.flagged[method] * cell.n) <= high

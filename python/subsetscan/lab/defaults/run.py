@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,20 +19,35 @@ from ..subjects.registry import SUBJECTS, kept_subject
 from ..subjects.subject import Subject
 from . import times as timing
 from .cells import CLEAN, Cell, cells_of, read_cells, write_cells
-from .methods import METHODS, LayerScores, score_layer
+from .methods import METHODS, LayerScores, Method, Scores, score_layer
 from .page import write_page
 
-__all__ = ["SECONDS_MADE", "defaults", "take_subject"]
+__all__ = [
+    "N_BACKGROUND",
+    "N_QUICK_BACKGROUND",
+    "SCORED_BY",
+    "SECONDS_MADE",
+    "Judged",
+    "defaults",
+    "each",
+    "take_subject",
+]
 
-_N_BACKGROUND = 1000
+N_BACKGROUND = 1000
 _QUICK = {"n_clean": 300, "n_kind": 30}
-_N_QUICK_BACKGROUND = 200
+N_QUICK_BACKGROUND = 200
 _WITH_DIGITS = ("autoencoder", "classifier")  # take a folder of MNIST
 SECONDS_MADE, _SECONDS_SCORED = 300.0, 60.0  # of a subject, on average
 # The code that scores depend on.
-_SCORED_BY = (
-    "_core", "background", "calibration", "combination", "detectors", "residuals", "scanning", "lab.defaults.methods",
+SCORED_BY = tuple(
+    f"{__name__.partition('.')[0]}.{module}"
+    for module in (
+        "_core", "background", "calibration", "combination", "detectors", "residuals", "scanning",
+        "lab.defaults.methods",
+    )
 )  # fmt: skip
+
+Timed = TypeVar("Timed")
 
 
 def defaults(
@@ -104,14 +119,15 @@ def defaults(
     cells: list[Cell] = []
     for name in names:
         subject = take_subject(folder, name, data, quick, seed)
-        found = _Judged(subject, _N_QUICK_BACKGROUND if quick else _N_BACKGROUND)
+        found = Judged(subject, N_QUICK_BACKGROUND if quick else N_BACKGROUND)
         with stages.stage(f"{name}: scores", len(subject.layers)) as done:
-            cells += found.cells(ResultCache(folder / "scores", _code()), done)
+            layers = found.scores(ResultCache(folder / "scores", code_version(*SCORED_BY)), done)
+            cells += cells_of(name, layers, found.sets)
         results["subjects"][name] = found.about
     write_cells(out / "defaults" / "cells.csv", cells)
     if times:
         with stages.stage("times", len(timing.SHAPES) * len(timing.DETECTORS)) as done:
-            timing.write_times(out / "defaults" / "times.csv", list(_each(timing.measure(), done)))
+            timing.write_times(out / "defaults" / "times.csv", list(each(timing.measure(), done)))
     results["seconds"] = {**stages.seconds, "all": time.monotonic() - started}
     write_json(out / "defaults" / "results.json", results)
     measured = out / "defaults" / "times.csv"
@@ -126,15 +142,11 @@ def defaults(
     return results
 
 
-def _each(found: Any, done: Callable[[int], object]) -> Any:
+def each(found: Iterable[Timed], done: Callable[[int], object]) -> Iterator[Timed]:
+    """Hand on what is found, and count it off."""
     for one in found:
         done(1)
         yield one
-
-
-def _code() -> str:
-    package = __name__.partition(".")[0]
-    return code_version(*(f"{package}.{module}" for module in _SCORED_BY))
 
 
 def take_subject(folder: Path, name: str, data: Path | str | None, quick: bool, seed: int) -> Subject:
@@ -150,8 +162,27 @@ def take_subject(folder: Path, name: str, data: Path | str | None, quick: bool, 
         raise type(error)(f"{name} cannot be made: {error}; --subjects {others} leaves it out") from error
 
 
-class _Judged:
-    """A subject whose clean rows are shared out."""
+class Judged:
+    """A subject whose clean rows are shared out.
+
+    Parameters
+    ----------
+    subject : Subject
+    n_background : int
+        How many clean rows methods are fitted on; the others are judged.
+
+    Attributes
+    ----------
+    sets : dict of str to slice
+        Which of `rows` are "clean", and which are of each kind.
+    seconds : float
+        What the scores took.
+
+    Raises
+    ------
+    ValueError
+        If no clean row is left to be judged.
+    """
 
     def __init__(self, subject: Subject, n_background: int) -> None:
         self.subject = subject
@@ -183,28 +214,44 @@ class _Judged:
             },
         }
 
-    def cells(self, cache: ResultCache, done: Callable[[int], object]) -> list[Cell]:
-        """Score every layer, and measure."""
+    def background(self, layer: str) -> np.ndarray:
+        """Return the clean rows that methods are fitted on."""
+        return self.subject.clean[layer][: self.n_background]
+
+    def rows(self, layer: str) -> np.ndarray:
+        """Return the rows that are judged, one of `sets` after another."""
+        kinds = (kind[layer] for kind in self.subject.kinds.values())
+        return np.concatenate([self.subject.clean[layer][self.n_background :], *kinds])
+
+    def scores(
+        self, cache: ResultCache, done: Callable[[int], object], methods: Mapping[str, Method] = METHODS
+    ) -> dict[str, LayerScores]:
+        """Score every layer by every method, or take what is kept."""
         layers = {}
         for layer in self.subject.layers:
-            layers[layer], seconds = self._scores(layer, cache)
-            self.seconds += seconds
+            background, rows = self.background(layer), self.rows(layer)
+            make = partial(score_layer, background, rows, methods)
+            layers[layer] = self.kept(
+                cache, layer, {"methods": list(methods), "rows": fingerprint(background, rows)}, make
+            )
             done(1)
-        return cells_of(self.subject.name, layers, self.sets)
+        return layers
 
-    def _scores(self, layer: str, cache: ResultCache) -> tuple[LayerScores, float]:
-        clean = self.subject.clean[layer]
-        background = clean[: self.n_background]
-        rows = np.concatenate([clean[self.n_background :], *(kind[layer] for kind in self.subject.kinds.values())])
-        found = cache.get_or_make(
-            f"{self.subject.name}/{layer}",
-            {"methods": list(METHODS), "rows": fingerprint(background, rows)},
-            lambda: _timed(background, rows),
-        )
-        return LayerScores(found["null"], found["own"]), float(found["seconds"])
+    def kept(
+        self, cache: ResultCache, name: str, made_from: Mapping[str, Any], make: Callable[[], LayerScores]
+    ) -> LayerScores:
+        """Take scores from where they are kept, or make and keep them; and count the seconds that they took."""
 
+        def timed() -> dict[str, np.ndarray]:
+            started = time.monotonic()
+            scores = make()
+            arrays = {
+                f"{what}/{n}": array for n, of in enumerate(scores.values()) for what, array in of._asdict().items()
+            }
+            names = np.frombuffer("\n".join(scores).encode(), np.uint8)
+            return arrays | {"methods": names, "seconds": np.array(time.monotonic() - started)}
 
-def _timed(background: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
-    started = time.monotonic()
-    scores = score_layer(background, rows)
-    return scores._asdict() | {"seconds": np.array(time.monotonic() - started)}
+        found = cache.get_or_make(f"{self.subject.name}/{name}", made_from, timed)
+        self.seconds += float(found["seconds"])
+        names = found["methods"].tobytes().decode().splitlines()
+        return {name: Scores(found[f"null/{n}"], found[f"own/{n}"]) for n, name in enumerate(names)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import ctypes
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -28,7 +31,10 @@ Steps = tuple[Callable[[np.ndarray], object], Callable[[np.ndarray], object]]  #
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of one detector: its fit, and the scores of new rows; the processor, and its load before."""
+    """Median seconds of one detector: its fit, and the scores of new rows; the processor, and its load before.
+
+    And the most memory that it took beside the rows, in megabytes, where the system says.
+    """
 
     n_nodes: int
     n_background: int
@@ -38,6 +44,7 @@ class Timing:
     score: float
     processor: str
     load: float
+    memory: float = math.nan
 
 
 def _automatic() -> Steps:
@@ -62,7 +69,11 @@ DETECTORS: dict[str, Callable[[], Steps]] = {
 }
 
 
-def measure(shapes: Sequence[tuple[int, int]] = SHAPES, n_new: int = N_NEW) -> Iterator[Timing]:
+def measure(
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    n_new: int = N_NEW,
+    detectors: Mapping[str, Callable[[], Steps]] = DETECTORS,
+) -> Iterator[Timing]:
     """Time each detector on rows that are made up: 20 common causes and noise, float32.
 
     Parameters
@@ -71,6 +82,8 @@ def measure(shapes: Sequence[tuple[int, int]] = SHAPES, n_new: int = N_NEW) -> I
         Numbers of nodes, and of rows of the background.
     n_new : int
         How many new rows are scored.
+    detectors : mapping of str to callable
+        Make what fits, and what scores.
     """
     rng = np.random.default_rng(0)
     about = processor(), round(os.getloadavg()[0], 1)
@@ -80,19 +93,41 @@ def measure(shapes: Sequence[tuple[int, int]] = SHAPES, n_new: int = N_NEW) -> I
             (rng.normal(size=(n, 20)) @ mix + rng.normal(size=(n, n_nodes))).astype(np.float32)
             for n in (n_background, n_new)
         )
-        for name, make in DETECTORS.items():
+        for name, make in detectors.items():
             taken: list[tuple[float, float]] = []
+            before = _restarted_peak()
             while len(taken) < _REPEATS and sum(map(sum, taken)) < _LONG:
                 fit, score = make()
                 taken.append((_seconds(fit, background), _seconds(score, rows)))
             fit_taken, score_taken = (round(float(median), 3) for median in np.median(taken, axis=0))
-            yield Timing(n_nodes, n_background, n_new, name, fit_taken, score_taken, *about)
+            memory = round(max(_memory("VmHWM") - before, 0) / 1e6, 1)
+            yield Timing(n_nodes, n_background, n_new, name, fit_taken, score_taken, *about, memory)
 
 
 def _seconds(step: Callable[[np.ndarray], object], rows: np.ndarray) -> float:
     started = time.perf_counter()
     step(rows)
     return time.perf_counter() - started
+
+
+def _restarted_peak() -> float:
+    """Let Linux measure the peak of this process' memory anew, and return what it has now; NaN on other systems.
+
+    What was freed goes back to the system first: reused, it would not count.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        return _memory("VmRSS")
+    return math.nan
+
+
+def _memory(name: str) -> float:
+    """Read one of the sizes of this process in bytes; NaN where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    sizes = [1024 * float(line.split()[1]) for line in lines if line.startswith(f"{name}:")]
+    return sizes[0] if sizes else math.nan
 
 
 def processor() -> str:
@@ -122,6 +157,7 @@ def read_times(path: Path | str) -> list[Timing]:
             score=float(row["score"]),
             processor=row["processor"],
             load=float(row["load"]),
+            memory=float(row.get("memory") or math.nan),
         )
         for row in rows
     ]

@@ -50,11 +50,8 @@ _MADE_BY = (
 def files(
     out: Path | str,
     *,
-    subjects: Sequence[str] | None = None,
     kept: Path | str | None = None,
-    data: Path | str | None = None,
     quick: bool = False,
-    times: bool = False,
     seed: int = 0,
     progress: bool = True,
     say: Callable[[str], object] = print,
@@ -67,8 +64,6 @@ def files(
     ----------
     out : path-like
         Folder for ``files.md`` and ``files/``: every number as CSV and JSON, and a figure.
-    subjects, data, times
-        Must be None, None and False: there is one network, whose files are those of the machine; no times are measured.
     kept, quick, seed, progress, say
         As for `subsetscan.lab.defaults.run.defaults`.
 
@@ -80,15 +75,12 @@ def files(
     Raises
     ------
     ValueError
-        If subjects, data or times are asked for, or the machine has too few files.
+        If the machine has too few files.
     ModuleNotFoundError
         If magika, onnx or onnxruntime is missing; the message says what to install.
     OSError
         If a file cannot be read or written.
     """
-    for option, given in (("--subjects", subjects), ("--data", data), ("--times", times)):
-        if given:
-            raise ValueError(f"the experiment files has one network, and files of the machine: leave out {option}")
     started = time.monotonic()
     out, setting = Path(out), _QUICK if quick else Setting()
     for package, extra in (("jinja2", "all"), ("matplotlib.figure", "plots")):

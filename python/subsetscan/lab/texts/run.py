@@ -50,7 +50,7 @@ def texts(
     *,
     kept: Path | str | None = None,
     quick: bool = False,
-    seed: int = 1,
+    seed: int = 0,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:

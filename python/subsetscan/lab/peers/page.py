@@ -1,0 +1,476 @@
+"""The page: the detectors beside those that people take instead, and where they lose, in tables and in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..defaults.cells import CLEAN, RATE, Cell
+from ..defaults.methods import AUTOMATIC, PAPER
+from ..defaults.page import outside
+from ..defaults.times import Timing
+from ..experiment.measures import Auroc
+from ..markdown import listed, number, percent, render, table
+from ..subjects.subject import CHOOSE, REPORT
+from .kinds import GROUPS
+from .location import AS_MANY, OF_FILES, RULES, SCAN
+from .location import METHODS as LOCATORS
+from .methods import BY_CLASS, LAYER_METHODS, NETWORK_METHODS, OURS
+
+__all__ = ["NETWORK", "write_page"]
+
+WITHIN, NETWORK = "within a layer", "all layers"
+CLOSE = 0.005  # of the best: as good
+_N_WORST = 3
+_WHERE = {
+    AUTOMATIC: "a few nodes of each layer where it shows most, by channel and place",
+    PAPER: "the subset of nodes with the highest score",
+    BY_CLASS: "as the automatic detector",
+    "Fisher, all nodes": "each node has its part of the sum; nothing says how many count",
+    "ECOD": "as Fisher's sum",
+}
+_LOCATING = {
+    SCAN: "the block of positions and units with the highest score",
+    **dict.fromkeys(list(LOCATORS)[1:], "each position has a score, units have none"),
+}
+
+_ASKED_OF_LOCATION = (
+    (AS_MANY, "precision", "precision, with as many positions of each file"),
+    (AS_MANY, "recall", "recall, with as many positions of each file"),
+    (OF_FILES, "attacked", "attacked files that are flagged, at 5% of clean files"),
+)
+
+Measure = Callable[[Cell], Mapping[str, float]]
+
+
+def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times: Sequence[Timing]) -> None:
+    """Write the page, whole or not at all."""
+    page = _Page(results["subjects"], cells, results.get("location"))
+    about = {name: method.about for name, method in LAYER_METHODS.items()} | dict(NETWORK_METHODS)
+    render(
+        Path(__file__).with_name("peers.md.jinja"),
+        path,
+        **{"location": None} | results,
+        page=page,
+        times=times,
+        methods=about,
+        where=_WHERE | _LOCATING,
+        groups=GROUPS,
+        locators=LOCATORS,
+        rules=RULES,
+        views=(WITHIN, NETWORK),
+    )
+
+
+class _Page:
+    """The tables and sentences of the page."""
+
+    def __init__(self, subjects: dict[str, Any], cells: Sequence[Cell], location: dict[str, Any] | None) -> None:
+        self.subjects = subjects
+        self._location: list[dict[str, Any]] = location["measured"] if location else []
+        self._cells: dict[tuple[str, str], list[Cell]] = {}
+        for cell in cells:
+            view = NETWORK if cell.layer == NETWORK else WITHIN
+            self._cells.setdefault((view, cell.network), []).append(cell)
+        self.n_layers = sum(len(about["layers"]) for about in subjects.values())
+        self.n_kinds = sum(len(about["groups"]) for about in subjects.values())
+        self.chosen_on, self.reported_on = (
+            listed([name for name, about in subjects.items() if about["role"] == role]) or "none of these"
+            for role in (CHOOSE, REPORT)
+        )
+
+    # What is selected and averaged.
+
+    def kinds(self, view: str, network: str, group: str | None = None) -> list[Cell]:
+        """Select the cells of a network's anomalous inputs, of one group or all."""
+        groups = self.subjects[network]["groups"]
+        return [
+            cell for cell in self._cells[view, network] if cell.kind != CLEAN and group in (None, groups[cell.kind])
+        ]
+
+    def clean(self, view: str, network: str) -> list[Cell]:
+        """Select the cells of a network's clean inputs."""
+        return [cell for cell in self._cells[view, network] if cell.kind == CLEAN]
+
+    def methods(self, view: str) -> list[str]:
+        """List the methods of a view, whatever networks they are for."""
+        return list(dict.fromkeys(m for name in self.subjects for m in self.clean(view, name)[0].flagged))
+
+    def best_peer(self, view: str, network: str, among: Iterable[str] | None = None) -> tuple[str, float]:
+        """Name the peer with the highest mean AUROC on a network, and give that."""
+        return _best_peer(self.kinds(view, network), among)
+
+    def lead_of(self, view: str, network: str, among: Iterable[str] | None = None) -> float:
+        """Tell by how much the automatic detector is ahead of the best peer, in mean AUROC."""
+        return _mean(self.kinds(view, network), _auroc, AUTOMATIC) - self.best_peer(view, network, among)[1]
+
+    def _over_networks(self, view: str, measure: Measure, method: str, role: str | None = None) -> float:
+        """Average over networks, of one role or all; NaN where a network lacks the method."""
+        names = [name for name, about in self.subjects.items() if role in (None, about["role"])]
+        of = [_mean(self.kinds(view, name), measure, method) for name in names]
+        return float(np.mean(of)) if of else np.nan
+
+    def _single_best(self, view: str) -> tuple[str, float]:
+        """Name the peer that is best over all networks."""
+        means = {m: self._over_networks(view, _auroc, m) for m in self.methods(view) if m not in OURS}
+        return max(((m, mean) for m, mean in means.items() if not np.isnan(mean)), key=lambda one: one[1])
+
+    @property
+    def minutes(self) -> int:
+        """Minutes that the scores took, from nothing."""
+        return max(1, round(sum(about["seconds"]["scores"] for about in self.subjects.values()) / 60))
+
+    # The lead.
+
+    def lead(self) -> str:
+        """Lay out the automatic detector beside the best peer of each network, and beside the best of all."""
+        rows = []
+        for view in (WITHIN, NETWORK):
+            single, _ = self._single_best(view)
+            peers = [self.best_peer(view, name) for name in self.subjects]
+            for method, words in ((AUTOMATIC, AUTOMATIC), (single, f"best other over all networks: {single}")):
+                of = [_mean(self.kinds(view, name), _auroc, method) for name in self.subjects]
+                rows.append([f"{words}, {view}", *map(number, of), number(float(np.mean(of)))])
+            rows.append(
+                [
+                    f"best other of each network, {view}",
+                    *(f"{number(value)} ({name})" for name, value in peers),
+                    number(float(np.mean([value for _, value in peers]))),
+                ]
+            )
+        return table(["", *self.subjects, "mean"], rows)
+
+    def findings(self) -> list[str]:
+        """Say what the tables mean, whichever way the numbers fall."""
+        n = len(self.subjects)
+        close = {view: [self.lead_of(view, name) >= -CLOSE for name in self.subjects] for view in (WITHIN, NETWORK)}
+        single = {view: self._single_best(view) for view in close}
+        mine = {view: self._over_networks(view, _auroc, AUTOMATIC) for view in close}
+        flagged = {
+            method: self._over_networks(NETWORK, _flagged, method) for method in (AUTOMATIC, single[NETWORK][0], PAPER)
+        }
+        said = [
+            "The automatic detector is first, or within "
+            f"{CLOSE} of the first, "
+            + " and ".join(f"on {sum(of)} of {n} networks {_words(view)}" for view, of in close.items())
+            + ". The first is picked after the fact, network by network.",
+            "Beside the one other that is best over all networks: "
+            + "; ".join(
+                f"{number(mine[view])} {_words(view)}, {name} {number(value)}" for view, (name, value) in single.items()
+            )
+            + ".",
+            f"At a p-value of {RATE}, all layers: "
+            + ", ".join(f"{method} flags {percent(share)}" for method, share in flagged.items())
+            + " of the anomalous inputs.",
+        ]
+        if any(self.subjects[name]["against_noise"] for name in self.subjects):
+            attacks = self._against_noise()
+            best = max((m for m in attacks if m not in OURS), key=lambda m: attacks[m])
+            said.append(
+                f"Attacks beside as much random change: {AUTOMATIC} {number(attacks[AUTOMATIC])}, the best other, "
+                f"{best}, {number(attacks[best])}; 0.5 would be chance."
+            )
+        if self._location:
+            scan, other = self._located(AS_MANY, "precision")
+            said.append(
+                f"Where in a file: {percent(scan['precision'])} of the positions that the scan returns lie over "
+                f"changed bytes, and {percent(scan['recall'])} of the changed bytes are under them; {other['method']}, "
+                f"with as many positions, {percent(other['precision'])} and {percent(other['recall'])}."
+            )
+        lost = [name for name in self.subjects if self.lead_of(NETWORK, name) < -CLOSE]
+        advice = (
+            f"{AUTOMATIC} needs no choice and loses nowhere by more than {CLOSE} with all layers."
+            if not lost
+            else f"with all layers another does better on {listed(lost)}: see [where it loses](#where-it-loses)."
+        )
+        return [*said, f"**For you:** {advice}"]
+
+    def _located(self, rule: str, measure: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take the scan by a rule of what is returned, and the other that is best by a measure."""
+        scan, *others = (one for one in self._location if one["rule"] == rule)
+        return scan, max(others, key=lambda one: float(one[measure]))
+
+    # Goals.
+
+    def goals(self) -> str:
+        """Lay out which goals are met."""
+        lent = [name for name in LAYER_METHODS if name not in OURS]
+        own = [name for name in NETWORK_METHODS if name not in OURS]
+        rows = []
+        for view, words, among in (
+            (WITHIN, "all others", lent),
+            (NETWORK, "others that look at all layers, or at the last, in their own way", own),
+            (NETWORK, "others of a layer, lent this package's combination of layers", lent),
+        ):
+            leads = {name: self.lead_of(view, name, among) for name in self.subjects}
+            behind = {
+                f"{name} ({lead:+.3f}, {self.best_peer(view, name, among)[0]})": lead
+                for name, lead in leads.items()
+                if lead < -CLOSE
+            }
+            first = sum(lead >= 0 for lead in leads.values())
+            rows.append(
+                [
+                    f"first or within {CLOSE} of it on every network, {view}, beside {words}",
+                    f"first on {first}, within on {len(leads) - len(behind) - first}, behind on {len(behind)}"
+                    + (f": {', '.join(behind)}" if behind else ""),
+                    _met(not behind),
+                ]
+            )
+        if self._location:
+            for rule, measure, words in _ASKED_OF_LOCATION:
+                scan, best = self._located(rule, measure)
+                measured = f"{percent(scan[measure])}, {best['method']} {percent(best[measure])}"
+                rows.append([f"first in location: {words}", measured, _met(scan[measure] >= best[measure])])
+        return table(["goal", "measured", "met"], rows)
+
+    # Where it loses.
+
+    def losses(self) -> list[str]:
+        """Say for each network where others are ahead, in bold where by more than is close; and of location."""
+        said = []
+        for name in self.subjects:
+            verdicts = []
+            for view in (WITHIN, NETWORK):
+                peer, value = self.best_peer(view, name)
+                lead = self.lead_of(view, name)
+                means = self.subjects[name]["means"]
+                mine, theirs = (
+                    (str(_interval(means[one])) for one in (AUTOMATIC, peer))
+                    if view == NETWORK
+                    else map(number, (value + lead, value))
+                )
+                how = "behind" if lead < -CLOSE else "ahead of" if lead > 0 else "close to"
+                verdict = f"{view} {how} {peer}, {mine} to {theirs}"
+                verdicts.append(f"**{verdict}**" if lead < -CLOSE else verdict)
+            peer, _ = self.best_peer(NETWORK, name)
+            behind = {
+                cell.kind: cell.auroc[AUTOMATIC] - cell.auroc[peer]
+                for cell in self.kinds(NETWORK, name)
+                if cell.auroc[AUTOMATIC] < cell.auroc[peer] - CLOSE
+            }
+            worst = sorted(behind, key=lambda kind: behind[kind])[:_N_WORST]
+            n = len(self.kinds(NETWORK, name))
+            furthest = ", ".join(f'"{kind}" {behind[kind]:+.3f}' for kind in worst)
+            kinds = f"Behind {peer} by more than {CLOSE} on {len(behind)} of {n} kinds, {NETWORK}" + (
+                f", furthest on {furthest}" if worst else ""
+            )
+            said.append(f"**{name}**: {verdicts[0]}; {verdicts[1]}. {kinds}.")
+            if pairs := list(self.subjects[name]["against_noise"].values()):
+                means = _means_of_pairs(pairs)
+                peer = max((m for m in means if m not in OURS), key=lambda m, of=means: of[m])  # type: ignore[misc]
+                if means[AUTOMATIC] < means[peer] - CLOSE:
+                    said.append(
+                        f"**{name}**, attacks beside as much random change: **behind {peer}, "
+                        f"{number(means[AUTOMATIC])} to {number(means[peer])}**."
+                    )
+        for rule, measure, words in _ASKED_OF_LOCATION if self._location else ():
+            scan, best = self._located(rule, measure)
+            if scan[measure] < best[measure]:
+                said.append(
+                    f"**Where in a file**, {words}: **behind {best['method']}, {percent(scan[measure])} to "
+                    f"{percent(best[measure])}**."
+                )
+        return said
+
+    def group_losses(self) -> list[str]:
+        """Say in which groups of kinds of which networks another is ahead."""
+        said = []
+        for group in GROUPS:
+            of = []
+            for name in self.subjects:
+                cells = self.kinds(NETWORK, name, group)
+                if cells:
+                    peer, value = _best_peer(cells)
+                    lead = _mean(cells, _auroc, AUTOMATIC) - value
+                    if lead < -CLOSE:
+                        of.append(f"{name} {lead:+.3f} ({peer})")
+            said.append(f"{group}: {', '.join(of) or 'nowhere'}.")
+        return said
+
+    # Tables.
+
+    def by_network(self, view: str, what: str) -> str:
+        """Lay out the means of each method on each network, of ``"auroc"`` or ``"flagged"``."""
+        measure, write = (_auroc, number) if what == "auroc" else (_flagged, percent)
+        values = {
+            method: [
+                *(_mean(self.kinds(view, name), measure, method) for name in self.subjects),
+                *(self._over_networks(view, measure, method, role) for role in (CHOOSE, REPORT, None)),
+            ]
+            for method in self.methods(view)
+        }
+        return _methods_table(["", *self.subjects, "chosen on", "kept aside", "all"], values, write)
+
+    def by_group(self, view: str) -> str:
+        """Lay out the means of each method for each group of kinds, networks that have some alike."""
+        values: dict[str, list[float]] = {}
+        for method in self.methods(view):
+            values[method] = []
+            for group in GROUPS:
+                cells = [of for name in self.subjects if (of := self.kinds(view, name, group))]
+                values[method].append(float(np.mean([_mean(of, _auroc, method) for of in cells])) if cells else np.nan)
+        return _methods_table(["", *GROUPS], values, number)
+
+    def grouped(self) -> str:
+        """Lay out which kinds are in which group."""
+        rows = []
+        for name, about in self.subjects.items():
+            of = [[kind for kind, group in about["groups"].items() if group == one] for one in GROUPS]
+            rows.append([name, *(", ".join(kinds) or "—" for kinds in of)])
+        return table(["", *GROUPS], rows)
+
+    def against_noise(self) -> str:
+        """Lay out how each method tells attacks from as much random change."""
+        pairs = [(name, attack) for name, about in self.subjects.items() for attack in about["against_noise"]]
+        rows = []
+        means = self._against_noise()
+        best = number(max(means.values()))
+        for method in self.methods(NETWORK):
+            found = [self.subjects[name]["against_noise"][attack].get(method) for name, attack in pairs]
+            mean = number(means.get(method, np.nan))
+            rows.append(
+                [
+                    method,
+                    *("" if one is None else str(_interval(one)) for one in found),
+                    f"**{mean}**" if mean == best else mean,
+                ]
+            )
+        return table(["", *(f"{name}, {attack}" for name, attack in pairs), "mean"], rows)
+
+    def _against_noise(self) -> dict[str, float]:
+        """Average over the pairs, of methods that all of them have."""
+        return _means_of_pairs([of for about in self.subjects.values() for of in about["against_noise"].values()])
+
+    def false_positives(self) -> str:
+        """Lay out how many clean inputs every method flags."""
+        rows = []
+        for method in self.methods(NETWORK):
+            row = [method]
+            for view in (WITHIN, NETWORK):
+                cells = [c for name in self.subjects for c in self.clean(view, name) if method in c.flagged]
+                if not cells:
+                    row += ["", "", ""]
+                    continue
+                rates = [cell.flagged[method] for cell in cells]
+                row += [
+                    percent(float(np.mean(rates))),
+                    f"{percent(min(rates))} to {percent(max(rates))}",
+                    f"{sum(outside(cell, method) for cell in cells)} of {len(cells)}",
+                ]
+            rows.append(row)
+        header = [f"{what}, {view}" for view in (WITHIN, NETWORK) for what in ("mean", "range", "outside")]
+        return table(["", *header], rows)
+
+    def located(self) -> str:
+        """Lay out precision and recall over changed bytes."""
+        rows = [
+            [
+                one["method"],
+                one["rule"],
+                percent(one["precision"]),
+                percent(one["recall"]),
+                f"{one['positions']:.1f}",
+                percent(one["attacked"]),
+                percent(one["clean"]),
+            ]
+            for one in self._location
+        ]
+        header = ["", "returned", "precision", "recall", "positions a file", "attacked files", "their originals"]
+        return table(header, rows)
+
+    def inputs(self, network: str) -> str:
+        """Lay out the kinds of a network."""
+        rows = []
+        groups = self.subjects[network]["groups"]
+        within = self.kinds(WITHIN, network)
+        for cell in self.kinds(NETWORK, network):
+            peer, _ = _best_peer([cell])
+            layers = [one for one in within if one.kind == cell.kind]
+            layer_peer, layer_value = _best_peer(layers)
+            rows.append(
+                [
+                    f"{cell.kind} ({groups[cell.kind]}, {cell.n})",
+                    number(_mean(layers, _auroc, AUTOMATIC)),
+                    f"{number(layer_value)} ({layer_peer})",
+                    str(_interval_of(cell, AUTOMATIC)),
+                    f"{_interval_of(cell, peer)} ({peer})",
+                    percent(cell.flagged[AUTOMATIC]),
+                    percent(cell.flagged[peer]),
+                ]
+            )
+        header = ["kind", f"automatic, {WITHIN}", "best other for the kind", f"automatic, {NETWORK}"]
+        return table([*header, "best other for the kind", "automatic flags", "that other flags"], rows)
+
+    def seconds(self, times: Sequence[Timing]) -> str:
+        """Lay out times and memory."""
+        rows = [
+            [
+                f"{one.detector}",
+                f"{one.n_nodes:,} x {one.n_background:,}",
+                f"{one.fit:.2f}",
+                f"{one.score:.2f}",
+                "" if np.isnan(one.memory) else f"{one.memory:,.0f}",
+            ]
+            for one in times
+        ]
+        return table(["", "nodes x clean rows", "fit", "scoring", "memory, MB"], rows)
+
+
+def _auroc(cell: Cell) -> Mapping[str, float]:
+    return cell.auroc
+
+
+def _flagged(cell: Cell) -> Mapping[str, float]:
+    return cell.flagged
+
+
+def _mean(cells: Iterable[Cell], measure: Measure, method: str) -> float:
+    """Average over cells; NaN where one lacks the method."""
+    return float(np.mean([measure(cell).get(method, np.nan) for cell in cells]))
+
+
+def _best_peer(cells: Sequence[Cell], among: Iterable[str] | None = None) -> tuple[str, float]:
+    peers = [m for m in cells[0].auroc if m not in OURS and (among is None or m in among)]
+    return max(((name, _mean(cells, _auroc, name)) for name in peers), key=lambda one: one[1])
+
+
+def _means_of_pairs(pairs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
+    return {m: float(np.mean([of[m]["auroc"] for of in pairs])) for m in pairs[0] if all(m in of for of in pairs)}
+
+
+def _interval(found: Mapping[str, float]) -> Auroc:
+    return Auroc(found["auroc"], found["auroc_low"], found["auroc_high"])
+
+
+def _interval_of(cell: Cell, method: str) -> Auroc:
+    return Auroc(cell.auroc[method], cell.low[method], cell.high[method])
+
+
+def _methods_table(header: Sequence[str], values: Mapping[str, list[float]], write: Callable[[float], str]) -> str:
+    """Lay out methods, the best of each column bold."""
+    tops = [
+        write(np.nanmax(column)) if not np.isnan(column).all() else "" for column in np.array(list(values.values())).T
+    ]
+    rows = [
+        [
+            method,
+            *(
+                f"**{told}**" if (told := write(value)) and told == top else told
+                for value, top in zip(of, tops, strict=True)
+            ),
+        ]
+        for method, of in values.items()
+    ]
+    return table(header, rows)
+
+
+def _words(view: str) -> str:
+    return "within a layer" if view == WITHIN else "with all layers"
+
+
+def _met(met: bool) -> str:
+    return "yes" if met else "**no**"
