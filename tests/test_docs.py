@@ -22,6 +22,7 @@ from subsetscan.lab.files import page as files_page
 from subsetscan.lab.files.cells import read_cells as read_file_cells
 from subsetscan.lab.peers import page as peers_page
 from subsetscan.lab.reproduction import page as results_page
+from subsetscan.lab.texts import page as texts_page
 from subsetscan.lab.tracing import page as tracing_page
 from subsetscan.lab.tracing.overall import Overall
 
@@ -167,6 +168,11 @@ def test_campaigns_are_what_the_code_writes(out):
 def test_files_are_what_the_code_writes(out):
     files_page.write_page(out / "files.md", _results("files"), read_file_cells(DOCS / "files" / "cells.csv"))
     _assert_same("files.md", out)
+
+
+def test_texts_are_what_the_code_writes(out):
+    texts_page.write_page(out / "texts.md", _results("texts"))
+    _assert_same("texts.md", out)
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):

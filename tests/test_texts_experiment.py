@@ -53,7 +53,7 @@ def test_bins_of_lengths():
 
 
 def test_a_small_run(tmp_path, monkeypatch):
-    sizes = {"n_background": 60, "n_clean": 12, "n_kind": 3}
+    sizes = {"n_background": 110, "n_clean": 12, "n_kind": 3}
     monkeypatch.setattr(run, "_QUICK", sizes)
     monkeypatch.setattr(run, "TOKEN_LAYERS", ("hidden_1", "mlp_2"))
     monkeypatch.setattr("subsetscan.lab.subjects.texts._N_LEAST", 3)
