@@ -493,7 +493,7 @@ def test_classes_leave_out_only_what_can_be_left_out(rng):
     ("change", "error", "message"),
     [
         ({"dense": np.zeros((7, 8))}, ValueError, "they differ in their number: conv 120, dense 7"),
-        ({"dense": None}, ValueError, "dense must have a first axis"),
+        ({"dense": None}, TypeError, "expected an array as dense, got None"),
         ({"other": np.zeros((120, 3))}, ValueError, "expected the arrays conv, dense, got conv, dense, other"),
         ({"dense": np.zeros((120, 9))}, ValueError, r"dense must have the shape \(8,\) for each input"),
         ({"dense": np.array([["a"] * 8] * 120)}, TypeError, "dense must be real numbers"),

@@ -299,7 +299,7 @@ def attention():
 
 def test_what_goes_by_channels_is_refused_where_they_cannot_be_told(attention):
     x = np.random.default_rng(0).normal(size=(60, 3, 4, 6)).astype(np.float32)
-    message = r"y of net has the shape \(24, 24\) for an input, .* over tokens, .* by a subclass of OnnxNetwork"
+    message = r"y of net has the shape \(24, 24\) for an input, .* over tokens, .* by a subclass of the network"
     for options in ({"pool": "mean"}, {"unit": "position"}, {"unit": "channel"}, {"pool_above": 575}):
         with pytest.raises(ValueError, match=message):
             Layers(attention, "y", **options)

@@ -14,7 +14,7 @@ from .._validation import InvalidTypeError
 if TYPE_CHECKING:
     from .responses import BackwardPass
 
-__all__ = ["Network", "dotted"]
+__all__ = ["Network", "cannot_tell_channels", "dotted"]
 
 _LISTED = 60  # names in a message
 
@@ -204,6 +204,15 @@ class Network(ABC):
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         listed = ", ".join(names[:_LISTED]) + more
         return ValueError(f"{self.name} has no layer {which!r}{hint}; it has {len(names)} layers: {listed}")
+
+
+def cannot_tell_channels(name: str, network: str, shape: tuple[int, ...]) -> ValueError:
+    """Make the error of `Network.channel_axis` where operations do not tell it."""
+    return ValueError(
+        f"{name} of {network} has the shape {shape} for an input, and its operations do not tell which axis counts "
+        "channels: read each value as a node, without pool, unit and pool_above, pool over tokens, or choose another "
+        "layer; SequenceScanner is told by channel_axis, all else by a subclass of the network"
+    )
 
 
 def dotted(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from .._digest import digest
 from .._several import arrays_of
 from ..input_checks import check_arrays
-from .base import Network
+from .base import Network, cannot_tell_channels
+from .keras_axes import KerasAxes
 from .keras_forward import forward_of
 from .keras_graph import (
     call_of,
@@ -124,9 +126,22 @@ class KerasNetwork(Network):
         return {name: shape for name, shape in self._reader(names).shapes.items() if None not in shape}
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Return the last axis, also of a series (T, C); the first for a layer whose data format is channels_first."""
-        layer = self._places[name].path[-1] if name in self._places else operation_of(self._tensor(name))
-        return 0 if getattr(layer, "data_format", None) == "channels_first" else len(shape) - 1
+        """Tell it from the layers of the graph; the last, also of a series (T, C), where no layer speaks of another."""
+        if len(shape) < 2:
+            return len(shape) - 1
+        tensor = _tensor_at(self.model, self._places[name]) if name in self._places else self._tensor(name)
+        if (axis := self._axes.of(tensor, len(shape))) is None:
+            raise cannot_tell_channels(name, self.name, shape)
+        return axis
+
+    def input_channel_axis(self) -> int | None:
+        """Tell which axis of the first input counts channels; None where it cannot be told."""
+        source = self.model.inputs[0]
+        return self._axes.of(source, len(source.shape) - 1)
+
+    @cached_property
+    def _axes(self) -> KerasAxes:
+        return KerasAxes(self.model)
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         shapes = [str((*source.shape[1:], source.dtype)) for source in self.model.inputs]
@@ -236,6 +251,12 @@ def _places(model: keras.Model, path: tuple[Any, ...] = ()) -> Iterator[tuple[st
             yield (name if n_outputs == 1 else f"{name}:{n}"), _Place(here, n)
         if has_graph(layer) and n_outputs == len(layer.outputs):
             yield from _places(layer, here)
+
+
+def _tensor_at(model: keras.Model, place: _Place) -> keras.KerasTensor:
+    """Find an output of a layer, in the graph of the model that it lies in."""
+    *outer, layer = place.path
+    return outputs_in(outer[-1] if outer else model, layer)[place.position]
 
 
 def _tensors(model: keras.Model, places: Mapping[str, _Place]) -> dict[str, keras.KerasTensor]:

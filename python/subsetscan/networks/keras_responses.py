@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .keras_axes import KerasAxes
 from .keras_graph import (
     call_of,
     check_graph,
@@ -79,6 +80,7 @@ class KerasBackwardPass(BackwardPass):
         if not keras.backend.is_float_dtype(source.dtype):
             raise ValueError(f"the input of {model.name} must be floating-point numbers, got {source.dtype}")
         self.image_shape = known_shape(operation_of(source).name, source)
+        self.channels_first = len(self.image_shape) > 1 and KerasAxes(model).of(source, len(self.image_shape)) == 0
         self.dtype = input_dtype(source)
         self.batch_size = source.shape[0]
         self.target = target

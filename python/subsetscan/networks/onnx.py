@@ -15,7 +15,7 @@ from .._extras import import_extra
 from .._several import arrays_of
 from .._validation import InvalidTypeError
 from ..input_checks import check_arrays
-from .base import Network
+from .base import Network, cannot_tell_channels
 from .onnx_graph import Graph
 from .passes import Comparison, Passes
 from .rows import by_sample
@@ -145,11 +145,7 @@ class OnnxNetwork(Network):
             return len(shape) - 1
         axis = len(shape) + self.graph.channel_axes.get(name, -len(shape) - 1)
         if axis < 0:
-            raise ValueError(
-                f"{name} of {self.name} has the shape {shape} for an input, and its operations do not tell which axis "
-                "counts channels: read each value as a node, without pool, unit and pool_above, pool over tokens, or "
-                "choose another tensor; SequenceScanner is told by channel_axis, all else by a subclass of OnnxNetwork"
-            )
+            raise cannot_tell_channels(name, self.name, shape)
         return axis
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102

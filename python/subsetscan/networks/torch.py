@@ -18,7 +18,7 @@ from .._digest import digest
 from .._several import arrays_of
 from .._validation import InvalidTypeError
 from ..input_checks import ShapeError, check_counts, check_inputs
-from .base import Network
+from .base import Network, cannot_tell_channels
 from .logits import are_probabilities
 from .passes import Comparison, Forward, Passes
 from .rows import by_sample
@@ -38,7 +38,8 @@ _MAKING = threading.Lock()
 _PASSING = ("Identity", "Flatten", "Unflatten", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout",
             "FeatureAlphaDropout", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "PixelShuffle", "PixelUnshuffle",
             "ChannelShuffle")  # fmt: skip
-_CHANNELS_LAST = ("Linear", "LayerNorm", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention", "RMSNorm")
+_CHANNELS_LAST = ("Linear", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention")
+_CHANNELS_FIRST = ("Conv", "BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvg", "AdaptiveMax", "InstanceNorm", "GroupNorm")
 
 
 def is_torch_module(model: Any) -> bool:
@@ -92,6 +93,8 @@ class TorchNetwork(Network):
         self.modules: dict[str, Any] = {name: module for name, module in model.named_modules() if name}
         self._readers: dict[tuple[str, ...], Passes] = {}
         self._warned: set[str] = set()
+        self._axes: dict[tuple[str, int], int | None] = {}  # of channels, by name and rank; None: cannot be told
+        self._last: tuple[tuple[str, ...], tuple[str, ...], list[np.ndarray]] = (), (), []  # of what was read
 
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
         return tuple(self.modules) or (_OUTPUT,)
@@ -131,13 +134,43 @@ class TorchNetwork(Network):
         keys = tuple(inputs) if isinstance(inputs, Mapping) else ()
         if (key := (*names, "", *keys)) not in self._readers:
             self._readers[key] = self.passes(partial(self._forward, keys, tuple(names)), names)
+        self._last = keys, tuple(names), [array[:1].copy() for array in arrays_of(inputs)]
         return dict(zip(names, self._readers[key].run(arrays_of(inputs)), strict=True))
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Return the first axis, as PyTorch has channels; the last after linear layers, normalization and attention."""
+        """Tell it by the module's kind, or from the operations of a pass: see `torch_axes.Axes`."""
         kind = type(self.modules.get(_base(name), self.model)).__name__
-        last = kind in _CHANNELS_LAST or (len(shape) == 2 and not _is_convolutional(kind))
-        return len(shape) - 1 if last else 0
+        if len(shape) < 2 or kind in _CHANNELS_LAST:
+            return len(shape) - 1
+        if kind.startswith(_CHANNELS_FIRST):
+            return 0
+        if (place := (name, len(shape))) not in self._axes:
+            self._axes |= {place: None} | self._traced(name)
+        if (axis := self._axes[place]) is None:
+            raise cannot_tell_channels(name, self.name, shape)
+        return axis
+
+    def _traced(self, name: str) -> dict[tuple[str, int], int | None]:
+        """Tell the axes of all that the last pass read, by one more pass over its first sample."""
+        import torch
+
+        from .torch_axes import Axes, watched
+
+        keys, names, arrays = self._last
+        axes = Axes()
+        tensors = [self.tensor(array) for array in arrays]
+        for tensor in tensors:
+            axes.see(tensor)
+        try:
+            with torch.inference_mode(), watched(axes):
+                caught = self.called(tensors, keys, [*{*names, name}])
+        except Exception:  # what cannot be watched, whatever its error is, tells nothing
+            return {}
+        found = axes.found()
+        known = {(key, one.dim() - 1): found.get(axes.see(one)) for key, one in caught.items()}
+        return {
+            (key, rank): None if axis is None or -axis > rank else rank + axis for (key, rank), axis in known.items()
+        }
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         state = self.model.state_dict()
@@ -377,9 +410,3 @@ def _dtype(tensor: Any) -> str:
 def _base(name: str) -> str:
     base, _, place = name.rpartition(":")
     return base if base and place.isdigit() else name
-
-
-def _is_convolutional(kind: str) -> bool:
-    return kind.startswith(
-        ("Conv", "BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvg", "AdaptiveMax", "InstanceNorm", "GroupNorm")
-    )

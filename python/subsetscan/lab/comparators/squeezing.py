@@ -172,7 +172,7 @@ def _of_layers(network: Network) -> int | None:
     """Tell the axis from the data format of the layers; None for networks whose layers do not tell of their input."""
     if not isinstance(network, KerasNetwork):
         return None
-    return 0 if any(network.channel_axis(name, (1, 1, 1)) == 0 for name in network.layer_names()) else 2
+    return network.input_channel_axis()
 
 
 def _of_sizes(shape: tuple[int | None, ...]) -> int | None:
