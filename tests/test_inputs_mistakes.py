@@ -84,7 +84,9 @@ MISTAKES = {
         r"RaggedTensor: .*to_tensor\(",
     ),
     "nested tensor": (
-        lambda _: library("torch").nested.nested_tensor([library("torch").ones(2), library("torch").ones(3)]),
+        lambda _: library("torch").nested.nested_tensor(
+            [library("torch").ones(2), library("torch").ones(3)], layout=library("torch").jagged
+        ),
         TypeError,
         "got a nested tensor, .* to_padded_tensor",
     ),
