@@ -88,7 +88,7 @@ MISTAKES = {
             [library("torch").ones(2), library("torch").ones(3)], layout=library("torch").jagged
         ),
         TypeError,
-        "got a nested tensor, .* to_padded_tensor",
+        "got a nested tensor, .*to_padded_tensor",
     ),
     "sparse tensor": (lambda _: library("torch").eye(4).to_sparse(), TypeError, r"sparse_coo\): give x.to_dense\(\)"),
     "ragged list": (lambda _: [np.ones(2), np.ones(3)], ValueError, r"one shape, got \(2,\), \(3,\): pad them to one"),
