@@ -47,6 +47,10 @@ KNOWN = [
     (conv, lambda x: layers.ReLU()(layers.BatchNormalization()(x)), LAST, 2),
     (conv, lambda x: layers.Permute((3, 1, 2))(x), LAST, 0),
     (conv, lambda x: layers.Reshape((72, 5))(x), LAST, 1),
+    (conv, lambda x: ops.sin(layers.Permute((3, 1, 2))(x)), LAST, 0),
+    (conv, lambda x: ops.cumsum(layers.Permute((3, 1, 2))(x), axis=2), LAST, 0),
+    (lambda: layers.ConvLSTM2D(5, 2, data_format="channels_first", return_sequences=True), keep, (4, 3, 6, 7), 1),
+    (lambda: layers.TimeDistributed(conv(data_format="channels_first")), keep, (4, 3, 6, 7), 1),
     (lambda: layers.Dense(5), lambda x: layers.Permute((2, 1))(x), (7, 3), 0),
     (lambda: layers.LSTM(5, return_sequences=True), lambda x: layers.LayerNormalization()(x), (7, 3), 1),
     (lambda: layers.Conv1D(5, 3), lambda x: layers.ReLU()(x), (7, 3), 1),
@@ -56,6 +60,10 @@ KNOWN = [
 UNKNOWN = [
     (first, lambda x: layers.Reshape((40, 9))(x), FIRST),
     (first, lambda x: ops.mean(x, axis=1), FIRST),
+    (conv, lambda x: ops.mean(x, axis=-1), LAST),
+    (conv, lambda x: x[..., 0], LAST),
+    (lambda: layers.Dense(5), lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))), (7, 3)),
+    (lambda: layers.Dense(5), lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))), (5, 3)),
 ]
 
 
@@ -101,16 +109,25 @@ def test_models_within_models_and_layers_that_say_nothing():
 
     inner_source = keras.Input(FIRST)
     inner = keras.Model(inner_source, layers.ReLU(name="act")(first()(inner_source)), name="inner")
+
+    class Halves(layers.Layer):
+        def call(self, x):
+            return x[:, :, ::2]
+
+        def compute_output_shape(self, shape):
+            return (*shape[:2], -(-shape[2] // 2), *shape[3:])
+
     source = keras.Input(FIRST)
-    model = keras.Model(source, Own(name="own")(layers.Dropout(0.1, name="drop")(inner(source))))
+    own = Own(name="own")(layers.Dropout(0.1, name="drop")(inner(source)))
+    model = keras.Model(source, Halves(name="halves")(own))
     inputs = np.random.default_rng(0).random((4, *FIRST)).astype(np.float32)
-    pooled = Layers(model, ["inner/act", "inner", "drop"], pool="mean").transform(inputs)
+    pooled = Layers(model, ["inner/act", "inner", "drop", "own"], pool="mean").transform(inputs)
     assert {values.shape for values in pooled.values()} == {(4, 5)}
-    with pytest.raises(ValueError, match="own of .* do not tell"):  # it may have moved the channels
-        Layers(model, ["own"], pool="mean")
-    source = keras.Input(LAST)
-    model = keras.Model(source, Own(name="own")(conv()(source)))  # where all have them last, the last it is
-    assert Layers(model, ["own"], pool="mean").node_shapes == {"own": (5,)}
+    with pytest.raises(ValueError, match="halves of .* do not tell"):  # it may have moved the channels
+        Layers(model, ["halves"], pool="mean")
+    source = keras.Input((7, 3))
+    model = keras.Model(source, Halves(name="halves")(Own(name="own")(source)))  # nothing speaks of channels
+    assert Layers(model, ["halves", "own"], pool="mean").node_shapes == {"halves": (2,), "own": (3,)}
 
 
 def test_blocks_keep_channels_apart():

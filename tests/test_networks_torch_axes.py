@@ -1,5 +1,7 @@
 """Which axis of a PyTorch module's values counts channels: by tables of fragments, beside marks put in a bias."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,8 @@ KNOWN = [
     (conv, lambda x: torch.stack([x, x], 1), IMAGE, 1),
     (conv, lambda x: x.unbind(2)[0], IMAGE, 0),
     (conv, lambda x: x.softmax(1), IMAGE, 0),
+    (conv, lambda x: torch.linalg.vector_norm(x, 1, dim=3), IMAGE, 0),
+    (conv, lambda x: x.norm(dim=2), IMAGE, 0),
     (conv, lambda x: torch.where(x > 0, x, 0.1 * x), IMAGE, 0),
     (lambda: nn.Conv1d(2, 5, 3), nn.ReLU(), ROW, 0),
     (lambda: nn.Conv1d(2, 5, 3), nn.MaxPool1d(2), ROW, 0),
@@ -85,6 +89,8 @@ UNKNOWN = [
     (conv, lambda x: x.mean(1), IMAGE),
     (lambda: nn.Linear(4, 6), lambda x: x.unflatten(2, (2, 3)), TOKENS),
     (lambda: nn.Linear(4, 5), lambda x: x @ x.transpose(1, 2), TOKENS),
+    (lambda: nn.Linear(4, 5), lambda x: x @ torch.ones(5), (3, 6, 4)),
+    (lambda: nn.Conv1d(2, 5, 3), lambda x: torch.stack([x, x], 3).norm(dim=1), ROW),
 ]
 
 
@@ -162,6 +168,28 @@ def test_transformers_and_recurrent_layers():
             return self.act(self.gru(x)[0])
 
     assert Layers(Recurrent(), ["act"], pool="mean").transform(drawn(TOKENS))["act"].shape == (3, 6)
+
+
+class Conv1D(nn.Module):
+    """Linear, in spite of its name, as that of GPT-2; it counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 6))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x @ self.weight
+
+
+def test_names_do_not_decide_and_nothing_is_left_behind():
+    model = nn.Sequential(Conv1D(), nn.GELU())
+    inputs = drawn(TOKENS)
+    space = Layers(model, ["0", "1"], pool="mean")
+    assert {values.shape for values in space.transform(inputs).values()} == {(3, 6)}
+    assert model[0].calls == 0
+    assert inputs[0].tobytes() not in pickle.dumps(space)
 
 
 def test_positions_of_a_scan_are_not_its_units():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ _KEEPING_KINDS = ("Cropping", "GlobalAveragePooling", "GlobalMaxPooling", "Rando
                   "ZeroPadding")  # fmt: skip
 _LAST = {"AdditiveAttention", "Attention", "Bidirectional", "ConvLSTM1D", "Dense", "Embedding", "GRU",
          "GroupQueryAttention", "GroupedQueryAttention", "LSTM", "MultiHeadAttention", "RNN", "SimpleRNN"}  # fmt: skip
+_MOVING = {"Dot", "Einsum", "Matmul", "Moveaxis", "Swapaxes", "Tensordot"}  # whatever the shape
 _REDUCING = {"Amax", "Amin", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"}
 
 
@@ -34,12 +36,13 @@ class KerasAxes:
 
     Attributes
     ----------
-    has_first : bool
-        Whether any layer has channels elsewhere than at the end: where none has, what operations do not tell is last.
+    is_told : bool
+        Whether anything in the graph speaks of channels beside positions: where nothing does, they are last, as is
+        usual in Keras.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self.has_first = False
+        self.is_told = False
         self._calls = list(_calls(model, set()))
         sizes: dict[str, Sizes] = {}
         for _, given, returned in self._calls:
@@ -54,7 +57,7 @@ class KerasAxes:
         """Tell the axis of channels of one sample's values, of so many axes; None where it cannot be told."""
         axis = self._found.get(_name(tensor))
         if axis is None or rank + axis < 0:
-            return None if self.has_first else rank - 1
+            return None if self.is_told else rank - 1
         return rank + axis
 
     def _add(self, operation: Any, given: Sequence[Any], returned: Sequence[Any]) -> None:
@@ -70,23 +73,21 @@ class KerasAxes:
         if not given:
             return
         rank = len(given[0].shape)
-        first = getattr(operation, "data_format", None) == "channels_first"
-        self.has_first |= first and rank > 2
+        positions = re.search(r"(\d)D", kind)  # as many axes of them
+        first = positions is not None and getattr(operation, "data_format", None) == "channels_first"
+        axis = -1 - int(positions[1]) if positions is not None and first else -1
         if "Conv" in kind or ("Pooling" in kind and not kind.startswith("Global")):
-            axis = 1 - rank if first else -1
-            self._axes.take(_name(given[0]), axis)
+            self._take(given[0], axis)
             for one in returned:
-                self._axes.make(_name(one), axis)
+                self._make(one, axis)
         elif kind.startswith("Global") and "Pooling" in kind:
-            self._axes.take(_name(given[0]), 1 - rank if first else -1)
-            self._axes.make(_name(returned[0]), 1 - rank if first and operation.keepdims else -1)
+            self._take(given[0], axis)
+            self._make(returned[0], axis if operation.keepdims else -1)
         elif kind in ("BatchNormalization", "GroupNormalization") and isinstance(operation.axis, int):
-            axis = operation.axis % rank - rank
-            self.has_first |= axis != -1
-            self._axes.take(_name(given[0]), axis)
-            self._axes.make(_name(returned[0]), axis)
+            self._take(given[0], operation.axis % rank - rank)
+            self._make(returned[0], operation.axis % rank - rank)
         elif kind in _LAST:
-            self._axes.make(_name(returned[0]), -1)
+            self._make(returned[0], -1)
         elif kind == "EinsumDense":
             self._add_einsum(operation.equation, returned[0])
         elif kind in ("Permute", "Transpose"):
@@ -108,6 +109,17 @@ class KerasAxes:
                 for other in returned:
                     if kind != "GetItem" or len(one.shape) == len(other.shape):
                         self._link(one, other, KEPT, repeats=True)
+        elif kind not in _MOVING and all(tuple(one.shape) == tuple(given[0].shape) for one in returned):
+            for one in returned:  # as of a layer of one's own that weighs or shifts
+                self._link(given[0], one, KEPT)
+
+    def _take(self, tensor: Any, axis: int) -> None:
+        self.is_told |= len(tensor.shape) > 2
+        self._axes.take(_name(tensor), axis)
+
+    def _make(self, tensor: Any, axis: int) -> None:
+        self.is_told |= len(tensor.shape) > 2
+        self._axes.make(_name(tensor), axis)
 
     def _add_einsum(self, equation: str, returned: Any) -> None:
         letters = equation.replace(" ", "").replace("...", "").replace("->", ",").split(",")
@@ -115,7 +127,7 @@ class KerasAxes:
             given, kernel, result = letters
             units = [n - len(result) for n, one in enumerate(result) if one in kernel and one not in given]
             if len(units) == 1:
-                self._axes.make(_name(returned), units[0])
+                self._make(returned, units[0])
 
     def _link(self, source: Any, target: Any, pairs: Any, *, repeats: bool = False) -> None:
         self._axes.link(_name(source), _name(target), pairs, repeats=repeats)

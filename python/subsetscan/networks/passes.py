@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "filled",
     "parts",
+    "unchanged",
 ]
 
 Forward = Callable[..., list[np.ndarray]]  # from arrays of B samples to arrays of B samples
@@ -164,7 +165,7 @@ class Passes:
 
     def _run(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._compared:
-            with _unchanged(self._changing):
+            with unchanged(self._changing):
                 return self.forward(*batch)
         probe = batch
         # Samples that are all alike show neither a wrong order nor what comes from the samples beside.
@@ -177,7 +178,7 @@ class Passes:
         self._compared = not _all_alike(probe)
         if not alike or probe is batch:
             return comparison.outputs
-        with _unchanged(self._changing):
+        with unchanged(self._changing):
             return self.forward(*batch)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -195,8 +196,8 @@ def compare(
     """Compare a pass with one over the first half of its samples, each twice, in reverse order."""
     size = len(batch[0])
     order = (size - 1 - np.arange(size)) // 2
-    with _unchanged([*variables, *draws]) as changed:
-        with _unchanged(variables) as changed_first:
+    with unchanged([*variables, *draws]) as changed:
+        with unchanged(variables) as changed_first:
             outputs = forward(*batch)
         # The states of random numbers stay as the first pass left them: values must not depend on what is drawn.
         again = forward(*(array[order] for array in batch))
@@ -205,7 +206,7 @@ def compare(
 
 
 @contextmanager
-def _unchanged(variables: Sequence[Any]) -> Iterator[list[Any]]:
+def unchanged(variables: Sequence[Any]) -> Iterator[list[Any]]:
     """Put variables back at the end; the list that is handed out then holds those that had changed."""
     before = [np.asarray(variable).copy() for variable in variables]
     changed: list[Any] = []

@@ -20,7 +20,7 @@ from .._validation import InvalidTypeError
 from ..input_checks import ShapeError, check_counts, check_inputs
 from .base import Network, cannot_tell_channels
 from .logits import are_probabilities
-from .passes import Comparison, Forward, Passes
+from .passes import Comparison, Forward, Passes, unchanged
 from .rows import by_sample
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class TorchNetwork(Network):
         self.modules: dict[str, Any] = {name: module for name, module in model.named_modules() if name}
         self._readers: dict[tuple[str, ...], Passes] = {}
         self._warned: set[str] = set()
-        self._axes: dict[tuple[str, int], int | None] = {}  # of channels, by name and rank; None: cannot be told
+        self._axes: dict[tuple[str, int], int] = {}  # of channels, by name and rank
         self._last: tuple[tuple[str, ...], tuple[str, ...], list[np.ndarray]] = (), (), []  # of what was read
 
     def layer_names(self) -> tuple[str, ...]:  # noqa: D102 (the base says it, as for those below)
@@ -139,18 +139,19 @@ class TorchNetwork(Network):
 
     def channel_axis(self, name: str, shape: tuple[int, ...]) -> int | None:
         """Tell it by the module's kind, or from the operations of a pass: see `torch_axes.Axes`."""
-        kind = type(self.modules.get(_base(name), self.model)).__name__
-        if len(shape) < 2 or kind in _CHANNELS_LAST:
+        kind = type(self.modules.get(_base(name), self.model))
+        is_pytorchs = kind.__module__.startswith("torch.nn.modules.")
+        if len(shape) < 2 or (is_pytorchs and kind.__name__ in _CHANNELS_LAST):
             return len(shape) - 1
-        if kind.startswith(_CHANNELS_FIRST):
+        if is_pytorchs and kind.__name__.startswith(_CHANNELS_FIRST):
             return 0
         if (place := (name, len(shape))) not in self._axes:
-            self._axes |= {place: None} | self._traced(name)
-        if (axis := self._axes[place]) is None:
+            self._axes |= self._traced(name)
+        if place not in self._axes:
             raise cannot_tell_channels(name, self.name, shape)
-        return axis
+        return self._axes[place]
 
-    def _traced(self, name: str) -> dict[tuple[str, int], int | None]:
+    def _traced(self, name: str) -> dict[tuple[str, int], int]:
         """Tell the axes of all that the last pass read, by one more pass over its first sample."""
         import torch
 
@@ -162,15 +163,13 @@ class TorchNetwork(Network):
         for tensor in tensors:
             axes.see(tensor)
         try:
-            with torch.inference_mode(), watched(axes):
+            with unchanged(self._states()[0]), torch.inference_mode(), watched(axes):
                 caught = self.called(tensors, keys, [*{*names, name}])
         except Exception:  # what cannot be watched, whatever its error is, tells nothing
             return {}
         found = axes.found()
-        known = {(key, one.dim() - 1): found.get(axes.see(one)) for key, one in caught.items()}
-        return {
-            (key, rank): None if axis is None or -axis > rank else rank + axis for (key, rank), axis in known.items()
-        }
+        known = {(key, one.dim() - 1): found.get(axes.see(one), -one.dim()) for key, one in caught.items()}
+        return {(key, rank): rank + axis for (key, rank), axis in known.items() if rank + axis >= 0}
 
     def fingerprint(self, names: Sequence[str]) -> str | None:  # noqa: D102
         state = self.model.state_dict()
@@ -207,7 +206,7 @@ class TorchNetwork(Network):
         return TorchBackwardPass(self, method, target, layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_readers": {}}
+        return self.__dict__ | {"_readers": {}, "_last": ((), (), [])}
 
     def _kinds(self) -> list[str]:
         """Describe each module that has none within it, as PyTorch prints it: kind and settings."""

@@ -91,16 +91,16 @@ class Axes:
             order = _order(kind, given, rank)
             self._link(source, targets[0], {axis - rank: n - rank for n, axis in enumerate(order)})
         elif kind in ("select", "unbind"):
-            axis = _axes(given[1] if len(given) > 1 else options.get("dim", 0), rank)
+            axis = _axes(_argument(operation, given, options, "dim"), rank)
             for target in targets:
                 self._without(source, target, axis)
         elif kind == "stack":
-            axis = (given[1] if len(given) > 1 else options.get("dim", 0)) % (rank + 1)
+            axis = _argument(operation, given, options, "dim") % (rank + 1)
             pairs = {n - rank: (n if n < axis else n + 1) - rank - 1 for n in range(rank)}
             for one in sources:
                 self._link(one, targets[0], pairs)
         elif kind in _REDUCING:
-            self._reduction(source, targets, [*given[1:]], options)
+            self._reduction(source, targets, _argument(operation, given, options, "dim"))
         elif kind in _VIEWS:
             self._link(source, targets[0], axes_kept(tuple(source.shape), tuple(targets[0].shape)))
         elif kind.rstrip("_") in _KEEPING or torch.Tag.pointwise in operation.tags:
@@ -118,6 +118,8 @@ class Axes:
     def _product(self, pair: Sequence[Any], target: Any, *, is_linear: bool) -> None:
         """Take a product of two: a stored one makes units of its columns, or of its rows where it is the first."""
         first, second = pair
+        if min(first.dim(), second.dim()) < 2:
+            return  # a vector has no columns
         first_varies, second_varies = (id(one) in self.names for one in pair)
         if first_varies and not second_varies:
             self._fact("take", first, -1)
@@ -129,14 +131,12 @@ class Axes:
             self._link(first, target, {axis: axis for axis in KEPT if axis != -1}, repeats=True)
             self._link(second, target, {axis: axis for axis in KEPT if axis != -2}, repeats=True)
 
-    def _reduction(self, source: Any, targets: Sequence[Any], given: list[Any], options: dict[str, Any]) -> None:
+    def _reduction(self, source: Any, targets: Sequence[Any], axes: Any) -> None:
         for target in targets:
             if target.dim() == source.dim():
                 self._link(source, target, KEPT)
-            else:
-                axes = given[0] if given else options.get("dim")
-                if isinstance(axes, int) or (isinstance(axes, list | tuple) and axes):
-                    self._without(source, target, _axes(axes, source.dim()))
+            elif isinstance(axes, int) or (isinstance(axes, list | tuple) and axes):
+                self._without(source, target, _axes(axes, source.dim()))
 
     def _without(self, source: Any, target: Any, axes: set[int]) -> None:
         left = [n for n in range(source.dim()) if n not in axes]
@@ -175,6 +175,14 @@ def _tensors(values: Any) -> Iterator[Any]:
             yield one
         elif isinstance(one, list | tuple):
             yield from _tensors(one)
+
+
+def _argument(operation: Any, given: Sequence[Any], options: dict[str, Any], name: str) -> Any:
+    """Find an argument by the name that the operation has for it."""
+    for n, one in enumerate(operation._schema.arguments):
+        if one.name == name:
+            return given[n] if n < len(given) else options.get(name, one.default_value)
+    return None
 
 
 def _axes(given: Any, rank: int) -> set[int]:
