@@ -536,10 +536,10 @@ def test_channels_of_layers(images):
         ]
     )
     space = KerasLayers(model)
-    assert {name: space.channel_axis(name) for name in space.names} == {"conv": 2, "first": 0, "series": 1, "flat": 0}
+    assert {name: space.channel_axis(name) for name in space.names} == {"conv": 2, "first": 0, "series": 0, "flat": 0}
     told = ModelScanner(space, SubsetScanDetector(calibration=None)).fit(images[:40]).explain(images[50] + 1)
-    assert [len(told.spaces[name].channels()) for name in space.names] == [3, 6, 3, 18]
-    assert [told.spaces[name].positions().shape for name in space.names] == [(6, 6), (3, 1), (6,), ()]
+    assert [len(told.spaces[name].channels()) for name in space.names] == [3, 6, 6, 18]
+    assert [told.spaces[name].positions().shape for name in space.names] == [(6, 6), (3, 1), (3,), ()]
 
 
 def test_other_weights_are_warned_of(autoencoder, images, tmp_path):

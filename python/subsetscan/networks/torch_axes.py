@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from typing import TYPE_CHECKING, Any
 
 from .axes import KEPT, ChannelAxes, Sizes, axes_kept
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Axes", "watched"]
 
@@ -74,6 +74,8 @@ class Axes:
         sources = [one for one in _tensors(given) if id(one) in self.names]
         if not sources:
             return
+        import torch
+
         kind = operation.__name__.partition(".")[0].strip("_")
         targets, source = list(_tensors([returned])), sources[0]
         for target in targets:
@@ -150,26 +152,25 @@ class Axes:
         self._facts.append((what, (self.names[id(tensor)], axis)))
 
 
-class _Watch(TorchDispatchMode):
-    def __init__(self, axes: Axes) -> None:
-        super().__init__()
-        self._axes = axes
-
-    def __torch_dispatch__(self, operation: Any, types: Any, given: Any = (), options: Any = None) -> Any:
-        del types
-        returned = operation(*given, **(options or {}))
-        self._axes.note(operation, given, options or {}, returned)
-        return returned
-
-
 @contextmanager
 def watched(axes: Axes) -> Iterator[None]:
     """Note the operations of a pass."""
-    with _Watch(axes):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, operation: Any, types: Any, given: Any = (), options: Any = None) -> Any:
+            del types
+            returned = operation(*given, **(options or {}))
+            axes.note(operation, given, options or {}, returned)
+            return returned
+
+    with Watch():
         yield
 
 
-def _tensors(values: Any) -> Iterator[Any]:
+def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
+    import torch
+
     for one in values:
         if isinstance(one, torch.Tensor):
             yield one
