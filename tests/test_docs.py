@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from subsetscan.lab.adaptive import page as adaptive_page
+from subsetscan.lab.adaptive.cells import read_cells as read_adaptive_cells
 from subsetscan.lab.defaults import page as defaults_page
 from subsetscan.lab.defaults.cells import read_cells
 from subsetscan.lab.defaults.groups import cells as campaign_cells
@@ -173,6 +175,12 @@ def test_files_are_what_the_code_writes(out):
 def test_texts_are_what_the_code_writes(out):
     texts_page.write_page(out / "texts.md", _results("texts"))
     _assert_same("texts.md", out)
+
+
+def test_adaptive_is_what_the_code_writes(out):
+    cells = read_adaptive_cells(DOCS / "adaptive" / "cells.csv")
+    adaptive_page.write_page(out / "adaptive.md", _results("adaptive"), cells)
+    _assert_same("adaptive.md", out)
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..lab.adaptive import run as adaptive
 from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
 from ..lab.files import run as files
@@ -26,6 +27,7 @@ _EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "files": files.files,
     "peers": peers.peers,
     "texts": texts.texts,
+    "adaptive": adaptive.adaptive,
 }
 
 
@@ -74,6 +76,8 @@ def experiment(
     peers.md and peers/.
 
     texts: odd texts before a sentence encoder, and which of their words are odd. Writes texts.md and texts/.
+
+    adaptive: attackers of images who know the classifier and the detector. Writes adaptive.md and adaptive/.
 
     Activations, attacks and scores are kept as they are made: the same command continues where it was stopped.
     """
