@@ -91,5 +91,5 @@ def experiment(
     }
     given = {option: value for option, value in chosen.items() if value is not None and value is not False}
     if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:
-        raise ValueError(f"experiment {name} has nothing to do with it: leave out {', '.join(strangers)}")
+        raise ValueError(f"experiment {name} takes no {strangers[0]}: leave out {', '.join(strangers)}")
     return report.end(run(out, kept=kept, quick=quick, progress=report.progress, say=report.say, **given))
