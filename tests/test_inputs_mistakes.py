@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.inputs import PictureFolder
+from subsetscan.inputs import PictureFolder, one_input
 from subsetscan.sequence_scan import SequenceScanner
 from subsetscan.spaces import Arrays, Layers, Pixels
 
@@ -380,3 +380,8 @@ def test_pictures_of_other_kinds(rng, tmp_path):
     for name, message in [("deep", "has more than 8 bits for each channel"), ("moving", "is animated, of 2 pictures")]:
         with pytest.raises(ValueError, match=rf"{name}\.png {message}"):
             PictureFolder(tmp_path / f"{name}.png", (6, 8, 3))
+
+
+def test_an_index_of_pandas_is_one_row():
+    pandas = pytest.importorskip("pandas")
+    assert np.array_equal(one_input(pandas.Index([1.0, 2.0]))[:], [[1.0, 2.0]])

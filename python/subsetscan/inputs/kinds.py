@@ -16,7 +16,7 @@ from .batches import BatchedInputs
 from .mistakes import library_of, refuse_mistaken
 from .pictures import PictureFolder
 
-__all__ = ["as_inputs", "one_input"]
+__all__ = ["as_inputs", "one_input", "sequence_inputs"]
 
 
 def as_inputs(inputs: Any) -> Inputs:
@@ -109,7 +109,7 @@ def sequence_inputs(inputs: Any) -> list[np.ndarray]:
 
 def _row_as_table(value: Any) -> Any:
     """Take a row of a pandas table as a table, whose columns have names."""
-    is_row = library_of(value) == "pandas" and hasattr(value, "to_frame") and not is_table(value)
+    is_row = library_of(value) == "pandas" and hasattr(value, "index") and not is_table(value)
     return value.to_frame().T if is_row and all(isinstance(name, str) for name in value.index) else value
 
 
