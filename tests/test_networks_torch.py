@@ -322,3 +322,19 @@ def test_what_has_changed_is_warned_of_at_the_next_scan(model, images, change):
     change(model)
     with pytest.warns(UserWarning, match="with another network for dense"):
         scanner.p_values(images)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_module_that_writes_to_its_input_leaves_the_images(dtype, writable):
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(12, 3)).to(torch.float64 if dtype == np.float64 else None)
+    images = np.random.default_rng(0).normal(size=(5, 12)).astype(dtype)
+    before = images.copy()
+    images.flags.writeable = writable
+    found = Layers(module, ["1"]).transform(images)["1"]
+    np.testing.assert_array_equal(images, before)
+    weights, bias = (parameter.detach().numpy() for parameter in module[1].parameters())
+    np.testing.assert_allclose(found, np.maximum(before, 0) @ weights.T + bias, rtol=1e-5, atol=1e-6)
+    tensor = torch.tensor(before)
+    np.testing.assert_array_equal(Layers(module, ["1"]).transform(tensor)["1"], found)
+    np.testing.assert_array_equal(tensor.numpy(), before)

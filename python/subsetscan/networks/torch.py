@@ -231,7 +231,7 @@ class TorchNetwork(Network):
         import torch
 
         device, dtype = self._place()
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        tensor = torch.from_numpy(np.array(array, order="C")).to(device)  # a copy: the module may write to it
         return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     def called(self, tensors: Sequence[Any], keys: Sequence[str], names: Sequence[str]) -> dict[str, torch.Tensor]:
