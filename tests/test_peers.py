@@ -22,13 +22,15 @@ from subsetscan.lab.defaults import run as defaults
 from subsetscan.lab.defaults import times as timing
 from subsetscan.lab.defaults.cells import CLEAN, read_cells
 from subsetscan.lab.defaults.methods import score_layer
-from subsetscan.lab.peers import heads, kinds, location, methods
+from subsetscan.lab.peers import kinds, location, methods
 from subsetscan.lab.peers import page as page_module
 from subsetscan.lab.peers import run as peers
 from subsetscan.lab.subjects.subject import CHOOSE, REPORT, Subject
 
 pytest.importorskip("jinja2")
 
+SQUEEZING = "feature squeezing"  # of the inputs themselves: a subject has its scores
+OF_NETWORK = [name for name in methods.NETWORK_METHODS if name != SQUEEZING]
 DEFAULTS = Path(__file__).parent.parent / "docs" / "defaults" / "results.json"
 
 
@@ -165,7 +167,7 @@ def network(rng, head):
 
 def test_methods_over_a_network(network, head):
     backgrounds, rows, layers, found = network
-    assert list(found) == [*methods.LAYER_METHODS, *methods.NETWORK_METHODS]
+    assert list(found) == [*methods.LAYER_METHODS, *OF_NETWORK]
     assert all(np.isfinite(scores.own).all() and len(scores.own) == 20 for scores in found.values())
     for name, within in (("deep kNN, ranks", "10 neighbours, cosine"), ("LID, summed", "LID")):
         p = [[(1 + np.sum(of[within].null >= score)) / 151 for score in of[within].own] for of in layers.values()]
@@ -208,6 +210,29 @@ def test_a_detector_for_each_class_that_is_seen(network, head):
     assert len(of.null) == np.sum(labels != 0)
 
 
+def test_the_class_for_which_an_input_is_least_anomalous(network, head):
+    backgrounds, rows, _, found = network
+    labels = head.labels(backgrounds["last"])
+    p, p_null = np.empty((20, 2)), np.empty((150, 2))
+    for n, layer in enumerate(backgrounds):
+        of_classes, null_of_classes = np.empty((20, 3)), np.empty((150, 3))
+        for label in range(3):
+            detector = AutomaticDetector().fit(backgrounds[layer][labels == label])
+            of_classes[:, label] = extrapolated_p_values(detector.anomaly_score(rows[layer]), detector.null_scores_)
+            null_of_classes[:, label] = extrapolated_p_values(
+                detector.anomaly_score(backgrounds[layer]), detector.null_scores_
+            )
+            null_of_classes[labels == label, label] = extrapolated_null_p_values(detector.null_scores_)
+        null = -np.log(null_of_classes.max(axis=1))
+        p[:, n], p_null[:, n] = (
+            extrapolated_p_values(-np.log(of_classes.max(axis=1)), null),
+            extrapolated_null_p_values(null),
+        )
+    scores, null_scores = combined(p, p_null, "fisher+harmonic")
+    assert found[methods.LEAST_CLASS].own == pytest.approx(scores)
+    assert found[methods.LEAST_CLASS].null == pytest.approx(null_scores)
+
+
 def test_networks_that_lack_something_lack_methods(network, head):
     backgrounds, rows, layers, _ = network
     assert list(methods.over_network(layers, backgrounds, rows)) == [
@@ -215,14 +240,7 @@ def test_networks_that_lack_something_lack_methods(network, head):
     ]  # fmt: skip
     one_class = Head(head.weights * 0, np.array([1.0, 0, 0]))
     found = methods.over_network(layers, backgrounds, rows, ("last", one_class))
-    assert {methods.BY_CLASS, "relative Mahalanobis"} == set(methods.NETWORK_METHODS) - set(found)
-
-
-def test_a_head_of_another_network_is_refused(rng):
-    values = rng.normal(size=(5, 3))
-    heads._check(values, values + 1e-4, "one")
-    with pytest.raises(ValueError, match="the last layer of one differs from what was read by up to 0.01"):
-        heads._check(values, values + 0.01, "one")
+    assert {methods.BY_CLASS, methods.LEAST_CLASS, "relative Mahalanobis"} == set(OF_NETWORK) - set(found)
 
 
 # Kinds.
@@ -288,7 +306,11 @@ def test_positions_are_scored_plainly(rng):
 LAYERS = {"first": 6, "last": 12}
 
 
-def made_up(name, role, seed):
+HEAD = Head(np.random.default_rng(3).normal(size=(12, 3)), np.zeros(3))
+COUNTS = {"clean": 260, "hit": 30, "noise": 25, "elsewhere": 25}
+
+
+def made_up(name, role, seed, **options):
     rng = np.random.default_rng(seed)
 
     def rows(n, shift=0.0):
@@ -302,22 +324,22 @@ def made_up(name, role, seed):
         kinds={"hit": rows(30, 1.0), "noise": rows(25, 0.5), "elsewhere": rows(25, -1.0)},
         inputs={"clean": "usual", "hit": "shifted", "noise": "shifted less", "elsewhere": "the other way"},
         layers={layer: f"{layer} layer" for layer in LAYERS},
+        **options,
     )
 
 
 @pytest.fixture
 def made(monkeypatch):
-    head = Head(np.random.default_rng(3).normal(size=(12, 3)), np.zeros(3))
+    squeezed = {SQUEEZING: {kind: np.linspace(0, 2 if kind == "hit" else 1, n) for kind, n in COUNTS.items()}}
     monkeypatch.setattr(
         defaults,
         "SUBJECTS",
         {
-            "tuned": lambda seed, **_: made_up("tuned", CHOOSE, seed + 1),
+            "tuned": lambda seed, **_: made_up("tuned", CHOOSE, seed + 1, head=("last", HEAD), scores=squeezed),
             "aside": lambda seed, **_: made_up("aside", REPORT, seed + 2),
         },
     )
     monkeypatch.setattr(peers, "SUBJECTS", defaults.SUBJECTS)
-    monkeypatch.setattr(heads, "HEADS", {"tuned": lambda _: ("last", head)})
     groups = {kinds.ATTACKS: ("hit",), kinds.NOISE: ("noise",), kinds.OTHER_SOURCES: ("elsewhere",)}
     monkeypatch.setattr(kinds, "KINDS", {"tuned": groups, "aside": groups})
     monkeypatch.setattr(peers, "PAIRS", {"tuned": {"hit": "noise"}})
@@ -338,6 +360,9 @@ def test_the_page_and_what_is_kept(made, tmp_path, monkeypatch):
     }  # fmt: skip
     whole = [cell for cell in cells if cell.layer == page_module.NETWORK and cell.kind == "hit"]
     assert set(whole[0].auroc) == {*methods.LAYER_METHODS, *methods.NETWORK_METHODS}
+    clean, hit = np.linspace(0, 1, 260)[200:], np.linspace(0, 2, 30)
+    truth = roc_auc_score(np.repeat([0, 1], [60, 30]), np.concatenate([clean, hit]))
+    assert whole[0].auroc[SQUEEZING] == pytest.approx(truth, abs=1e-5)
     assert set(whole[1].auroc) == {*methods.LAYER_METHODS, "deep kNN, ranks", "LID, summed"}
     for cell in whole:
         assert all(cell.low[m] <= cell.auroc[m] <= cell.high[m] for m in cell.auroc)

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from subsetscan.lab.subjects import photographs
+from subsetscan.lab.comparators import Head
+from subsetscan.lab.subjects import pictures
 from subsetscan.lab.subjects.corruptions import CORRUPTIONS, corrupted
 from subsetscan.lab.subjects.edits import EDITS
 from subsetscan.lab.subjects.found import debian_files, file_of_package
 from subsetscan.lab.subjects.magika_network import PADDING, Magika, as_tokens
-from subsetscan.lab.subjects.registry import SUBJECTS, write, write_all
+from subsetscan.lab.subjects.registry import SUBJECTS, kept_subject, write, write_all
 from subsetscan.lab.subjects.subject import Subject
 
-FOLDERS = tuple(photographs._FOLDERS.items())
+FOLDERS = tuple(pictures._FOLDERS.items())
 
 
 def made(name, twice=False, **options):
@@ -146,7 +148,7 @@ def test_the_encoder_knows_what_sentences_mean():
 
 @pytest.mark.parametrize("name", ["lines", "speech", "photographs"])
 def test_networks_kept_aside_in_small(name, monkeypatch):
-    monkeypatch.setattr(photographs, "_FOLDERS", {package: (folder, names[:2]) for package, (folder, names) in FOLDERS})
+    monkeypatch.setattr(pictures, "_FOLDERS", {package: (folder, names[:2]) for package, (folder, names) in FOLDERS})
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     subject = made(name, twice=name == "speech", n_clean=6, n_kind=2)
@@ -161,6 +163,12 @@ def test_networks_of_the_package_in_small(name):
     subject = made(name, n_clean=12, n_kind=6)
     assert subject.role == "choose"
     assert set(CORRUPTIONS) < set(subject.kinds)
+    if name == "classifier":
+        layer, head = subject.head
+        assert np.allclose(softmax(head.logits(subject.clean[layer]), axis=1), subject.clean["dense_2"], atol=1e-5)
+        assert {kind: len(scores) for kind, scores in subject.scores["feature squeezing"].items()} == subject.counts
+    else:
+        assert (subject.head, subject.scores) == (None, {})
 
 
 @pytest.mark.parametrize("name", sorted(CORRUPTIONS))
@@ -189,6 +197,34 @@ def test_a_subject_whose_parts_disagree_is_refused():
     wide = {"a": np.zeros((3, 5), np.float32)}
     with pytest.raises(ValueError, match="shape"):
         Subject("s", "", "report", rows, {"noise": wide}, {"clean": "", "noise": ""}, {"a": ""})
+
+
+def test_what_is_kept_is_what_was_made(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [{"a": rng.normal(size=(n, 2)).astype(np.float32)} for n in (4, 3)]
+    scores = {"squeezing": {"clean": rng.normal(size=4), "noise/x": rng.normal(size=3)}}
+    head = Head(rng.normal(size=(2, 5)).astype(np.float32), np.zeros(5))
+    of = {"clean": "usual", "noise/x": "noise"}
+    for options in ({}, {"head": ("a", head), "scores": scores}):
+        one = Subject("s", "ours", "choose", rows[0], {"noise/x": rows[1]}, of, {"a": "a layer"}, **options)
+        for made_from in ({"seed": len(options)},) * 2:  # made, then taken from where it is kept
+            found = kept_subject(tmp_path, "s", lambda one=one: one, made_from)
+            assert (found.name, found.role, found.inputs, found.counts) == (
+                "s",
+                "choose",
+                of,
+                {"clean": 4, "noise/x": 3},
+            )
+            assert np.array_equal(found.kinds["noise/x"]["a"], rows[1]["a"])
+            assert set(found.scores) == set(one.scores)
+            if options:
+                assert found.head[0] == "a"
+                assert np.array_equal(found.head[1].weights, head.weights)
+                assert np.array_equal(found.scores["squeezing"]["noise/x"], scores["squeezing"]["noise/x"])
+            else:
+                assert found.head is None
+    with pytest.raises(ValueError, match="s, squeezing: not one score for each input"):
+        Subject("s", "ours", "choose", rows[0], {"noise/x": rows[0]}, of, {"a": "a layer"}, scores=scores)
 
 
 def test_subjects_are_written_one_by_one(tmp_path, monkeypatch):

@@ -188,13 +188,13 @@ class Judged:
         self.subject = subject
         self.n_background = n_background
         self.seconds = 0.0  # of the scores
-        counts = {CLEAN: len(next(iter(subject.clean.values()))) - n_background}
+        counts = subject.counts
+        counts[CLEAN] -= n_background
         if counts[CLEAN] < 1:
             raise ValueError(
                 f"{subject.name} has {n_background + counts[CLEAN]} clean inputs, where {n_background} are the "
                 "background: none is left"
             )
-        counts |= {kind: len(next(iter(rows.values()))) for kind, rows in subject.kinds.items()}
         ends = np.cumsum(list(counts.values())).tolist()
         self.sets = {kind: slice(end - n, end) for (kind, n), end in zip(counts.items(), ends, strict=True)}
 
@@ -222,6 +222,12 @@ class Judged:
         """Return the rows that are judged, one of `sets` after another."""
         kinds = (kind[layer] for kind in self.subject.kinds.values())
         return np.concatenate([self.subject.clean[layer][self.n_background :], *kinds])
+
+    def scores_of(self, method: str) -> Scores:
+        """Return the scores of a method that needed the inputs themselves: nothing was fitted."""
+        found = self.subject.scores[method]
+        null, clean = np.split(found[CLEAN], [self.n_background])
+        return Scores(null, np.concatenate([clean, *(found[kind] for kind in self.subject.kinds)]))
 
     def scores(
         self, cache: ResultCache, done: Callable[[int], object], methods: Mapping[str, Method] = METHODS

@@ -24,6 +24,12 @@ _SMALL: Mapping[str, tuple[str, ...]] = {
     NOISE: (*_IMAGES, *(f"noise as {attack}" for attack in _EPSILONS)),
     OTHER_SOURCES: ("digits",),
 }
+_OF_PHOTOGRAPHS = (
+    "faint noise", "noise", "salt and pepper", "blur", "coarse", "low contrast", "dark", "inverted", "upside down",
+    "patch missing", "scrambled", "grey", "colours exchanged", "JPEG", "two in one",
+)  # fmt: skip
+_FROM_ELSEWHERE = ("text", "clothes", "PNG files")
+_ON_IMAGENET = ("FGSM 0.005", "FGSM 0.02", "BIM 0.002", "BIM 0.01")
 _AIMS = ("attack, just enough", "attack, confident")
 
 KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -55,9 +61,11 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "classifier": _SMALL,
     "autoencoder": _SMALL,
-    "photographs": {
-        NOISE: (*_IMAGES, "grey", "colours exchanged", "JPEG", "two in one"),
-        OTHER_SOURCES: ("text", "clothes", "PNG files"),
+    "photographs": {NOISE: _OF_PHOTOGRAPHS, OTHER_SOURCES: _FROM_ELSEWHERE},
+    "imagenet": {
+        ATTACKS: _ON_IMAGENET,
+        NOISE: (*_OF_PHOTOGRAPHS, *(f"noise as {attack}" for attack in _ON_IMAGENET)),
+        OTHER_SOURCES: _FROM_ELSEWHERE,
     },
     "lines": {
         NOISE: (*_IMAGES, "struck through", "upper half", "two lines", "stretched"),
@@ -77,7 +85,10 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 # Attacks, and the same inputs with as much random change.
 PAIRS: Mapping[str, Mapping[str, str]] = {
     "magika": {aim: f"random as {aim}" for aim in _AIMS},
-    **{name: {attack: f"noise as {attack}" for attack in _EPSILONS} for name in ("classifier", "autoencoder")},
+    **{
+        name: {attack: f"noise as {attack}" for attack in attacks}
+        for name, attacks in (("classifier", _EPSILONS), ("autoencoder", _EPSILONS), ("imagenet", _ON_IMAGENET))
+    },
 }
 
 

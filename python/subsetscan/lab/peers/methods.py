@@ -23,8 +23,8 @@ from ..defaults.methods import AUTOMATIC, METHODS, PAPER, RIVALS, LayerScores, M
 __all__ = ["BY_CLASS", "COMBINE", "LAYER_METHODS", "NETWORK_METHODS", "OURS", "over_network"]
 
 COMBINE = "fisher+harmonic"  # of `ModelScanner.automatic`
-BY_CLASS = "automatic by class seen"
-OURS = (AUTOMATIC, PAPER, BY_CLASS)
+BY_CLASS, LEAST_CLASS = "automatic by class seen", "automatic, nearest class"
+OURS = (AUTOMATIC, PAPER, BY_CLASS, LEAST_CLASS)
 _LEAST_CLASS = 20  # clean inputs: fewer cannot give a p-value of 0.05
 _NEIGHBORS = 50
 _SUMMED = {"deep kNN, ranks": "10 neighbours, cosine", "LID, summed": "LID"}
@@ -58,6 +58,7 @@ LAYER_METHODS: Mapping[str, Method] = {
 # Besides those within a layer, whose p-values of all layers are combined.
 NETWORK_METHODS: Mapping[str, str] = {
     BY_CLASS: "`ClassConditionalDetector(AutomaticDetector())` in each layer, by the class that the network sees",
+    LEAST_CLASS: "the same with `conditional='min'`: by the class for which an input is least anomalous",
     "deep kNN, ranks": "the rank of the distance to the 10th neighbour (cosine) among clean inputs, summed over layers",
     "deep kNN, classes": "of the 50 nearest clean inputs (cosine) in each layer, how many are seen as another class",
     "LID, summed": "the p-values of LID, summed over layers",
@@ -66,6 +67,7 @@ NETWORK_METHODS: Mapping[str, str] = {
     "margin": "the two largest logits' difference",
     "relative Mahalanobis": "to the nearest class seen, less that to all, in the layer before the logits",
     "ViM": "virtual-logit matching: what is off half of the directions of that layer, and the energy",
+    "feature squeezing": "how far the probabilities move when the image loses detail",
 }
 
 
@@ -102,6 +104,7 @@ def over_network(
         found["deep kNN, classes"] = _disagreeing(backgrounds, rows, *labels)
         if len(np.unique(labels[0])) > 1:
             found[BY_CLASS] = _by_class(backgrounds, rows, *labels)
+            found[LEAST_CLASS] = _by_least_class(backgrounds, rows, labels[0])
     return {name: found[name] for name in (*LAYER_METHODS, *NETWORK_METHODS) if name in found}
 
 
@@ -148,17 +151,42 @@ def _by_class(
 
     A class that is seen in too few clean inputs has none: its inputs are as anomalous as can be, whatever they hold.
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    enough = np.isin(labels, classes[counts >= _LEAST_CLASS])
+    enough = _in_enough(labels)
     known = np.isin(own, labels[enough])
     p, p_null = [], []
     for layer, background in backgrounds.items():
-        detector = ClassConditionalDetector(AutomaticDetector(), min_class_size=_LEAST_CLASS)
-        detector.fit(background[enough], labels[enough])
+        detector = _conditional("label").fit(background[enough], labels[enough])
         told = np.zeros(len(own))
         scores = detector.anomaly_score(rows[layer][known], own[known])
         told[known] = detector.p_values_of(scores, own[known], extrapolate=True)
         p.append(np.maximum(told, np.finfo(np.float64).tiny))
         p_null.append(detector.null_p_values(extrapolate=True))
-    together_own, together_null = combined(np.column_stack(p), np.column_stack(p_null), COMBINE)
-    return Scores(together_null, together_own)
+    return _together(p, p_null)
+
+
+def _by_least_class(
+    backgrounds: Mapping[str, np.ndarray], rows: Mapping[str, np.ndarray], labels: np.ndarray
+) -> Scores:
+    """Combine the p-values of all layers, each among the clean inputs of the class where it is least anomalous."""
+    enough = _in_enough(labels)
+    p, p_null = [], []
+    for layer, background in backgrounds.items():
+        detector = _conditional("min").fit(background[enough], labels[enough])
+        p.append(detector.p_values_of(detector.anomaly_score(rows[layer]), extrapolate=True))
+        p_null.append(detector.null_p_values(extrapolate=True))
+    return _together(p, p_null)
+
+
+def _conditional(conditional: str) -> ClassConditionalDetector:
+    return ClassConditionalDetector(AutomaticDetector(), conditional=conditional, min_class_size=_LEAST_CLASS)
+
+
+def _in_enough(labels: np.ndarray) -> np.ndarray:
+    """Tell which clean inputs are of a class that is seen in enough of them."""
+    classes, counts = np.unique(labels, return_counts=True)
+    return np.isin(labels, classes[counts >= _LEAST_CLASS])
+
+
+def _together(p: list[np.ndarray], p_null: list[np.ndarray]) -> Scores:
+    own, null = combined(np.column_stack(p), np.column_stack(p_null), COMBINE)
+    return Scores(null, own)

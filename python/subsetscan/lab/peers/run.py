@@ -22,7 +22,6 @@ from ..progress import Progress
 from ..result_cache import ResultCache, code_version, fingerprint
 from ..subjects.found import version_of
 from ..subjects.registry import SUBJECTS
-from .heads import head_of
 from .kinds import PAIRS, group_of
 from .location import locate, located
 from .methods import LAYER_METHODS, NETWORK_METHODS, over_network
@@ -36,7 +35,7 @@ _RESAMPLES = 300
 _N_FILES, _N_QUICK_FILES = (400, 60), (40, 6)  # clean, attacked
 _SECONDS_SCORED, _SECONDS_MEASURED, _SECONDS_LOCATED = 60.0, 15.0, 120.0
 _PACKAGE = __name__.partition(".")[0]
-_SCORED_BY = (*SCORED_BY, *(f"{_PACKAGE}.lab.{module}" for module in ("comparators", "peers.methods", "peers.heads")))
+_SCORED_BY = (*SCORED_BY, *(f"{_PACKAGE}.lab.{module}" for module in ("comparators", "peers.methods")))
 _LOCATED_BY = (
     *SCORED_BY,
     *(f"{_PACKAGE}.{module}" for module in ("group_scan", "sequence_scan", "lab.subjects", "lab.peers.location")),
@@ -93,13 +92,14 @@ def peers(
     cache = ResultCache(folder / "peers", code_version(*_SCORED_BY))
     results: dict[str, Any] = {"subjects": {}, "quick": quick, "seed": seed}
     cells: list[Cell] = []
-    for name in names:
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:  # all of them first: a missing package is known before the scores
         with stages.stage(f"{name}: activations", 1) as done:
-            judged = Judged(
-                take_subject(folder, name, data, quick, seed), N_QUICK_BACKGROUND if quick else N_BACKGROUND
-            )
-            groups = {kind: group_of(name, kind) for kind in judged.subject.kinds}
+            subject = take_subject(folder, name, data, quick, seed)
+            groups[name] = {kind: group_of(name, kind) for kind in subject.kinds}
             done(1)
+    for name in names:
+        judged = Judged(take_subject(folder, name, data, quick, seed), N_QUICK_BACKGROUND if quick else N_BACKGROUND)
         with stages.stage(f"{name}: scores", len(judged.subject.layers) + 1) as done:
             layers = judged.scores(cache, done, LAYER_METHODS)
             network = _over_network(judged, layers, cache)
@@ -112,7 +112,7 @@ def peers(
                 done(1)
             means = {method: _mean(own.own, judged.sets).as_dict() for method, own in network.items()}
         results["subjects"][name] = judged.about | {
-            "groups": groups,
+            "groups": groups[name],
             "means": means,
             "against_noise": _against_noise(name, network, judged.sets),
         }
@@ -145,9 +145,10 @@ def _over_network(judged: Judged, layers: Mapping[str, LayerScores], cache: Resu
         "methods": [*LAYER_METHODS, *NETWORK_METHODS],
         "rows": fingerprint(*backgrounds.values(), *rows.values()),
     }
-    return judged.kept(
-        cache, "all layers", made_from, lambda: over_network(layers, backgrounds, rows, head_of(judged.subject))
+    scores = judged.kept(
+        cache, "all layers", made_from, lambda: over_network(layers, backgrounds, rows, judged.subject.head)
     )
+    return scores | {method: judged.scores_of(method) for method in judged.subject.scores}
 
 
 def _with_intervals(cell: Cell, scores: LayerScores, sets: Mapping[str, slice]) -> Cell:

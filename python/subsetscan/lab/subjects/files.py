@@ -76,6 +76,7 @@ def magika(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND, n_a
         read=network.rows,
         clean=("Python source files of the machine that the network sees as such, of 4 kB or more", _tokens(clean)),
         kinds=kinds,
+        head=("layer norm", network.head),
     )
 
 

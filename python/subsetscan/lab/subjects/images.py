@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...spaces import KerasLayers
 from ..attacks import attack
+from ..comparators import FeatureSqueezing, Head
 from ..datasets import load
 from ..experiment.images import noisy
 from ..networks import load_pretrained, start_keras
@@ -81,6 +82,11 @@ def _subject(
     start_keras()
     clean, kinds = _inputs(seed, n_clean, n_kind, mnist)
     model = load_pretrained(name)
+    of_classifier: dict[str, Any] = {}
+    if name == "classifier":
+        squeezing = FeatureSqueezing(model)
+        of_classifier["head"] = "dense_1", Head(*model.get_layer("dense_2").get_weights())
+        of_classifier["judges"] = {"feature squeezing": lambda images: squeezing.transform(images)["feature squeezing"]}
     return make_subject(
         name,
         f"the {name} for Fashion-MNIST that travels with this package (Keras, trained by `subsetscan train`)",
@@ -89,6 +95,7 @@ def _subject(
         read=lambda images: _rows(model, images, layers),
         clean=("Fashion-MNIST test images", clean),
         kinds=kinds,
+        **of_classifier,
     )
 
 

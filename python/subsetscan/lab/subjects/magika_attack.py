@@ -140,7 +140,7 @@ def margin_aim(network: Magika, logits: np.ndarray, labels: np.ndarray) -> np.nd
     """Return the slopes of (largest logit of another type - logit of `labels`) by the last layer, (n, 512)."""
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
-    return network.dense[:, others.argmax(axis=1)].T - network.dense[:, labels].T
+    return network.head.weights[:, others.argmax(axis=1)].T - network.head.weights[:, labels].T
 
 
 def slopes(network: Magika, aim: np.ndarray, found: dict[str, np.ndarray]) -> np.ndarray:

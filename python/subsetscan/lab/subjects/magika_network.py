@@ -9,6 +9,7 @@ import numpy as np
 from ..._extras import import_extra
 from ...networks import OnnxNetwork
 from ...spaces import Layers, join
+from ..comparators import Head
 from .found import file_of_package
 from .subject import Rows, read_rows
 
@@ -50,8 +51,10 @@ class Magika:
     ----------
     types : list of str
         The names of the file types, in the order of the logits.
-    embedding, kernel, dense, scale_0, scale_1 : ndarray
-        Weights that the gradient needs: (257, 64) with its activation, (512, 5, 256), (512, 214), (512,), (512,).
+    head : Head
+        From the last layer normalisation, of 512 units, to the logits of 214 types.
+    embedding, kernel, scale_0, scale_1 : ndarray
+        Further weights that the gradient needs: (257, 64) with its activation, (512, 5, 256), (512,), (512,).
     """
 
     def __init__(self) -> None:
@@ -72,7 +75,7 @@ class Magika:
         )
         self.embedding = gelu(weights["jax2tf_get_logits_/Const:0"] + weights[_GRAPH + "Dense_0/Reshape:0"][0])
         self.kernel = weights[_GRAPH + "Conv_0/transpose_3:0"][..., 0].transpose(0, 2, 1)
-        self.dense = weights["jax2tf_get_logits_/Const_24:0"]
+        self.head = Head(weights["jax2tf_get_logits_/Const_24:0"], weights[_GRAPH + "Dense_1/Reshape:0"][0])
         self.scale_0, self.scale_1 = (weights[f"{_GRAPH}LayerNorm_{n}/Reshape_2:0"].ravel() for n in (0, 1))
 
     def forward(self, tokens: np.ndarray) -> dict[str, np.ndarray]:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..._files import atomic_write
+from ..comparators import Head
 from ..result_cache import Arrays, ResultCache, code_version
 from .files import magika
+from .imagenet import imagenet
 from .images import autoencoder, classifier
 from .lines import lines
 from .photographs import photographs
@@ -29,10 +31,10 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "classifier": classifier,
     "autoencoder": autoencoder,
     "photographs": photographs,
+    "imagenet": imagenet,
     "lines": lines,
     "speech": speech,
 }
-
 
 _ABOUT = "about"
 
@@ -62,14 +64,23 @@ def kept_subject(folder: Path | str, name: str, make: Callable[[], Subject], mad
 def _packed(subject: Subject) -> Arrays:
     """Put all of a subject in arrays, what it is as the bytes of JSON."""
     about = {key: getattr(subject, key) for key in ("name", "source", "role", "inputs", "layers", "seconds")}
-    return _as_arrays(subject) | {_ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    about["methods"] = list(subject.scores)
+    arrays = _as_arrays(subject)
+    for method, found in subject.scores.items():
+        arrays |= {f"score/{method}/{kind}": scores for kind, scores in found.items()}
+    if subject.head is not None:
+        about["head"], head = subject.head
+        arrays |= {"head/weights": head.weights, "head/bias": head.bias}
+    return arrays | {_ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
 
 
 def _from_arrays(arrays: Arrays) -> Subject:
     about = json.loads(arrays[_ABOUT].tobytes())
-    layers = about["layers"]
+    layers, methods, before = about["layers"], about.pop("methods"), about.pop("head", None)
     return Subject(
         **about,
+        head=None if before is None else (before, Head(arrays["head/weights"], arrays["head/bias"])),
+        scores={method: {kind: arrays[f"score/{method}/{kind}"] for kind in about["inputs"]} for method in methods},
         clean={layer: arrays[f"clean/{layer}"] for layer in layers},
         kinds={
             kind: {layer: arrays[f"kind/{kind}/{layer}"] for layer in layers}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ...spaces import Space
+from ..comparators import Head
 
 __all__ = ["CHOOSE", "REPORT", "Rows", "Subject", "make_subject", "read_rows"]
 
@@ -38,6 +39,10 @@ class Subject:
         What the inputs are: of ``"clean"`` and of each kind.
     layers : dict of str to str
         What each layer is and how it was pooled, from early to late.
+    head : (str, Head), optional
+        Of a classifier: the layer before its logits, and how they are made of it.
+    scores : dict of str to dict of str to ndarray of shape (n,)
+        What methods say that need the inputs themselves, by method, then as `inputs`; higher is more anomalous.
     seconds : float
         What it took to make.
     """
@@ -49,6 +54,8 @@ class Subject:
     kinds: dict[str, Rows]
     inputs: dict[str, str]
     layers: dict[str, str]
+    head: tuple[str, Head] | None = None
+    scores: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,6 +72,14 @@ class Subject:
                     raise ValueError(f"{self.name}, {kind}, {layer}: rows of shape {array.shape}")
                 if not np.isfinite(array).all():
                     raise ValueError(f"{self.name}, {kind}, {layer}: some activations are not finite")
+        for method, found in self.scores.items():
+            if {kind: len(scores) for kind, scores in found.items()} != self.counts:
+                raise ValueError(f"{self.name}, {method}: not one score for each input")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many inputs there are, clean and of each kind."""
+        return {kind: len(next(iter(rows.values()))) for kind, rows in {"clean": self.clean, **self.kinds}.items()}
 
 
 def make_subject(
@@ -76,6 +91,8 @@ def make_subject(
     read: Callable[[Inputs], Rows],
     clean: tuple[str, Inputs],
     kinds: Mapping[str, tuple[str, Inputs]],
+    head: tuple[str, Head] | None = None,
+    judges: Mapping[str, Callable[[Inputs], np.ndarray]] | None = None,
 ) -> Subject:
     """Read the layers for all inputs.
 
@@ -89,19 +106,29 @@ def make_subject(
         What the clean inputs are, and the inputs, in a random order.
     kinds : mapping of str to (str, inputs)
         The same for each kind of anomalous inputs.
+    head
+        See `Subject`.
+    judges : mapping of str to callable, optional
+        What gives `Subject.scores`, from inputs to scores.
 
     Returns
     -------
     Subject
     """
+    inputs = {"clean": clean, **kinds}
     return Subject(
         name=name,
         source=source,
         role=role,
         clean=_as_float32(read(clean[1])),
         kinds={kind: _as_float32(read(inputs)) for kind, (_, inputs) in kinds.items()},
-        inputs={"clean": clean[0]} | {kind: about for kind, (about, _) in kinds.items()},
+        inputs={kind: about for kind, (about, _) in inputs.items()},
         layers=dict(layers),
+        head=head,
+        scores={
+            method: {kind: judge(some).reshape(-1) for kind, (_, some) in inputs.items()}
+            for method, judge in (judges or {}).items()
+        },
     )
 
 
