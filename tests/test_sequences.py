@@ -7,7 +7,7 @@ from test_transformer import encoder, tokenizer, words_tokenizer  # noqa: F401  
 from subsetscan import Background, SequenceScanner, scan, scan_group
 from subsetscan.networks import Network
 from subsetscan.residuals import Residuals, on_grid
-from subsetscan.sequence_scan import _p_values
+from subsetscan.sequence_scan import _evidence
 from subsetscan.spaces import Layers, TransformerLayers
 
 FAST = {"n_background": 2000, "random_state": 0}
@@ -41,9 +41,30 @@ def test_the_block_is_that_of_residuals_among_clean_positions(rng, mix):
     assert np.array_equal(
         found.strength[expected.images], (p[np.ix_(expected.images, expected.nodes)] <= expected.alpha).mean(axis=1)
     )
-    null = [scanner.scan([clean[n]])[0].score for n in np.sort(shuffled[:30])]
-    assert np.array_equal(scanner.null_scores_, null)
+    null = scanner.scan([clean[n] for n in np.sort(shuffled[:30])])
+    assert np.array_equal(scanner.null_scores_, null.score)
+    assert np.array_equal(scanner.null_distances_, [one.distances.max() for one in null])
     assert found.p_value == 1 / 31
+
+
+def test_distances_are_those_from_clean_positions(rng):
+    clean = [rng.normal(size=(500, 6)) @ np.diag([1, 2, 3, 4, 5, 6.0]) for _ in range(40)]
+    scanner = SequenceScanner(random_state=0).fit(clean)
+    (found,) = scanner.scan([np.vstack([np.zeros((499, 6)), [[0, 0, 9, 0, 0, 0]]])])
+    assert found.distances.shape == (500,)
+    assert found.distances[:499].max() < 0.1
+    assert 8 < found.distances[499] < 13  # (9 / 3) squared, a little more as the farthest are left out of the fit
+
+
+def test_one_strange_position_is_seen_where_no_block_is(rng, mix):
+    clean, new = drawn(rng, mix, 400, (60, 61)), drawn(rng, mix, 100, (60, 61))
+    for one in new:
+        one[30] += 2 * rng.choice([-1, 1], 10)  # on all units a little: none is extreme
+    scanner = SequenceScanner(**FAST).fit(clean)
+    found = scanner.scan(new)
+    by_score = (scanner.null_scores_[:, np.newaxis] >= found.score).mean(axis=0)
+    assert np.mean(found.p_value <= 0.05) > np.mean(by_score <= 0.05) + 0.1
+    assert np.mean([one.distances.argmax() == 30 for one in found]) > 0.8
 
 
 def test_p_values_hold_for_each_length(mix):
@@ -57,12 +78,20 @@ def test_p_values_hold_for_each_length(mix):
 
 
 def test_p_values_hold_for_few_inputs_of_many_lengths(rng):
-    # Of inputs that are alike each is as likely to have each rank: among all others each rank comes once.
+    # Of inputs that are alike each is as likely to have each rank: among all others each rank comes once; of equal ones
+    # the higher.
     sizes = rng.integers(5, 200, 40)
     scores = np.log(sizes) * (1 + rng.exponential(size=40))
     others = [np.flatnonzero(np.arange(40) != n) for n in range(40)]
-    ranks = [_p_values(scores[[n]], sizes[[n]], scores[rest], sizes[rest])[0] for n, rest in enumerate(others)]
-    assert np.allclose(np.sort(ranks), np.arange(1, 41) / 40)
+    distances = scores**2 * rng.exponential(size=40)
+    for lengths in (sizes, np.full(40, 50)):
+        ranks = [
+            _evidence((scores[n], distances[n]), lengths[n], (scores[rest], distances[rest]), lengths[rest])[1]
+            for n, rest in enumerate(others)
+        ]
+        above = np.sort(ranks) - np.arange(1, 41) / 40
+        assert above.min() > -1e-9
+        assert above.max() < 0.051
 
 
 def test_lengths_beyond_those_of_the_fit_are_warned_of(rng, mix):

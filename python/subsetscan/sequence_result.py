@@ -21,8 +21,11 @@ class SequenceScan:
     Attributes
     ----------
     score : float
+        The block's.
+    anomaly_score : float
+        Of the input: higher is more anomalous; -2 log(p q) for the p-values of its score and of its farthest position.
     p_value : float
-        The share of clean inputs of like length that score at least as high, this one counted among them.
+        The share of clean inputs of like length whose anomaly score is at least as high, this one counted among them.
     is_flagged : bool
         Whether the p-value is at most the scanner's false positive rate.
     alpha : float
@@ -31,6 +34,8 @@ class SequenceScan:
         The block's: (P,) for a text or a series, (H, W) for an input.
     strength : ndarray of the positions' shape, float64
         The part of the block's units that is anomalous at each position: 0 outside the block.
+    distances : ndarray of the positions' shape, float64
+        The squared Mahalanobis distance of each position from clean positions.
     nodes : ndarray of shape (c,), int64
         The block's units, increasing.
     spans : list of (int, int)
@@ -43,11 +48,13 @@ class SequenceScan:
     """
 
     score: float
+    anomaly_score: float
     p_value: float
     is_flagged: bool
     alpha: float
     positions: np.ndarray
     strength: np.ndarray
+    distances: np.ndarray
     nodes: np.ndarray
     spans: list[tuple[int, int]]
     text: str | None = None
@@ -57,9 +64,9 @@ class SequenceScan:
         """List neighbouring positions of the block, from which to before which; for positions of one axis."""
         return runs_of(self.positions)
 
-    def with_p_value(self, p_value: float, is_flagged: bool) -> SequenceScan:
-        """Return the same with a p-value."""
-        return replace(self, p_value=p_value, is_flagged=is_flagged)
+    def judged(self, anomaly_score: float, p_value: float, is_flagged: bool) -> SequenceScan:
+        """Return the same with what it is worth among clean inputs."""
+        return replace(self, anomaly_score=anomaly_score, p_value=p_value, is_flagged=is_flagged)
 
     def words(self) -> list[str]:
         """Return the parts of a text that are anomalous; none where there is no text."""
@@ -90,7 +97,7 @@ class SequenceScans(Sequence[SequenceScan]):
 
     Attributes
     ----------
-    score, p_value : ndarray of shape (N,), float64
+    score, anomaly_score, p_value : ndarray of shape (N,), float64
     is_flagged : ndarray of shape (N,), bool
     spans, nodes, positions : list
         Those of each input, as `SequenceScan` has them.
@@ -117,6 +124,10 @@ class SequenceScans(Sequence[SequenceScan]):
     @property
     def score(self) -> np.ndarray:  # noqa: D102 (the class says it, as for those below)
         return np.array([one.score for one in self._scans], np.float64)
+
+    @property
+    def anomaly_score(self) -> np.ndarray:  # noqa: D102
+        return np.array([one.anomaly_score for one in self._scans], np.float64)
 
     @property
     def p_value(self) -> np.ndarray:  # noqa: D102

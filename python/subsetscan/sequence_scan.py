@@ -15,7 +15,8 @@ from sklearn.exceptions import NotFittedError
 from ._random import RandomState, as_generator
 from ._validation import InvalidTypeError
 from .background import Background
-from .calibration import conformal_p_values
+from .calibration import conformal_p_values, extrapolated_null_p_values
+from .combination import combined_scores
 from .detectors.base import warn_of_few
 from .fingerprints import NetworkWatch
 from .group_scan import scan_group
@@ -43,7 +44,8 @@ class SequenceScanner(Persistent, BaseEstimator):
     the bytes of a file. Each position is a row, as if it were an input of its own, and the rows of one input are a
     group. What each unit says that the others at the same position do not (see `subsetscan.residuals.Residuals`) is
     ranked among positions of clean inputs, wherever these lie; the block of positions and units with the highest score
-    is then found by `scan_group`.
+    is then found by `scan_group`. Where one position alone is strange, its Mahalanobis distance from clean positions
+    tells more than a block: the p-value is that of both, the block's score and the farthest position's distance.
 
     Parameters
     ----------
@@ -73,6 +75,8 @@ class SequenceScanner(Persistent, BaseEstimator):
     ----------
     null_scores_ : ndarray of shape (n,), float64
         Scores of the clean inputs that calibrate.
+    null_distances_ : ndarray of shape (n,), float64
+        The distances of their farthest positions.
     null_sizes_ : ndarray of shape (n,), int64
         Their numbers of positions.
     n_features_in_ : int
@@ -82,11 +86,13 @@ class SequenceScanner(Persistent, BaseEstimator):
 
     Notes
     -----
-    Scores grow with the number of positions, P. How their mean and their spread do is fitted by polynomials in
-    log(P + 1), of degree 2 and 1, on the clean inputs that calibrate and the input in question, all alike; its p-value
-    is the share of these that lie as many spreads above the mean for their length. So it holds for any number of clean
-    inputs, as that of full conformal prediction does (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random
-    World, 2005). Where the clean inputs have about as many positions, within a quarter, scores themselves are compared.
+    Scores and the logarithms of distances grow with the number of positions, P. How their mean and their spread do is
+    fitted by polynomials in log(P + 1), of degree 2 and 1, on the clean inputs that calibrate and the input in
+    question, all alike. Each of these inputs gets two p-values, from how many spreads it lies above the mean for its
+    length, among all of them; and their Fisher sum. The p-value of the input in question is the share of those whose
+    sum is at least its own. So it holds for any number of clean inputs, as that of full conformal prediction does
+    (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). Where the clean inputs have about as
+    many positions, within a quarter, scores and distances themselves are compared.
 
     Examples
     --------
@@ -174,8 +180,7 @@ class SequenceScanner(Persistent, BaseEstimator):
         fitted.background_ = Background(on_grid(fitted.residuals_.fit_transform(values)))
         fitted.n_features_in_, fitted.seed_ = values.shape[1], seed
         found = [fitted._scan_one(one) for one in fitted._positions(inputs, calibrating)]
-        fitted.null_scores_ = np.array([one.score for one in found])
-        fitted.null_sizes_ = np.array([one.positions.size for one in found], np.int64)
+        fitted.null_scores_, fitted.null_distances_, fitted.null_sizes_ = _measured(found)
         fitted.fingerprint_ = None if self.space is None else self.space.fingerprint()
         fitted._watch()
         self.__dict__.update(vars(fitted))
@@ -220,8 +225,8 @@ class SequenceScanner(Persistent, BaseEstimator):
         return SequenceScans(self._judged(found))
 
     def anomaly_score(self, inputs: Any) -> np.ndarray:
-        """Compute the score of each input, float64 of shape (N,): higher is more anomalous."""
-        return self.scan(inputs).score
+        """Compute -2 log(p q) of each input, float64 of shape (N,), for the p-values of its score and its distance."""
+        return self.scan(inputs).anomaly_score
 
     def p_values(self, inputs: Any) -> np.ndarray:
         """Compute the p-value of each input among clean ones of like length, float64 of shape (N,)."""
@@ -298,10 +303,11 @@ class SequenceScanner(Persistent, BaseEstimator):
         if positions.values.shape[1] != self.n_features_in_:
             raise ValueError(f"an input has {positions.values.shape[1]} units, the fit had {self.n_features_in_}")
         values, tail = self._of_fit(positions.values), self.scan_options_["tail"]
-        mask, strength = np.zeros(len(values), bool), np.zeros(len(values))
+        mask, strength, distances = np.zeros(len(values), bool), np.zeros(len(values)), np.zeros(len(values))
         score, alpha, nodes = 0.0, 0.0, np.empty(0, np.int64)
         if len(values):
-            p = self.background_.p_values(on_grid(self.residuals_.transform(values)), tail)
+            residuals, distances = self.residuals_.transform_with_distances(values)
+            p = self.background_.p_values(on_grid(residuals), tail)
             statistic, alpha_max = self.scan_options_["statistic"], self.scan_options_["alpha_max"]
             alpha_max = min(max(alpha_max, _STEPS / (self.background_.n_samples + 1)), 1.0)
             if len(p) > 1:
@@ -320,11 +326,13 @@ class SequenceScanner(Persistent, BaseEstimator):
             strength[rows] = (p[np.ix_(rows, nodes)] <= alpha).mean(axis=1) if len(nodes) else 0
         return SequenceScan(
             score=float(score),
+            anomaly_score=np.nan,
             p_value=np.nan,
             is_flagged=False,
             alpha=float(alpha),
             positions=mask.reshape(positions.shape),
             strength=strength.reshape(positions.shape),
+            distances=np.maximum(distances, 0).reshape(positions.shape),
             nodes=np.asarray(nodes, np.int64),
             spans=_spans(mask, positions),
             text=text if isinstance(text, str) else None,
@@ -353,15 +361,13 @@ class SequenceScanner(Persistent, BaseEstimator):
             )
 
     def _judged(self, found: list[SequenceScan]) -> list[SequenceScan]:
-        """Give blocks their p-values, by how the scores of clean inputs depend on their length."""
-        scores = np.array([one.score for one in found])
-        sizes = np.array([one.positions.size for one in found], np.int64)
-        p_values = _p_values(scores, sizes, self.null_scores_, self.null_sizes_)
-        p_values[scores <= 0] = 1.0
-        return [
-            one.with_p_value(float(p), bool(p <= self.false_positive_rate))
-            for one, p in zip(found, p_values, strict=True)
-        ]
+        """Give blocks their p-values, by how scores and distances of clean inputs depend on their length."""
+        null = self.null_scores_, self.null_distances_
+        judged = []
+        for one, score, distance, size in zip(found, *_measured(found), strict=True):
+            own, p_value = _evidence((score, distance), size, null, self.null_sizes_)
+            judged.append(one.judged(own, p_value, p_value <= self.false_positive_rate))
+        return judged
 
     def _state(self) -> State:
         if not hasattr(self, "background_"):
@@ -376,22 +382,36 @@ class SequenceScanner(Persistent, BaseEstimator):
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> SequenceScanner:
         scanner = cls(**description["parameters"])
         scanner.__dict__.update(unpack_attributes(description, tensors))
-        if not (len(scanner.null_scores_) == len(scanner.null_sizes_) > 0):
-            raise ValueError("null scores and sizes do not belong together")
+        null = [getattr(scanner, name, ()) for name in ("null_scores_", "null_distances_", "null_sizes_")]
+        if not len(null[0]) == len(null[1]) == len(null[2]) > 0:
+            raise ValueError("null scores, distances and sizes do not belong together")
         scanner._watch()
         return scanner
 
 
-def _p_values(scores: np.ndarray, sizes: np.ndarray, null: np.ndarray, null_sizes: np.ndarray) -> np.ndarray:
-    """Compute p-values among clean inputs of like length."""
-    if _are_alike(null_sizes):
-        return conformal_p_values(scores, null)
-    found = np.empty(len(scores))
-    for n, (score, size) in enumerate(zip(scores, sizes, strict=True)):
-        # The input is fitted with the clean ones, for theirs to be as well fitted as its own.
-        above = _above_mean(np.append(null, score), np.append(null_sizes, size))
-        found[n] = conformal_p_values(above[-1:], above[:-1])[0]
-    return found
+def _measured(found: list[SequenceScan]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the score, the farthest position's distance and the number of positions of each."""
+    return (
+        np.array([one.score for one in found]),
+        np.array([one.distances.max(initial=0) for one in found]),
+        np.array([one.positions.size for one in found], np.int64),
+    )
+
+
+def _evidence(
+    own: tuple[float, float], size: int, null: tuple[np.ndarray, np.ndarray], null_sizes: np.ndarray
+) -> tuple[float, float]:
+    """Return the Fisher sum of an input's score and distance, and its p-value among clean inputs of like length.
+
+    The input is fitted with the clean ones, for theirs to be as well fitted as its own.
+    """
+    scores, distances = (np.append(clean, one) for clean, one in zip(null, own, strict=True))
+    parts = [scores, np.log(np.maximum(distances, np.finfo(np.float64).tiny))]
+    if not _are_alike(null_sizes):
+        parts = [_above_mean(part, np.append(null_sizes, size)) for part in parts]
+    sums = combined_scores(np.column_stack([extrapolated_null_p_values(part) for part in parts]), "fisher")
+    p_value = conformal_p_values(sums[-1:], sums[:-1])[0] if size else 1.0
+    return float(sums[-1]), float(p_value)
 
 
 def _are_alike(sizes: np.ndarray) -> bool:

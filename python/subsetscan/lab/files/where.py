@@ -38,11 +38,13 @@ class Found(NamedTuple):
         p = float(self.p_values[n])
         return SequenceScan(
             score=np.nan,
+            anomaly_score=np.nan,
             p_value=p,
             is_flagged=p <= rate,
             alpha=np.nan,
             positions=self.positions[n],
             strength=self.strength[n],
+            distances=np.full(self.strength[n].shape, np.nan),
             nodes=np.arange(self.n_nodes[n]),
             spans=runs_of(self.positions[n]),
         )

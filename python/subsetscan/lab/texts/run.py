@@ -34,7 +34,7 @@ METHODS: Mapping[str, str] = {
     "automatic": "`ModelScanner.automatic`: an automatic detector for each of eight pooled layers, together",
     "automatic, by length": "the same, each text among clean ones of about its length: `ClassConditionalDetector`",
     "nearest sentence": "cosine distance of the sentence's embedding to the nearest clean one",
-    "scan of tokens": "`SequenceScanner`: the p-value of the block of tokens and units that is found",
+    "scan of tokens": "`SequenceScanner`: the block of tokens and units that is found, and the strangest token",
 }
 TOKEN_LAYERS = ("hidden_1", "mlp_2", "hidden_3", "mlp_4", "hidden_6")
 _COMBINE = "fisher+harmonic"  # as ModelScanner.automatic
@@ -158,12 +158,12 @@ def _scores(
         last = rows[name][list(LAYERS)[-1]]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".* other numbers of positions")  # some kinds are odd by that
-            token_p = scanner.p_values(own)
+            tokens = scanner.scan(own)
         columns: list[tuple[Any, Any]] = [
             (alike.anomaly_score(rows[name]), alike.p_values(rows[name])),
             (by_length.anomaly_score(rows[name], labels), by_length.p_values(rows[name], labels)),
             (nearest.anomaly_score(last), nearest.p_values(last)),
-            (-token_p, token_p),
+            (tokens.anomaly_score, tokens.p_value),
         ]
         for method, pair in zip(METHODS, columns, strict=True):
             found[method][name] = pair
