@@ -199,7 +199,7 @@ def test_latency_is_what_the_code_writes(out, monkeypatch):
     _assert_same("latency.md", out)
 
 
-@pytest.mark.parametrize("name", ["calibration", "tails"])
+@pytest.mark.parametrize("name", ["calibration", "perturbation", "tails"])
 def test_studies_are_what_their_scripts_write(name, out, monkeypatch):
     study = _import(DOCS / "studies" / f"{name}.py")
     monkeypatch.setattr(study, "HERE", out / "studies")

@@ -29,10 +29,8 @@ class Found:
 
     def scan(self, texts):
         return SequenceScans(
-            SequenceScan(
-                1, 9, 0.01 if flag else 0.5, flag, 0.1, np.ones(3, bool), *np.ones((2, 3)), np.arange(2), spans, text
-            )
-            for text, spans, flag in zip(texts, self.spans, self.flagged, strict=True)
+            SequenceScan(1, 9, p, p <= 0.05, 0.1, np.ones(3, bool), *np.ones((2, 3)), np.arange(2), spans, text)
+            for text, spans, p in zip(texts, self.spans, np.where(self.flagged, 0.01, 0.5), strict=True)
         )
 
 
