@@ -111,7 +111,9 @@ class _Page:
             said.append(
                 f"Where: {percent(self._mean('precision'))} of the positions that the scan within a file points at lie "
                 f"over changed bytes, {percent(self._mean('chance'))} by chance; it finds "
-                f"{percent(self._mean('recall'))} of the changed bytes ({len(self.where)} files)."
+                f"{percent(self._mean('recall'))} of the changed bytes ({len(self.where)} files). By itself it flags "
+                f"{percent(self._scanned('p_value'))} of these, and {percent(self._scanned('p_value_before'))} of what "
+                "they were."
             )
         said.append(self._adaptive())
         clean, rare = self.cell(CLEAN), self.cell(OTHERS, "other")
@@ -240,6 +242,10 @@ class _Page:
         values = [value for value in values if value is not None and not np.isnan(value)]
         return float(np.mean(values)) if values else float("nan")
 
+    def _scanned(self, which: str, of: Sequence[dict[str, Any]] | None = None) -> float:
+        """Average how many files the scan within them flags: attacked, or as they were before."""
+        return float(np.mean([one[which] <= RATE for one in (self.where if of is None else of)]))
+
     def places(self) -> str:
         """Lay out where the scan pointed, type by type."""
         rows = []
@@ -250,7 +256,7 @@ class _Page:
         ]:
             own = [one for one in self._results["where"] if one["type"] in of]
             if own:
-                shares = [float(np.mean([one[key] <= RATE for one in own])) for key in ("p_value", "p_value_before")]
+                shares = [self._scanned(key, own) for key in ("p_value", "p_value_before")]
                 told = [percent(self._mean(what, own)) for what in ("precision", "chance", "recall")]
                 rows.append([name, str(len(own)), *told, *map(percent, shares)])
         header = ["", "files", "precision", "by chance", "recall", "flagged by this scan", "as they were"]

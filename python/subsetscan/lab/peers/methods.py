@@ -27,6 +27,7 @@ BY_CLASS, LEAST_CLASS = "automatic by class seen", "automatic, nearest class"
 OURS = (AUTOMATIC, PAPER, BY_CLASS, LEAST_CLASS)
 _LEAST_CLASS = 20  # clean inputs: fewer cannot give a p-value of 0.05
 _NEIGHBORS = 50
+_UNKNOWN = 1e-300  # p-value where a class is not known: sums of its inverse stay finite
 _SUMMED = {"deep kNN, ranks": "10 neighbours, cosine", "LID, summed": "LID"}
 
 
@@ -159,7 +160,7 @@ def _by_class(
         told = np.zeros(len(own))
         scores = detector.anomaly_score(rows[layer][known], own[known])
         told[known] = detector.p_values_of(scores, own[known], extrapolate=True)
-        p.append(np.maximum(told, np.finfo(np.float64).tiny))
+        p.append(np.maximum(told, _UNKNOWN))
         p_null.append(detector.null_p_values(extrapolate=True))
     return _together(p, p_null)
 
