@@ -23,6 +23,7 @@ from subsetscan.networks import PerturbedNetwork
 from subsetscan.spaces import Layers
 
 HERE = Path(__file__).parent
+CELLS = HERE / "perturbation.csv"
 LAYERS = ("max_pooling2d_2", "dense_1")
 MAGNITUDES = (0.0, 0.001, 0.003, 0.01, 0.03)
 N_BACKGROUND, N_CLEAN, N_KIND, SEED = 700, 400, 200, 7
@@ -135,12 +136,11 @@ def main():
     what.add_argument("--mnist", type=Path, help="folder with MNIST's IDX files")
     what.add_argument("--report", action="store_true", help="write perturbation.md from perturbation.csv")
     arguments = parser.parse_args()
-    cells = HERE / "perturbation.csv"
     if not arguments.report:
-        with cells.open("w", newline="", encoding="utf-8") as file:
+        with CELLS.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([("step", "layer", "detector", "kind", "auroc"), *measure(arguments.mnist)])
-    with cells.open(encoding="utf-8") as file:
+    with CELLS.open(encoding="utf-8") as file:
         rows = [(float(row["step"]), row["detector"], row["kind"], float(row["auroc"])) for row in csv.DictReader(file)]
     (HERE / "perturbation.md").write_text(page(rows), encoding="utf-8")
 
