@@ -206,3 +206,13 @@ def test_studies_are_what_their_scripts_write(name, out, monkeypatch):
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--report"])
     study.main()
     _assert_same(f"studies/{name}.md", out)
+
+
+def test_the_page_of_pyod_is_what_its_script_writes(out, monkeypatch):
+    script = _import(DOCS / "pyod" / "measure.py")
+    (out / "pyod").mkdir()
+    shutil.copy(DOCS / "pyod" / "cells.csv", out / "pyod")
+    monkeypatch.setattr(script, "HERE", out / "pyod")
+    monkeypatch.setattr(sys, "argv", ["measure.py", "--report"])
+    script.main()
+    _assert_same("pyod.md", out)
