@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from subsetscan import plot
 from subsetscan._files import atomic_write
-from subsetscan.lab import figures
 from subsetscan.lab.markdown import linker
 
 __all__ = ["save", "write"]
@@ -31,7 +31,7 @@ def write(results: dict[str, Any], out: Path) -> None:
     """Write results.json and performance.png into the folder `out`, and the page beside it, named as the folder."""
     save(results, out)
     if results["growth"]:
-        figures.save(picture(results["growth"]), out / "performance.png")
+        plot.save(picture(results["growth"]), out / "performance.png")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 (Markdown)
@@ -136,7 +136,7 @@ def busy(results: dict[str, Any]) -> float | None:
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:
     """Draw time against the number of images, and time per image and node against both other sizes."""
     figure = Figure((13, 4.3), layout="constrained")
-    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), figures.COLOURS, strict=False))
+    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), plot.COLOURS, strict=False))
     panels = figure.subplots(1, len(growth), squeeze=False)[0]
     for panel, (axis, rows) in zip(panels, growth.items(), strict=True):
         per_value = axis != "n_images"

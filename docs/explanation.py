@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.lab import figures
+from subsetscan import ModelScanner, SubsetScanDetector, plot
 from subsetscan.lab.datasets import load_sample
 from subsetscan.lab.networks import load_pretrained, start_keras
 from subsetscan.spaces import ReconstructionError
@@ -30,7 +29,7 @@ def main() -> None:
     (told,) = explanation.spaces.values()
     print(f"{told.leading[UPPER_HALF].sum()} of {told.leading.sum()} leading nodes lie in the upper half", end="; ")
     print(f"without the noise p = {float(scanner.p_values(images[[IMAGE]])['reconstruction_error'][0]):.3g}")
-    figures.save(figures.explanation(explanation, noisy), Path(__file__).with_suffix(".png"))
+    plot.save(plot.explanation(explanation, noisy), Path(__file__).with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from subsetscan import SequenceScanner
-from subsetscan.lab import figures
+from subsetscan import SequenceScanner, plot
 from subsetscan.lab.peers.location import BYTES, TENSOR, draw_files, model_file
 from subsetscan.spaces import OnnxLayers
 
@@ -45,7 +44,7 @@ print(found[0])  # a text has marks under what is anomalous
 ```
 
 With texts the space is `TransformerLayers(model, tokenizer, ["mlp_4"])`, and the spans are characters; with images it is a
-convolutional layer, and `found[0].positions` is a mask of the layer's height and width. `subsetscan.lab.figures.sequence` draws
+convolutional layer, and `found[0].positions` is a mask of the layer's height and width. `subsetscan.plot.sequence` draws
 each of them.
 
 Made by `python docs/sequences.py`, with magika 1.0 (PyPI), in about a minute.
@@ -72,7 +71,7 @@ def main() -> None:
     text = bytes(files.attacked[n, :PART].astype(np.uint8))
     start = slice(0, PART // BYTES)
     drawn = replace(found[n], positions=found[n].positions[start], strength=found[n].strength[start])
-    figures.save(figures.sequence(drawn, text, np.flatnonzero(changed[n, :PART])), Path(__file__).with_suffix(".png"))
+    plot.save(plot.sequence(drawn, text, np.flatnonzero(changed[n, :PART])), Path(__file__).with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def test_adaptive_is_what_the_code_writes(out):
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):
     report = _import(ROOT / "benches" / "report.py")
-    monkeypatch.setattr(report.figures, "save", lambda *_: None)
+    monkeypatch.setattr(report.plot, "save", lambda *_: None)
     (out / "performance").mkdir()
     report.write(_results("performance"), out / "performance")
     _assert_same("performance.md", out)

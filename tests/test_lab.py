@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
-from subsetscan.lab.experiment.measures import auroc
+from subsetscan.measures import auroc
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from subsetscan import plot
 from subsetscan.commands.scanned_sets import ScannedSets
-from subsetscan.lab import figures
-from subsetscan.lab.experiment.measures import auroc
+from subsetscan.measures import auroc
 from subsetscan.scanning import ScanResult
 
 pytest.importorskip("matplotlib")
 from matplotlib.text import Text
 
-from subsetscan.lab.figures import paper
+from subsetscan.lab.reproduction import paper_figures as paper
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def drawn(tmp_path):
     """Check a finished figure as a reader sees it: it can be laid out, and none of its text is small."""
 
     def check(figure):
-        figures.save(figure, tmp_path / "figure.png")
+        plot.save(figure, tmp_path / "figure.png")
         assert (tmp_path / "figure.png").stat().st_size > 0
         sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
         assert min(sizes) >= 7
@@ -54,7 +54,7 @@ def pictures(panels):
 
 def test_densities(rng, drawn):
     panels = {f"layer_{n}": scores(rng, 0, n / 4, 1) for n in range(5)}
-    figure = drawn(figures.densities(panels, n_columns=3, captions={"layer_1": "8 filters"}))
+    figure = drawn(plot.densities(panels, n_columns=3, captions={"layer_1": "8 filters"}))
     assert len(figure.axes) == 6
     assert len(used(figure)) == 5
     assert legend(figure) == ["clean", "BIM", "FGSM"]
@@ -70,7 +70,7 @@ def test_densities(rng, drawn):
 
 
 def test_densities_keep_their_colours(rng):
-    figure = figures.densities({"a": {"bim": rng.random(9), "natural": rng.random(9)}, "b": {"bim": rng.random(9)}},
+    figure = plot.densities({"a": {"bim": rng.random(9), "natural": rng.random(9)}, "b": {"bim": rng.random(9)}},
                              first="natural")  # fmt: skip
     assert legend(figure) == ["natural", "BIM"]
     colours = [patch.get_edgecolor() for panel in figure.axes for patch in panel.patches if not patch.get_fill()]
@@ -95,7 +95,7 @@ def colours_of_legend(figure):
     ],
 )
 def test_densities_of_hardly_anything(clean, bim, quality, drawn):
-    figure = drawn(figures.densities({"layer": {"clean": clean, "bim": bim}}))
+    figure = drawn(plot.densities({"layer": {"clean": clean, "bim": bim}}))
     (panel,) = figure.axes
     assert panel.get_title().splitlines() == ["layer", *filter(None, [quality])]
     assert len(panel.patches) == 2 * sum(len(values) > 0 for values in (clean, bim))
@@ -104,7 +104,7 @@ def test_densities_of_hardly_anything(clean, bim, quality, drawn):
 
 def test_bins_of_whole_numbers_are_equally_full():
     sizes = np.arange(150)  # bins of equal width that are no multiple of one would hold three or four
-    figure = figures.densities({"layer": {"clean": sizes}})
+    figure = plot.densities({"layer": {"clean": sizes}})
     heights, edges, _ = figure.axes[0].patches[0].get_data()
     assert np.array_equal(np.unique(np.diff(edges)), [7])  # at most 24 bins for 150 images
     assert np.array_equal(np.rint(heights * 7 * 150), [7] * 21 + [3])
@@ -116,7 +116,7 @@ def test_scanned_sets_are_drawn(rng, drawn):
         return ScanResult(rng.normal(shift, 1, n), rng.random(n), np.ones(n, dtype=np.int64))
 
     scans = {"clean": {"a": scan(0), "b": scan(0)}, "bim": {"a": scan(1), "b": scan(2)}}
-    figure = drawn(figures.densities(ScannedSets({"a": 5, "b": 6}, scans, None).scores()))
+    figure = drawn(plot.densities(ScannedSets({"a": 5, "b": 6}, scans, None).scores()))
     for panel, space in zip(figure.axes, "ab", strict=True):
         value = scikit_learns(scans["clean"][space].scores, scans["bim"][space].scores)
         assert panel.get_title() == f"{space}\nAUROC BIM {value:.2f}"
@@ -140,7 +140,7 @@ def test_roc_and_densities(rng, drawn):
     curves = {kind: (found["clean"], found[kind]) for kind in ("bim", "fgsm")} | {
         "deepfool": (found["clean"], np.empty(0))
     }
-    figure = drawn(figures.roc_and_densities(curves, "conv2d_1"))
+    figure = drawn(plot.roc_and_densities(curves, "conv2d_1"))
     left, right = figure.axes
     assert legend(left) == [
         f"BIM: {auroc(found['clean'], found['bim'])}", f"FGSM: {auroc(found['clean'], found['fgsm'])}",
@@ -291,10 +291,10 @@ def test_activation_histograms(rng, drawn):
 )
 def test_images_have_one_scale(pixels, drawn_as):
     for shape in ((3, 4), (3, 4, 1), (3, 4, 3), (3, 4, 2)):
-        found = figures.drawable([np.full(shape, pixel) for pixel in pixels])
+        found = plot.drawable([np.full(shape, pixel) for pixel in pixels])
         assert {image.shape for image in found} == {(3, 4, 3) if shape == (3, 4, 3) else (3, 4)}
         assert [float(image.mean()) for image in found] == pytest.approx(drawn_as)
-    rows = {"clean": [figures.Example(np.full((3, 4), p), np.eye(3, 4), np.eye(3, 4) > 0, "") for p in pixels]}
-    shown = [panel.images[0] for panel in figures.anomalous_nodes(rows).axes[: len(pixels)]]
+    rows = {"clean": [plot.Example(np.full((3, 4), p), np.eye(3, 4), np.eye(3, 4) > 0, "") for p in pixels]}
+    shown = [panel.images[0] for panel in plot.anomalous_nodes(rows).axes[: len(pixels)]]
     assert [float(np.mean(one.get_array())) for one in shown] == pytest.approx(drawn_as)
     assert {one.get_clim() for one in shown} == {(0, 1)}

@@ -9,10 +9,10 @@ import pytest
 from subsetscan.calibration import conformal_p_values
 from subsetscan.detectors import LocalSpatialEntropy
 from subsetscan.inputs import PictureFolder
-from subsetscan.lab.experiment.measures import auroc
-from subsetscan.lab.figures import Response
-from subsetscan.lab.figures import responses as draw
 from subsetscan.lab.preprocessing import PREPROCESSINGS, with_preprocessing
+from subsetscan.measures import auroc
+from subsetscan.plot import Response
+from subsetscan.plot import responses as draw
 from subsetscan.spaces import FeatureResponse
 
 pytest.importorskip("typer")

@@ -250,14 +250,14 @@ def test_what_does_not_fit(encoder, tokenizer, rng, mix, tmp_path):  # noqa: F81
 
 def test_figures_mark_what_is_anomalous(encoder, tokenizer, rng):  # noqa: F811
     pytest.importorskip("matplotlib")
-    from subsetscan.lab import figures
+    from subsetscan import plot
 
     draw = np.random.default_rng(5)
     clean = [" ".join(draw.choice(list("abcdefg"), draw.integers(5, 30))) for _ in range(100)]
     found = (
         SequenceScanner(TransformerLayers(encoder, tokenizer, ["mlp_1"]), **FAST).fit(clean).scan(["a b c h j d e f"])
     )
-    panel = figures.sequence(found[0]).axes[0]
+    panel = plot.sequence(found[0]).axes[0]
     assert "".join(text.get_text() for text in panel.texts) == "a b c h j d e f"
     marked = {int(area.get_paths()[0].vertices[:, 0].min()): area.get_alpha() for area in panel.collections}
     tokens = zip(found[0].characters, found[0].strength, strict=True)
@@ -265,11 +265,11 @@ def test_figures_mark_what_is_anomalous(encoder, tokenizer, rng):  # noqa: F811
     assert marked.keys() == strengths.keys()
     assert np.array_equal(np.argsort(list(marked.values())), np.argsort([strengths[n] for n in marked]))
     grid = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 4, 6, 5)))).scan([rng.normal(size=(4, 6, 5)) * 2])[0]
-    shown = figures.sequence(grid, rng.random((8, 12, 1))).axes[0].images[-1]
+    shown = plot.sequence(grid, rng.random((8, 12, 1))).axes[0].images[-1]
     assert np.array_equal(shown.get_array()[..., 3] > 0, grid.positions)
     line = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 9, 5)))).scan([rng.normal(size=(9, 5)) * 3])[0]
-    bars = figures.sequence(line, rng.normal(size=90)).axes[0].patches
+    bars = plot.sequence(line, rng.normal(size=90)).axes[0].patches
     assert [round(bar.get_x()) for bar in bars] == [10 * n for n in np.flatnonzero(line.positions)]
     volume = SequenceScanner(**FAST).fit(list(rng.normal(size=(60, 2, 3, 4, 5)))).scan([rng.normal(size=(2, 3, 4, 5))])
     with pytest.raises(ValueError, match="positions of 3 axes cannot be drawn"):
-        figures.sequence(volume[0])
+        plot.sequence(volume[0])

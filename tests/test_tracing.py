@@ -12,7 +12,6 @@ from subsetscan.lab import attacks, datasets, networks
 from subsetscan.lab.attacks import ATTACKS
 from subsetscan.lab.datasets import DATA, load_sample
 from subsetscan.lab.experiment import scoring
-from subsetscan.lab.experiment.measures import area, auroc, mean_auroc
 from subsetscan.lab.experiment.scoring import NULL, Pair
 from subsetscan.lab.result_cache import ResultCache
 from subsetscan.lab.tracing import run as tracing
@@ -21,6 +20,7 @@ from subsetscan.lab.tracing.overall import FEWEST
 from subsetscan.lab.tracing.pairs import DETECTORS, ENTROPY, pairs_of, with_random_weights
 from subsetscan.lab.tracing.published import METHODS, TABLE_1
 from subsetscan.lab.tracing.subject import of_model
+from subsetscan.measures import area, auroc, mean_auroc
 from subsetscan.spaces import FeatureResponse, Pixels
 
 keras = pytest.importorskip("keras")

@@ -7,8 +7,8 @@ import numpy as np
 from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load
-from subsetscan.lab.experiment.measures import area
 from subsetscan.lab.networks import load_pretrained
+from subsetscan.measures import area
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 images, labels = load("fashion-mnist", "train")

@@ -17,11 +17,11 @@ from subsetscan.calibration import conformal_p_values, null_p_values, score_thre
 from subsetscan.combination import combined_scores
 from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import attack_all
-from subsetscan.lab.experiment.measures import area
 from subsetscan.lab.experiment.scoring import NULL, score_once
 from subsetscan.lab.reproduction.attacks import FULL, jobs_of
 from subsetscan.lab.reproduction.pairs import scan_pairs, spaces_of
 from subsetscan.lab.result_cache import ResultCache
+from subsetscan.measures import area
 from subsetscan.spaces import ClassifierMargin, KerasLayers, Laplacian, Pixels
 
 SIZES = {"background": 5250, NULL: 1750, "clean": 2000, "targets": 1000}

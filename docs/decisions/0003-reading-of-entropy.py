@@ -21,9 +21,9 @@ from subsetscan.lab import datasets, networks
 from subsetscan.lab.adversaries import Job, attack_all
 from subsetscan.lab.attacks import predicted
 from subsetscan.lab.experiment.images import PAPER_SPLIT, Images, noisy
-from subsetscan.lab.experiment.measures import Auroc, area, auroc
 from subsetscan.lab.experiment.plan import DATASETS
 from subsetscan.lab.result_cache import ResultCache, fingerprint
+from subsetscan.measures import Auroc, area, auroc
 from subsetscan.spaces import ClassifierMargin, FeatureResponse
 from subsetscan.spaces.responses import METHODS, TARGETS
 

@@ -20,9 +20,8 @@ with warnings.catch_warnings():
 
 import numpy as np
 
-from subsetscan import Background, reference, scan_group
+from subsetscan import Background, plot, reference, scan_group
 from subsetscan._tables import text_table
-from subsetscan.lab import figures
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load_sample
 from subsetscan.lab.experiment.proportions import scan_proportions
@@ -215,7 +214,7 @@ def attacked_groups(n_groups=100):
                     ]
                     for row in found
                 ]  # fmt: skip
-    figures.save(figures.proportions(curves), HERE / "groups.png")
+    plot.save(plot.proportions(curves), HERE / "groups.png")
     counts = ", ".join(f"{name}: {len(sets[name])} of {len(targets)} tried" for name in ("fgsm", "bim"))
     header = [
         "space",

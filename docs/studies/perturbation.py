@@ -15,10 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from subsetscan.detectors import AutomaticDetector, NearestNeighborDetector, SubsetScanDetector
-from subsetscan.lab.experiment.measures import area
 from subsetscan.lab.markdown import table
 from subsetscan.lab.networks import load_pretrained, start_keras
 from subsetscan.lab.subjects.images import _inputs
+from subsetscan.measures import area
 from subsetscan.networks import PerturbedNetwork
 from subsetscan.spaces import Layers
 

@@ -18,8 +18,8 @@ from subsetscan import ModelScanner, SubsetScanDetector
 from subsetscan.detectors import CombinedDetector
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import DATA, load
-from subsetscan.lab.experiment.measures import auroc
 from subsetscan.lab.networks import load_model
+from subsetscan.measures import auroc
 from subsetscan.spaces import KerasLayers, ReconstructionError
 from subsetscan.tails import choose_tails
 

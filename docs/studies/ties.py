@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from subsetscan import Background
-from subsetscan.lab import figures
+from subsetscan import Background, plot
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.datasets import load_sample
-from subsetscan.lab.experiment.measures import auroc
 from subsetscan.lab.networks import load_pretrained
+from subsetscan.measures import auroc
 from subsetscan.spaces import KerasLayers
 
 HERE = Path(__file__).parent
@@ -97,7 +96,7 @@ def main():
     background = Background(values[:1000])
     alphas = np.linspace(0, 1, 51)[1:]
     curves = {tail: {ties: counted(background, clean[:50], tail, ties, alphas) for ties in TIES} for tail in TAILS}
-    figures.save(figures.counted_shares(alphas, curves), HERE / "ties.png")
+    plot.save(plot.counted_shares(alphas, curves), HERE / "ties.png")
 
     found = {}
     for tail in TAILS:

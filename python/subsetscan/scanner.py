@@ -318,7 +318,7 @@ class ModelScanner(LabelledStreams, Decisions):
         Returns
         -------
         Explanation
-            To be printed, read, or drawn by `subsetscan.lab.figures.explanation`.
+            To be printed, read, or drawn by `subsetscan.plot.explanation`.
 
         Raises
         ------

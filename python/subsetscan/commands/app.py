@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .._validation import InvalidTypeError
-from . import attack, demo, experiment, explain, fit, reproduce, responses, scan, score, trace, train
+from . import attack, demo, experiment, explain, fit, report, reproduce, responses, scan, score, trace, train
 
 __all__ = ["app", "main"]
 
@@ -35,6 +35,7 @@ for _command in (
     fit.fit,
     score.score,
     explain.explain,
+    report.report,
     responses.responses,
     attack.attack,
     train.train,

@@ -23,7 +23,7 @@ from ..lab.networks import load_model
 from ..lab.options import start_writing
 from ..lab.result_cache import ResultCache
 from . import options
-from .report import Report
+from .console import Console
 
 __all__ = ["attack"]
 
@@ -73,7 +73,7 @@ def attack(
     Writes images.npy, sources.npy (the row of each source image), labels.npy, predictions.npy and summary.json. Chunks
     are kept as they finish: the same command continues where it was stopped.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     check(attack, eps, protocol, masked)
     options.start_keras(unsafe_model)
     job = Job(attack, ATTACKS[attack].eps if eps is None else eps, protocol, masked, n_images)
@@ -84,7 +84,7 @@ def attack(
     images = unit_images(images, images.shape[1:], str(input))
     truth = load_array(labels, "labels")
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=len(images), desc=job.name, unit="image", disable=not report.progress) as bar:
+    with tqdm(total=len(images), desc=job.name, unit="image", disable=not console.progress) as bar:
         made = attack_all(
             model,
             images,
@@ -96,7 +96,7 @@ def attack(
             safe_mode=not unsafe_model,
             on_images=bar.update,
         )[job]
-    report.say(str(made.outputs))
+    console.say(str(made.outputs))
     _check_tried(made, input, labels)
     _write_successes(made, out)
     n_successful = int(made.successful.sum())
@@ -107,9 +107,9 @@ def attack(
     write_json(out / "summary.json", summary)
     _warn_of_none(made, job, images)
     share = f" ({rate:.1%})" if len(made.sources) else ""
-    report.say(f"{job.name}: {n_successful} of {counted(len(made.sources), 'attack')} succeeded{share}")
-    report.say(f"wrote images, sources, labels, predictions to {out}/")
-    return report.end(summary)
+    console.say(f"{job.name}: {n_successful} of {counted(len(made.sources), 'attack')} succeeded{share}")
+    console.say(f"wrote images, sources, labels, predictions to {out}/")
+    return console.end(summary)
 
 
 def _write_successes(made: Adversaries, out: Path) -> None:

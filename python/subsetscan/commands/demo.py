@@ -13,22 +13,22 @@ import typer
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
+from .. import plot
 from .._tables import counted, text_table
 from ..calibration import conformal_p_values
 from ..detectors import SubsetScanDetector
-from ..lab import figures
 from ..lab import preset as presets
 from ..lab.attacks import Attacked, attack
 from ..lab.datasets import load_sample
 from ..lab.experiment.files import write_json
-from ..lab.experiment.measures import Auroc, auroc
 from ..lab.experiment.scoring import NULL, score
 from ..lab.networks import load_pretrained
 from ..lab.options import start_writing
+from ..measures import Auroc, auroc
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
-from .report import Report
+from .console import Console
 from .scanned_sets import ScannedSets, scan_sets
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def demo(
     autoencoder, prints how well attacked images are told from clean ones, and draws where they differ. Writes
     scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     options.start_keras()
     started = time.monotonic()
     images, labels = load_sample()
@@ -81,7 +81,7 @@ def demo(
     shuffled = np.random.default_rng(seed).permutation(len(images))
     background, clean, targets, _ = np.split(shuffled, np.cumsum([n_background, n_clean, n_attacked]))
 
-    attacked = _attack(images[targets], labels[targets], report.progress)
+    attacked = _attack(images[targets], labels[targets], console.progress)
     sets = {"clean": images[clean]} | {name: result.images for name, result in attacked.items() if len(result.images)}
     names = [name for name in attacked if name in sets]
     autoencoder = load_pretrained("autoencoder")
@@ -89,7 +89,7 @@ def demo(
     parameters = {"random_state": seed, "false_positive_rate": false_positive_rate}
     scanners = {
         configuration: [
-            ModelScanner(space, clone(detector).set_params(**parameters), progress=report.progress)
+            ModelScanner(space, clone(detector).set_params(**parameters), progress=console.progress)
             for space, detector in zip((layers, error), detectors, strict=True)
         ]
         for configuration, detectors in CONFIGURATIONS.items()
@@ -110,16 +110,14 @@ def demo(
     }
 
     chosen = scanned["chosen"]
-    drawn = {"scores.png": figures.densities(chosen.scores())}
+    drawn = {"scores.png": plot.densities(chosen.scores())}
     shown = (next(iter(chosen.n_nodes)), ERROR)
     if names:
         _, error_scanner = scanners["chosen"]
         sources = images[targets][attacked[names[-1]].sources]
         pictures = {"clean": sources[:N_SHOWN], names[-1]: sets[names[-1]][:N_SHOWN]}
-        drawn["roc.png"] = figures.roc(
-            _curves(scanned, {BASELINE: mean_errors, PRESET: preset["scores"]}, shown, names)
-        )
-        drawn["anomalous_nodes.png"] = figures.anomalous_nodes(
+        drawn["roc.png"] = plot.roc(_curves(scanned, {BASELINE: mean_errors, PRESET: preset["scores"]}, shown, names))
+        drawn["anomalous_nodes.png"] = plot.anomalous_nodes(
             {kind: _examples(error_scanner, error, examples) for kind, examples in pictures.items()}
         )
     summary = {
@@ -145,25 +143,25 @@ def demo(
     start_writing(out, *_WRITTEN)
     chosen.write_scores(out / "scores.csv", false_positive_rate)
     for name, figure in drawn.items():
-        figures.save(figure, out / name)
+        plot.save(figure, out / name)
     write_json(out / "summary.json", summary)
 
     sys.stderr.flush()  # progress first
     given = f"{n_background} background and {counted(n_clean, 'clean image')}"
-    report.say(f"Fashion-MNIST, protocol valid, eps {EPS}: {given}")
+    console.say(f"Fashion-MNIST, protocol valid, eps {EPS}: {given}")
     for name, result in attacked.items():
         share = f" ({result.success_rate:.1%})" if result.n_tried else ""
-        report.say(f"  {name}: {len(result.images)} of {counted(result.n_tried, 'attack')} succeeded{share}")
-    report.say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
-    report.say(_table(aurocs, others, chosen, names))
-    report.say(f"\nflagged at {100 * false_positive_rate:g} % false positives, with the chosen options:")
+        console.say(f"  {name}: {len(result.images)} of {counted(result.n_tried, 'attack')} succeeded{share}")
+    console.say("\nAUROC [95 % interval] of the scan, with the options of the paper and with the chosen ones\n")
+    console.say(_table(aurocs, others, chosen, names))
+    console.say(f"\nflagged at {100 * false_positive_rate:g} % false positives, with the chosen options:")
     flagged = {space: {kind: p[space] for kind, p in (chosen.p_values or {}).items()} for space in shown}
     for title, p_values in (flagged | {PRESET: preset["p_values"]}).items():
         shares = {kind: np.mean(own <= false_positive_rate) for kind, own in p_values.items()}
-        report.say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
+        console.say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
     written = ", ".join(["scores.csv", "summary.json", *drawn])
-    report.say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
-    return report.end(summary)
+    console.say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
+    return console.end(summary)
 
 
 def _attack(images: np.ndarray, labels: np.ndarray, progress: bool) -> dict[str, Attacked]:
@@ -225,14 +223,14 @@ def _curves(
     return curves
 
 
-def _examples(scanner: ModelScanner, error: ReconstructionError, images: np.ndarray) -> list[figures.Example]:
+def _examples(scanner: ModelScanner, error: ReconstructionError, images: np.ndarray) -> list[plot.Example]:
     """Scan the reconstruction error of a few images, and lay the subsets back onto the pixels."""
     detector, shape = scanner.detectors_[ERROR], error.node_shapes[ERROR][:2]
     values = error.transform(images)[ERROR]
     found = detector.scan(values, return_nodes=True)
     p_values = detector.p_values_of(found.scores)
     return [
-        figures.Example(
+        plot.Example(
             image=image[..., 0],
             error=values[n].reshape(shape),
             nodes=found.mask(n, shape),

@@ -17,7 +17,7 @@ from ..lab.peers import run as peers
 from ..lab.subjects.registry import SUBJECTS
 from ..lab.texts import run as texts
 from . import options
-from .report import Report
+from .console import Console
 
 __all__ = ["experiment"]
 
@@ -81,7 +81,7 @@ def experiment(
 
     Activations, attacks and scores are kept as they are made: the same command continues where it was stopped.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     run = _EXPERIMENTS[name]
     chosen = {
         "subjects": subjects and names_in(subjects, SUBJECTS),
@@ -92,4 +92,4 @@ def experiment(
     given = {option: value for option, value in chosen.items() if value is not None and value is not False}
     if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:
         raise ValueError(f"experiment {name} takes no {strangers[0]}: leave out {', '.join(strangers)}")
-    return report.end(run(out, kept=kept, quick=quick, progress=report.progress, say=report.say, **given))
+    return console.end(run(out, kept=kept, quick=quick, progress=console.progress, say=console.say, **given))

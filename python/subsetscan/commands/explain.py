@@ -9,20 +9,20 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from .. import plot
 from ..explanation import Explanation
 from ..inputs.base import SizedInputs
 from ..inputs.pictures import is_channels_first
-from ..lab import figures
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from . import options
+from .console import Console
 from .fitted import false_positive_rate_of, open_fitted
 from .memory import show_shapes
-from .report import Report
 from .subject import check_there
 
-__all__ = ["explain", "most_anomalous_of"]
+__all__ = ["explain", "most_anomalous_of", "one_of", "picture_of"]
 
 
 def explain(
@@ -49,7 +49,7 @@ def explain(
     anomalous space first, and whether the input is flagged.
     Writes explanation.json and explanation.png, or for several inputs explanation-3.json and so on.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     check_there(input)
     if index is not None and most_anomalous is not None:
         raise ValueError(f"choose --index {index} or --most-anomalous {most_anomalous}, not both")
@@ -59,7 +59,7 @@ def explain(
         model,
         unsafe_model=unsafe_model,
         batch_size=batch_size,
-        progress=report.progress,
+        progress=console.progress,
         false_positive_rate=false_positive_rate,
     )
     inputs = subject.load(input)
@@ -74,10 +74,10 @@ def explain(
         alone = most_anomalous is None and len(chosen) == 1
         stem = "explanation" if alone else f"explanation-{n}"
         if not alone:
-            report.say(f"\ninput {n}\n")
-        told.append(_explain_one(scanner, _one(inputs, n), n, out / stem, subject.options.get("columns"), report))
+            console.say(f"\ninput {n}\n")
+        told.append(_explain_one(scanner, one_of(inputs, n), n, out / stem, subject.options.get("columns"), console))
     about = {"model": None if model is None else str(model), "fitted": str(fitted), "input": str(input)}
-    return report.end(about | {"inputs": told})
+    return console.end(about | {"inputs": told})
 
 
 def most_anomalous_of(scanner: ModelScanner, inputs: Any, n_inputs: int) -> list[int]:
@@ -113,13 +113,13 @@ def _indices(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def _one(inputs: SizedInputs, n: int) -> Any:
+def one_of(inputs: SizedInputs, n: int) -> Any:
     """Pick one input: an array, or one for each of the network's inputs."""
     rows = inputs[n : n + 1]
     return {name: array[0] for name, array in rows.items()} if isinstance(rows, Mapping) else rows[0]
 
 
-def _picture(sample: Any, explanation: Explanation) -> np.ndarray | None:
+def picture_of(sample: Any, explanation: Explanation) -> np.ndarray | None:
     """Lay an image out as it is drawn, (H, W) or (H, W, C); None for several arrays, and where that is not clear."""
     if isinstance(sample, Mapping):
         return None
@@ -133,7 +133,7 @@ def _picture(sample: Any, explanation: Explanation) -> np.ndarray | None:
 
 
 def _explain_one(
-    scanner: ModelScanner, sample: Any, n: int, path: Path, node_names: Sequence[str] | None, report: Report
+    scanner: ModelScanner, sample: Any, n: int, path: Path, node_names: Sequence[str] | None, console: Console
 ) -> dict[str, Any]:
     """Explain an input: print, write and draw it. `path` is that of the files without their endings."""
     explanation = scanner.explain(sample)
@@ -141,17 +141,17 @@ def _explain_one(
     p_value = _p_value(scanner, explanation)
     flagged = None if p_value is None else p_value <= rate
     spaces = _with_nodes(explanation, rate, node_names)
-    report.say(str(explanation))
+    console.say(str(explanation))
     if p_value is not None:
         verdict = "flagged" if flagged else "not flagged"
-        report.say(f"\ninput {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
+        console.say(f"\ninput {n} is {verdict} at a false positive rate of {rate:g}: p = {p_value:.3g}")
     write_json(path.with_name(f"{path.name}.json"), spaces)
-    written = report.save_figure(
-        lambda: figures.explanation(explanation, _picture(sample, explanation)),
+    written = console.save_figure(
+        lambda: plot.explanation(explanation, picture_of(sample, explanation)),
         path.with_name(f"{path.name}.png"),
         "no space has positions in a grid",
     )
-    report.say(f"\nwrote {', '.join([f'{path.name}.json', *written])} to {path.parent}/")
+    console.say(f"\nwrote {', '.join([f'{path.name}.json', *written])} to {path.parent}/")
     return {"index": n, "flagged": flagged, "false_positive_rate": rate, "p_value": p_value, "spaces": spaces}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from .._tables import counted
 from . import options
+from .console import Console
 from .fitted import about_detector, chosen_options, fit_scanner, keep
-from .report import Report
 from .subject import Subject, check_there
 
 __all__ = ["fit"]
@@ -37,7 +37,7 @@ def fit(
 
     With none of --statistic, --tail, --alpha-max, --scope and --ties the detector is the automatic one.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     check_there(background)
     chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
     subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
@@ -46,7 +46,7 @@ def fit(
         background,
         out,
         batch_size=batch_size,
-        progress=report.progress,
+        progress=console.progress,
         scan=chosen,
         combine=combine,
         false_positive_rate=false_positive_rate,
@@ -55,8 +55,8 @@ def fit(
     )
     keep(scanner, subject, out)
     kept, given = counted(len(scanner.names), "detector"), counted(n_background, "input")
-    report.say(f"kept {kept}, fitted on {given}, in {out}/")
-    return report.end(
+    console.say(f"kept {kept}, fitted on {given}, in {out}/")
+    return console.end(
         {
             "model": None if model is None else str(model),
             "fitted": str(out),

@@ -55,6 +55,9 @@ def start_keras(unsafe_model: bool = False) -> None:
 Out = Annotated[
     Path, typer.Option(help="Folder for the results. It is made if needed.", file_okay=False, callback=check_folder)
 ]
+Report = Annotated[
+    bool, typer.Option("--report", help="Write report.html too: one page, with the most anomalous inputs, and where.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and no other text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]

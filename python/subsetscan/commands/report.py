@@ -1,70 +1,31 @@
-"""What a command shows: text for people or JSON for programs, and progress where somebody watches."""
+"""`subsetscan report`: one page to look at, of what a scan found."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..lab import figures
-from ..lab.experiment.files import json_text
+from ..plot.report import write_report
+from . import options
+from .console import Console
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["Report"]
+__all__ = ["report"]
 
 
-class Report:
-    """What a command shows.
+def report(
+    results: Annotated[
+        Path, typer.Argument(help="Folder that scan, score or demo wrote its results to.", exists=True, file_okay=False)
+    ],
+    json: options.Json = False,
+) -> dict[str, Any]:
+    """Write one HTML page of what a scan found: verdicts, scores, calibration, layers.
 
-    Parameters
-    ----------
-    as_json : bool
-        Print the summary alone, as one JSON document.
-    quiet : bool
-        Show no progress.
-
-    Attributes
-    ----------
-    progress : bool
-        Whether to show progress bars: on a terminal only, so that they stay out of log files, and not beside JSON.
+    The page needs no network and no other file. A slider sets the false positive rate. Inputs are shown with where
+    they are anomalous if the scan was run with --report. Writes report.html to the folder.
     """
-
-    def __init__(self, as_json: bool, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.progress = not quiet and not as_json and sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        """Print text for people."""
-        if not self.as_json:
-            typer.echo(text)
-
-    def save_figure(self, draw: Callable[[], Figure | None], path: Path, why_none: str = "") -> list[str]:
-        """Save a figure, and return the name of its file; say why there is none.
-
-        Parameters
-        ----------
-        draw : callable
-            Draws the figure, or returns None where there is nothing to draw.
-        path : Path
-        why_none : str
-            What to say in that case.
-        """
-        try:
-            if (figure := draw()) is not None:
-                figures.save(figure, path)
-                return [path.name]
-        except ModuleNotFoundError as error:
-            why_none = f"{error.name} is not installed"
-        self.say(f"no figure, because {why_none}")
-        return []
-
-    def end(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Print the summary if JSON is asked for, and return it."""
-        if self.as_json:
-            typer.echo(json_text(summary))
-        return dict(summary)
+    console = Console(json)
+    path = write_report(results)
+    console.say(f"wrote {path.name} to {path.parent}/, {path.stat().st_size / 1e6:.1f} MB")
+    return console.end({"report": str(path), "bytes": path.stat().st_size})

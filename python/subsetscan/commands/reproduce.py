@@ -11,7 +11,7 @@ from ..lab.experiment.plan import DATASETS
 from ..lab.options import names_in
 from ..lab.reproduction import run
 from . import options
-from .report import Report
+from .console import Console
 
 __all__ = ["reproduce"]
 
@@ -40,7 +40,7 @@ def reproduce(
     Writes results.md, and in results/ the figures and every number as CSV and JSON. Each stage is kept as it finishes:
     the same command continues where it was stopped.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     datasets, protocols = names_in(dataset, DATASETS), names_in(images, run.PROTOCOLS)
     options.start_keras()
     results = run.reproduce(
@@ -53,7 +53,7 @@ def reproduce(
         poisoned=poisoned,
         quick=quick,
         n_processes=processes,
-        progress=report.progress,
-        say=report.say,
+        progress=console.progress,
+        say=console.say,
     )
-    return report.end(results)
+    return console.end(results)

@@ -12,24 +12,24 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
+from .. import plot
 from .._tables import text_table
 from ..calibration import conformal_p_values, null_p_values, plan
 from ..detectors import LocalSpatialEntropy
 from ..detectors.entropy import DEFAULT_READING, NORMALISATIONS, READINGS
 from ..input_checks import check_finite
 from ..inputs.pictures import PictureFolder
-from ..lab import figures
 from ..lab.array_files import load_labels, npy_of_rows, open_images
 from ..lab.experiment.files import write_json, write_rows
-from ..lab.experiment.measures import Auroc, auroc
-from ..lab.figures import Response
 from ..lab.networks import load_model
 from ..lab.options import RESULTS, start_writing
 from ..lab.preprocessing import with_preprocessing
+from ..measures import Auroc, auroc
+from ..plot import Response
 from ..spaces import FeatureResponse
 from ..spaces.responses import METHODS, TARGETS
 from . import options
-from .report import Report
+from .console import Console
 from .scanned_sets import decision_columns, image_rows
 
 __all__ = ["responses"]
@@ -80,7 +80,7 @@ def responses(
     Writes maps.npy (feature responses), entropy.npy (local spatial entropy), scores.csv (set, index, score, p_value,
     flagged), summary.json and responses.png. With --clean there are p-values, and the AUROC with a 95 % interval.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     _check_options(target, labels, clean, shown, batch_size)
     options.start_keras(unsafe_model)
     network = load_model(model, not unsafe_model)
@@ -102,7 +102,7 @@ def responses(
     with (
         npy_of_rows(out / "maps.npy", np.float32, (n_images, *shape)) as write_maps,
         npy_of_rows(out / "entropy.npy", np.float64, (n_images, *shape[:2])) as write_entropy,
-        tqdm(total=sum(map(len, sets.values())), desc="responses", unit="image", disable=not report.progress) as bar,
+        tqdm(total=sum(map(len, sets.values())), desc="responses", unit="image", disable=not console.progress) as bar,
     ):
         for kind, start, batch in _batches(sets, batch_size):
             rows = slice(start, start + len(batch))
@@ -134,10 +134,10 @@ def responses(
     written = [*_WRITTEN]
     if any(examples.values()):
         captioned = _captioned(examples, scores, p_values)
-        written += report.save_figure(lambda: figures.responses(captioned), out / _FIGURE)
-    report.say(_table(scores, p_values, quality, false_positive_rate))
-    report.say(f"\nwrote {', '.join(written)} to {out}/")
-    return report.end(summary)
+        written += console.save_figure(lambda: plot.responses(captioned), out / _FIGURE)
+    console.say(_table(scores, p_values, quality, false_positive_rate))
+    console.say(f"\nwrote {', '.join(written)} to {out}/")
+    return console.end(summary)
 
 
 def _check_options(target: str, labels: object, clean: object, shown: int, batch_size: int) -> None:

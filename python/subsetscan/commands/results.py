@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import plot
 from .._tables import counted, text_table
 from ..calibration import score_threshold
 from ..inputs.base import SizedInputs
-from ..lab import figures
 from ..lab.experiment.files import write_json
-from ..lab.experiment.measures import Auroc
 from ..lab.options import RESULTS, start_writing
+from ..measures import Auroc
+from ..plot.report import write_report
 from ..scanner import ModelScanner
+from .console import Console
 from .fitted import about_detector, false_positive_rate_of
-from .report import Report
+from .gallery import write_gallery
 from .scanned_sets import COMBINED, ScannedSets, scan_sets
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ def report_scores(
     sets: Mapping[str, SizedInputs],
     about: Mapping[str, Any],
     out: Path,
-    report: Report,
+    console: Console,
+    *,
+    with_page: bool = False,
 ) -> dict[str, Any]:
-    """Scan the sets "input" and, if there is one, "clean"; write ``scores.csv``, ``summary.json``, ``scores.png``.
+    """Scan the sets "input" and, if there is one, "clean"; write their scores, a summary and a figure.
 
     Parameters
     ----------
@@ -46,7 +50,9 @@ def report_scores(
     about : mapping
         What the summary begins with.
     out : Path
-    report : Report
+    console : Console
+    with_page : bool
+        Whether to write ``report.html`` too, and the gallery that it shows.
 
     Returns
     -------
@@ -78,11 +84,18 @@ def report_scores(
     scanned.write_scores(out / "scores.csv", rate)
     write_json(out / "summary.json", summary)
     written = ["scores.csv", "summary.json"]
+    if scanned.null_scores:
+        scanned.write_null_scores(out / "null_scores.csv")
+        written.append("null_scores.csv")
     if filled:
-        written += report.save_figure(lambda: _figure(scanned, rate), out / "scores.png")
+        written += console.save_figure(lambda: _figure(scanned, rate), out / "scores.png")
 
-    report.say(_table(scanned, quality, rate))
-    report.say(f"\nwrote {', '.join(written)} to {out}/")
+    if with_page and filled:
+        write_gallery(scanner, sets, scanned, out)
+        written.append(write_report(out).name)
+
+    console.say(_table(scanned, quality, rate))
+    console.say(f"\nwrote {', '.join(written)} to {out}/")
     return summary
 
 
@@ -101,7 +114,7 @@ def _figure(scanned: ScannedSets, rate: float) -> Figure:
             if is_beyond.any():
                 n_beyond = counted(int(is_beyond.sum()), "null score")
                 captions[space] = f"not drawn: {n_beyond}, up to {null_scores.max():.3g}"
-    return figures.densities(panels, xlabel="anomaly score", thresholds=thresholds, captions=captions or None)
+    return plot.densities(panels, xlabel="anomaly score", thresholds=thresholds, captions=captions or None)
 
 
 def _table(scanned: ScannedSets, quality: Mapping[str, Auroc], rate: float) -> str:

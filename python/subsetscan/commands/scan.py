@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import options
+from .console import Console
 from .fitted import chosen_options, fit_scanner
-from .report import Report
 from .results import report_scores
 from .subject import Subject, check_there
 
@@ -32,6 +32,7 @@ def scan(
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     unsafe_model: options.UnsafeModel = False,
+    report: options.Report = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
@@ -40,13 +41,14 @@ def scan(
     With none of --statistic, --tail, --alpha-max, --scope and --ties the detector is the automatic one, which combines
     all layers; with any of them it is a scan of each layer, with the paper's options for the rest.
 
-    Writes scores.csv (set, index, space, score, alpha, size, p_value, flagged), summary.json (for each space the
-    number of nodes and, with --clean, the AUROC with a 95 % interval) and scores.png.
+    Writes scores.csv (set, index, space, score, alpha, size, p_value, flagged), null_scores.csv (of the clean inputs
+    that calibrate), summary.json (for each space the number of nodes and, with --clean, the AUROC with a 95 % interval)
+    and scores.png.
 
     Alpha and size are those of the subset that scored highest. The automatic detector does not score by it: its subset
     comes from a scan that only points at nodes: of the values, two-sided, by Higher Criticism, at small alphas.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     check_there(background, input, clean)
     chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
     subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
@@ -56,7 +58,7 @@ def scan(
         background,
         out,
         batch_size=batch_size,
-        progress=report.progress,
+        progress=console.progress,
         scan=chosen,
         combine=combine,
         false_positive_rate=false_positive_rate,
@@ -64,4 +66,4 @@ def scan(
         **chosen_options(calibration=calibration),
     )
     about = {"model": None if model is None else str(model), "n_background": n_background}
-    return report.end(report_scores(scanner, sets, about, out, report))
+    return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

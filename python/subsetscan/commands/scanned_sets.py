@@ -11,7 +11,7 @@ import numpy as np
 
 from ..detectors import CalibratedDetector
 from ..lab.experiment.files import write_rows
-from ..lab.experiment.measures import Auroc, auroc
+from ..measures import Auroc, auroc
 from ..scanner import ModelScanner
 from ..scanning import ScanResult
 
@@ -57,7 +57,7 @@ class ScannedSets:
         )
 
     def scores(self) -> dict[str, dict[str, np.ndarray]]:
-        """Return the scores of each space and set, as `lab.figures.densities` draws them."""
+        """Return the scores of each space and set, as `plot.densities` draws them."""
         scores = {space: {kind: scans[space].scores for kind, scans in self.scans.items()} for space in self.n_nodes}
         return scores | ({COMBINED: self.combined} if self.combined else {})
 
@@ -74,6 +74,11 @@ class ScannedSets:
         """
         header = ["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"]
         write_rows(path, header, self._rows(false_positive_rate))
+
+    def write_null_scores(self, path: Path | str) -> None:
+        """Write the scores of the clean inputs that calibrate: space, score."""
+        rows = ({"space": space, "score": score} for space, own in self.null_scores.items() for score in own.tolist())
+        write_rows(path, ["space", "score"], rows)
 
     def _rows(self, false_positive_rate: float) -> Iterator[dict[str, Any]]:
         for kind, scans in self.scans.items():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from . import options
+from .console import Console
 from .fitted import open_fitted
-from .report import Report
 from .results import report_scores
 from .subject import check_there
 
@@ -23,21 +23,22 @@ def score(
     combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
     unsafe_model: options.UnsafeModel = False,
+    report: options.Report = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
     """Scan inputs with what `fit` kept. Writes what `scan` writes."""
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     check_there(input, clean)
     scanner, subject = open_fitted(
         fitted,
         model,
         unsafe_model=unsafe_model,
         batch_size=batch_size,
-        progress=report.progress,
+        progress=console.progress,
         false_positive_rate=false_positive_rate,
     )
     sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
     about = {"model": None if model is None else str(model), "fitted": str(fitted)}
     scanner.combine = scanner.combine if combine is None else combine
-    return report.end(report_scores(scanner, sets, about, out, report))
+    return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

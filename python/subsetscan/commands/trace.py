@@ -13,7 +13,7 @@ from ..lab.options import names_in
 from ..lab.tracing import run
 from ..lab.tracing.attacks import STRENGTHS, strengths_of
 from . import options
-from .report import Report
+from .console import Console
 
 __all__ = ["trace"]
 
@@ -64,7 +64,7 @@ def trace(
     tracing.md, which compares the slides' numbers with ours, and in tracing/ the figures and every number as CSV and
     JSON. What takes long is kept as it finishes: the same command continues where it was stopped.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     datasets, protocols, strengths = names_in(dataset, DATASETS), names_in(protocol, PROTOCOLS), strengths_of(attacks)
     options.start_keras(unsafe_model)
     results = run.trace(
@@ -84,7 +84,7 @@ def trace(
         data=data,
         quick=quick,
         n_processes=processes,
-        progress=report.progress,
-        say=report.say,
+        progress=console.progress,
+        say=console.say,
     )
-    return report.end(results)
+    return console.end(results)

@@ -10,7 +10,7 @@ import typer
 from ..lab import training
 from ..lab.datasets import DATASETS
 from . import options
-from .report import Report
+from .console import Console
 
 __all__ = ["train"]
 
@@ -38,7 +38,7 @@ def train(
 
     Keeps a checkpoint of every epoch: the same command continues where it was stopped.
     """
-    report = Report(json, quiet)
+    console = Console(json, quiet)
     options.start_keras()
     summary = training.train(
         network,
@@ -53,5 +53,5 @@ def train(
     )
     for name, value in summary.items():
         if name != "made_from":  # digests
-            report.say(f"{name}: {value}")
-    return report.end(summary)
+            console.say(f"{name}: {value}")
+    return console.end(summary)

@@ -13,7 +13,7 @@ __all__ = ["RESULTS", "check_folder", "check_known", "names_in", "start_writing"
 # What commands write about images. Beside new scores, what is older would pass for theirs.
 RESULTS = (
     "scores.csv", "summary.json", "scores.png", "explanation*.json", "explanation*.png", "maps.npy", "entropy.npy",
-    "responses.png",
+    "responses.png", "null_scores.csv", "report.html", "gallery/gallery.json", "gallery/*.png",
 )  # fmt: skip
 
 

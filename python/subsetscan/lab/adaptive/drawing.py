@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..figures.style import COLOURS, new_figure, save
+from ...plot.style import COLOURS, new_figure, save
 from .cells import Cell, interval
 from .trials import ANY, ATTACKERS
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values
 from ...combination import combined
+from ...measures import area
 from ..experiment.files import write_rows
-from ..experiment.measures import area
 from .methods import LayerScores, Scores
 
 __all__ = ["CLEAN", "RATE", "TOGETHER", "Cell", "cell_of", "cells_of", "read_cells", "together", "write_cells"]

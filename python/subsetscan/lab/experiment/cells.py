@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...input_checks import as_rows
+from ...measures import area, auroc, shares_above
 from ..adversaries import Job
 from .files import write_rows
 from .images import CLEAN, TARGETS, Images, noise_of
-from .measures import area, auroc, shares_above
 from .plan import Network
 from .scoring import NULL, Pair, Scores
 

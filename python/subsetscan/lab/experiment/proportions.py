@@ -10,7 +10,7 @@ import numpy as np
 
 from ...background import Background
 from ...group_scan import GroupScanResult, scan_group
-from .measures import Auroc, auroc
+from ...measures import Auroc, auroc
 
 __all__ = ["Proportion", "scan_proportions"]
 

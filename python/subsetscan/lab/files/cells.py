@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...measures import area, auroc
 from ..experiment.files import write_rows
-from ..experiment.measures import area, auroc
 from .methods import METHODS, RATE, Judged
 from .sample import Sample
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import figures
+from ... import plot
 from ..subjects.magika_attack import Attacked
 from ..subjects.magika_network import PADDING
 from .edits import BINARY
@@ -41,7 +41,7 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: F
     rows = _chosen(sample, attacked)
     if not rows:
         return False
-    figure = figures.new_figure(12, 2.6 * len(rows))
+    figure = plot.new_figure(12, 2.6 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for row, (one, other) in zip(rows, panels, strict=True):
         source = attacked.sources[row]
@@ -51,7 +51,7 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: F
             scan = scans.scan(row, RATE)
             part = replace(scan, positions=scan.positions[: _PART // BYTES], strength=scan.strength[: _PART // BYTES])
             text = np.where(tokens == PADDING, 0, tokens).astype(np.uint8).tobytes()
-            figures.text_panel(
+            plot.text_panel(
                 panel,
                 part,
                 text,
@@ -61,7 +61,7 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: F
                 most_lines=_LINES,
                 size=6.5,
             )
-    figures.save(figure, path)
+    plot.save(figure, path)
     return True
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...measures import Auroc
 from ..defaults.cells import CLEAN, RATE, Cell
 from ..defaults.methods import AUTOMATIC, PAPER
 from ..defaults.page import outside
 from ..defaults.times import Timing
-from ..experiment.measures import Auroc
 from ..markdown import listed, number, percent, render, table
 from ..subjects.subject import CHOOSE, REPORT
 from .kinds import GROUPS

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ...detectors import CalibratedDetector
+from ...measures import Auroc, auroc, mean_auroc
 from ..defaults import times as timing
 from ..defaults.cells import CLEAN, Cell, cell_of, read_cells, write_cells
 from ..defaults.methods import LayerScores
 from ..defaults.run import N_BACKGROUND, N_QUICK_BACKGROUND, SCORED_BY, SECONDS_MADE, Judged, each, take_subject
 from ..experiment.files import write_json
-from ..experiment.measures import Auroc, auroc, mean_auroc
 from ..options import check_known, start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version, fingerprint

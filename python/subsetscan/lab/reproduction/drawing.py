@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...background import Background
+from ...plot import Example, anomalous_nodes, densities, proportions, roc_and_densities, save
 from ...spaces import KerasLayers, ReconstructionError
 from ..adversaries import Job
 from ..experiment.images import CLEAN
 from ..experiment.plan import Network
 from ..experiment.scoring import Scores
-from ..figures import Example, anomalous_nodes, densities, paper, proportions, roc_and_densities, save
+from . import paper_figures as paper
 from .attacks import PAPER_STRENGTH
 from .pairs import ERROR, FIRST, METRICS, PAPER, mean_of, paper_scan
 from .stages import Experiment

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ...plot import save
 from ..adversaries import Job
 from ..experiment.cells import Cell, always, attack_rows, cells, never, write_csv
 from ..experiment.files import write_json
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Pair
-from ..figures import save
 from ..options import check_known, start_writing
 from ..preset import PRESET
 from ..result_cache import ResultCache

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ...detectors import AutomaticDetector, ClassConditionalDetector, Detector, NearestNeighborDetector
+from ...measures import auroc
 from ...networks import TextNetwork
 from ...scanner import ModelScanner
 from ...sequence_scan import SequenceScanner
 from ...spaces import Arrays, Layers
 from ..experiment.files import write_json
-from ..experiment.measures import auroc
 from ..options import start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...measures import mean_auroc
 from ..adversaries import Job
 from ..experiment.cells import Cell
 from ..experiment.images import CLEAN
-from ..experiment.measures import mean_auroc
 from ..experiment.scoring import Pair, Scores
 
 __all__ = ["FEWEST", "Overall", "overall"]

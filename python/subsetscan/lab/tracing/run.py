@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...detectors import LocalSpatialEntropy
+from ...plot import Response, responses, roc_and_densities, save
 from ...spaces import FeatureResponse
 from .. import networks
 from ..adversaries import Job, attack_all
@@ -22,7 +23,6 @@ from ..experiment.files import write_json
 from ..experiment.images import CLEAN
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Scores, score_once
-from ..figures import Response, responses, roc_and_densities, save
 from ..options import check_known, start_writing
 from ..outputs import raw_outputs
 from ..preset import PRESET, combined_by_preset, preset_pairs

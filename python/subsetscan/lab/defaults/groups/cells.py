@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ....calibration import conformal_p_values
+from ....measures import area
 from ...experiment.files import write_rows
-from ...experiment.measures import area
 from ..cells import RATE
 from .methods import AUTOMATIC, CLEAN, METHODS, NAMING, Group, GroupScores
 

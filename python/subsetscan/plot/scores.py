@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from ..experiment.measures import area, auroc
+from ..measures import area, auroc
 from .style import COLOURS, colours_of, display_name, legend_above, new_figure, opacities, span
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def responses(sets: Mapping[str, Sequence[Response | tuple[np.ndarray, np.ndarra
 
     Columns are images. A response is drawn as the size of its mean over channels, from which the entropy comes too, and
     goes up to the largest in its map. Entropy has one scale for all maps, and images have one: see
-    `subsetscan.lab.figures.style.drawable`.
+    `subsetscan.plot.style.drawable`.
 
     Parameters
     ----------

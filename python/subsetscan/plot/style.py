@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._extras import import_extra
-from ..._files import atomic_write
+from .._extras import import_extra
+from .._files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -42,10 +42,10 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as PNG, whole or not at all."""
+def save(figure: Figure, path: Path | str, *, dpi: int = 150) -> None:
+    """Write a figure as PNG with so many pixels an inch, whole or not at all."""
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+        figure.savefig(temporary, dpi=dpi, format="png")
 
 
 def display_name(kind: str) -> str:

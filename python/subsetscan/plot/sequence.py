@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...sequence_result import SequenceScan
+from ..sequence_result import SequenceScan
 from .style import COLOURS, drawable, new_figure
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..._extras import import_extra
 from ..._tables import counted
-from .scores import draw_densities
-from .style import colours_of, display_name, legend_above, legend_handles, new_figure, span
+from ...plot.scores import draw_densities
+from ...plot.style import colours_of, display_name, legend_above, legend_handles, new_figure, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

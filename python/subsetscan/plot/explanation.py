@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...explanation import Explanation, SpaceExplanation
+from ..explanation import Explanation, SpaceExplanation
 from .style import display_name, drawable, new_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-from ...calibration import score_threshold
+from .calibration import score_threshold
 
 __all__ = ["Auroc", "area", "auroc", "mean_auroc", "shares_above"]
 

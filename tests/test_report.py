@@ -1,0 +1,287 @@
+"""The page of results: what it is made of, what it refuses, and how it behaves in a browser."""
+
+import base64
+import csv
+import gzip
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from subsetscan.calibration import conformal_p_values, score_threshold
+from subsetscan.plot.report import read_results, write_report
+from subsetscan.plot.report.content import RATES, content_of
+
+pytest.importorskip("jinja2")
+pytest.importorskip("vl_convert")
+pytest.importorskip("itables")
+
+HOSTILE = "</script><script>alert(1)</script><b onclick='x'>&amp; ünï"
+SPACES = ("conv", HOSTILE, "combined")
+
+
+def write_folder(folder, rng, n_clean=100, n_input=150, calibrated=True, with_null=True):
+    """Write results as `subsetscan scan` does; return scores and null scores."""
+    null = {space: rng.normal(size=200) for space in SPACES}
+    scores = {
+        name: {space: rng.normal(shift, 1, n) for space in SPACES}
+        for name, n, shift in (("clean", n_clean, 0), ("input", n_input, 1.5))
+        if n
+    }
+    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["set", "index", "space", "score", "alpha", "size", "p_value", "flagged"])
+        for name, found in scores.items():
+            for space, own in found.items():
+                p = conformal_p_values(own, null[space])
+                for n, score in enumerate(own.tolist()):
+                    decision = [p[n], int(p[n] <= 0.05)] if calibrated else ["", ""]
+                    writer.writerow([name, n, space, score, 0.1, 3, *decision])
+    if with_null:
+        with (folder / "null_scores.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("space", "score"), *((s, x) for s in SPACES for x in null[s].tolist())])
+    summary = {
+        "model": HOSTILE,
+        "n_background": 200,
+        "detector": {"false_positive_rate": 0.1, "name": None},
+        "spaces": {},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return scores, null
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def unpacked(text, which):
+    letters = re.search(rf'id="{which}">([^<]*)<', text).group(1)
+    return gzip.decompress(base64.b64decode(letters)).decode()
+
+
+def test_what_the_page_holds_is_what_the_scan_found(tmp_path, rng):
+    scores, null = write_folder(tmp_path, rng)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    content = json.loads(unpacked(text, "data"))
+    assert content["sets"] == ["clean", "input"]
+    assert content["spaces"] == list(SPACES)
+    assert content["primary"] == "combined"
+    assert content["rates"][content["start"]] == 0.1
+    for space in SPACES:
+        assert content["scores"]["input"][space] == pytest.approx(scores["input"][space], rel=1e-4)
+        p = {name: conformal_p_values(own[space], null[space]) for name, own in scores.items()}
+        assert content["pValues"]["input"][space] == pytest.approx(p["input"], rel=1e-3)
+        for n, rate in enumerate(RATES):
+            assert content["flagged"]["clean"][space][n] == pytest.approx(np.mean(p["clean"] <= rate), abs=1e-4)
+            threshold = score_threshold(null[space], rate)
+            told = content["thresholds"][space][n]
+            assert told is None if np.isinf(threshold) else told == pytest.approx(threshold, rel=1e-3, abs=1e-4)
+        truth = roc_auc_score(
+            np.repeat([0, 1], [100, 150]), np.concatenate([scores["clean"][space], scores["input"][space]])
+        )
+        assert content["roc"][space][0]["set"] == f"input, AUROC {truth:.3f}"
+        for name in ("clean", "input"):
+            assert sum(one["share"] for one in content["bins"][space] if one["set"] == name) == pytest.approx(
+                1, abs=1e-3
+            )
+    assert len(content["map"]) == 30 * len(SPACES)
+    assert [one["p"] for one in content["map"] if one["space"] == "combined"] == sorted(
+        one["p"] for one in content["map"] if one["space"] == "combined"
+    )
+
+
+def test_names_cannot_become_code_and_nothing_is_loaded(tmp_path, rng):
+    write_folder(tmp_path, rng)
+    text = write_report(tmp_path, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in text
+    assert "<b onclick" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+    outside = re.findall(r'(?:src|href)\s*=\s*"(?!data:)[^"]*"', text)
+    assert outside == []
+
+
+def test_ten_thousand_inputs_stay_small(tmp_path, rng):
+    write_folder(tmp_path, rng, 2000, 8000)
+    assert write_report(tmp_path).stat().st_size < 3e6
+
+
+@pytest.mark.parametrize(
+    ("options", "lacks", "has"),
+    [
+        ({"calibrated": False, "with_null": False}, "chart-rates", "The scan was not calibrated"),
+        ({"n_clean": 0}, "chart-roc", "There is no set of clean inputs"),
+    ],
+)
+def test_results_that_lack_something(tmp_path, rng, options, lacks, has):
+    write_folder(tmp_path, rng, **options)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert f'id="{lacks}"' not in text
+    assert has in text
+
+
+def test_scores_that_are_infinite_or_far_out(tmp_path, rng):
+    write_folder(tmp_path, rng)
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    rows = list(csv.reader(lines))
+    rows[1][3] = "inf"
+    with (tmp_path / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    content = content_of(read_results(tmp_path))
+    json.dumps(content, allow_nan=False)
+    assert content["scores"]["clean"]["conv"][0] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [["set", "index"], *rows[1:]], "has no column 'space'"),
+        (lambda rows: [rows[0], *rows[2:]], "line 2: expected input 0 of set 'clean', got 1"),
+        (lambda rows: [*rows[:3], [*rows[3][:3], "high", *rows[3][4:]], *rows[4:]], "line 4: could not convert"),
+        (lambda rows: [*rows[:3], [*rows[3][:6], "1.5", "0"], *rows[4:]], "scores.csv: "),
+        (lambda rows: [*rows[:3], [*rows[3][:6], "", ""], *rows[4:]], "p-values for some inputs but not for others"),
+        (lambda rows: rows[:-1], "set 'input' has other spaces, or other numbers of inputs"),
+        (lambda rows: rows[:1], "has no scores"),
+        (lambda rows: [*rows[:4], rows[4][:5]], "line 5: cells are missing"),
+    ],
+)
+def test_damaged_scores_are_refused(tmp_path, rng, change, message):
+    write_folder(tmp_path, rng)
+    path = tmp_path / "scores.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(change(rows))
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_other_damage_is_refused(tmp_path, rng):
+    with pytest.raises(FileNotFoundError, match=r"scores\.csv"):
+        write_report(tmp_path)
+    write_folder(tmp_path, rng)
+    (tmp_path / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds a list where an object is expected"):
+        write_report(tmp_path)
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        write_report(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "gallery").mkdir()
+    one = {"title": "a", "p_value": None, "picture": "../secret.png", "text": None, "spaces": []}
+    for inputs, message in (([{"title": "a"}], "is not a gallery"), ([one], "lies outside the folder")):
+        (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"inputs": inputs}))
+        with pytest.raises(ValueError, match=message):
+            write_report(tmp_path)
+
+
+def test_the_command_and_its_gallery(tmp_path, rng, run):
+    np.save(tmp_path / "clean.npy", rng.normal(size=(120, 8, 8)).astype(np.float32))
+    odd = rng.normal(size=(20, 8, 8)).astype(np.float32)
+    odd[3, 2:4, 2:5] += 9
+    np.save(tmp_path / "odd.npy", odd)
+    asked = [f"--background={tmp_path / 'clean.npy'}", f"--input={tmp_path / 'odd.npy'}", f"--out={tmp_path / 'out'}"]
+    assert "report.html" in run("scan", *asked, "--report").out
+    gallery = json.loads((tmp_path / "out" / "gallery" / "gallery.json").read_text())["inputs"]
+    assert gallery[0]["title"] == "input 3"
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Nodes that are anomalous for input 3" in text
+    assert "data:image/png;base64," in text
+    run("report", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == text
+    run("scan", *asked)  # an older page or gallery would pass for that of the new scores
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert not list((tmp_path / "out" / "gallery").iterdir())
+    rows = list(csv.DictReader((tmp_path / "out" / "null_scores.csv").read_text().splitlines()))
+    assert [row["space"] for row in rows] == ["activations"] * 120 + ["combined"] * 120
+
+
+# In a browser.
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip("needs Debian's chromium")
+    with playwright.sync_playwright() as started:
+        own = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield own
+        own.close()
+
+
+def opened(browser, path, **options):
+    """Open a page; return it and what went wrong."""
+    context = browser.new_context(**options)
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: request.url.startswith(("file:", "blob:", "data:")) or wrong.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+    return page, wrong
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser(tmp_path, rng, browser, scheme):
+    scores, null = write_folder(tmp_path, rng)
+    page, wrong = opened(browser, write_report(tmp_path), color_scheme=scheme)
+
+    def told(rate, space):
+        p = {name: conformal_p_values(own[space], null[space]) for name, own in scores.items()}
+        return [f"{np.sum(p[name] <= rate)} of {len(p[name])} inputs of set {name}" for name in p]
+
+    def cells(column):
+        return page.locator(f"#inputs tbody tr td:nth-child({column})").all_inner_texts()
+
+    for part in told(0.1, "combined"):
+        assert part in page.inner_text("#sentence")
+    # The slider by keyboard, as the range that it is.
+    page.focus("#rate")
+    page.keyboard.press("Home")
+    for _ in range(RATES.index(0.02)):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text("#rate-told") == "2 %"
+    assert page.get_attribute("#rate", "aria-valuetext") == "2 %"
+    for part in told(0.02, "combined"):
+        assert part in page.inner_text("#sentence")
+    # The space.
+    page.select_option("#space", index=1)
+    for part in told(0.02, HOSTILE):
+        assert part in page.inner_text("#sentence")
+    # The table: sorted by p-value, then by score; filtered; turned.
+    values = [float(cell) for cell in cells(4)]
+    assert values == sorted(values)
+    page.locator("#inputs thead th", has_text="score").click()
+    page.locator("#inputs thead th", has_text="score").click()
+    first = float(cells(5)[0])
+    everything = np.concatenate([own[HOSTILE] for own in scores.values()])
+    assert first in (pytest.approx(everything.max(), rel=1e-4), pytest.approx(everything.min(), rel=1e-4))
+    page.fill("input[type=search]", "flagged")
+    p = np.concatenate([conformal_p_values(own[HOSTILE], null[HOSTILE]) for own in scores.values()])
+    assert f"of {np.sum(p <= 0.02)} inputs" in page.inner_text(".dt-info")
+    page.fill("input[type=search]", "")
+    page.locator(".dt-paging button", has_text="2").first.click()
+    assert "11 to 20 of 250" in page.inner_text(".dt-info")
+    assert {"flagged"} >= set(cells(3)) - {"no"}
+    # Charts are drawn, described, and have no text of another's markup.
+    for name in ("scores", "rates", "roc", "map"):
+        assert page.locator(f"#chart-{name} svg").count() == 1
+    assert page.locator("#chart-scores [aria-label]").count() > 0
+    assert page.locator("b[onclick]").count() == 0
+    assert wrong == []
+
+
+def test_without_calibration_in_a_browser(tmp_path, rng, browser):
+    write_folder(tmp_path, rng, calibrated=False, with_null=False)
+    page, wrong = opened(browser, write_report(tmp_path))
+    assert page.locator("#inputs tbody tr").count() == 10
+    assert wrong == []
