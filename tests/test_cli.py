@@ -277,15 +277,19 @@ def test_results_are_those_of_the_last_run_alone(run, scan, folder, tmp_path):
     (out / "notes.txt").write_text("the user's own")
     (out / "explanation.json").write_text("of other images")
     done = scan(none, f"--out={out}", "--quiet", "--combine=min")
-    assert "wrote scores.csv, summary.json to" in done.out
-    assert sorted(path.name for path in out.iterdir()) == ["notes.txt", "scores.csv", "summary.json"]
+    assert "wrote scores.csv, summary.json, null_scores.csv to" in done.out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "notes.txt", "null_scores.csv", "scores.csv", "summary.json",
+    ]  # fmt: skip
     assert (out / "scores.csv").read_text() == header
 
     run("fit", model, f"--background={folder}/background.npy", f"--out={tmp_path}/fitted", "--quiet")
     given = [model, f"--fitted={tmp_path}/fitted"]
     run("score", *given, f"--input={folder}/input.npy", f"--out={tmp_path}/score", "--quiet")
     run("score", *given, none, f"--clean={tmp_path}/none.npy", f"--out={tmp_path}/score", "--quiet")
-    assert sorted(path.name for path in (tmp_path / "score").iterdir()) == ["scores.csv", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "score").iterdir()) == [
+        "null_scores.csv", "scores.csv", "summary.json",
+    ]  # fmt: skip
     assert (tmp_path / "score" / "scores.csv").read_text() == header
     assert "holds 0 inputs, there is no input 0" in run("explain", *given, none, f"--out={tmp_path}/e", code=2).err
     done = run("fit", model, f"--background={tmp_path}/none.npy", f"--out={tmp_path}/fitted2", code=2)
@@ -543,4 +547,7 @@ def test_a_process_of_its_own_says_what_it_does_and_no_more(folder, tmp_path):
         "1 / (10 + 1) = 0.0909; calibrate with at least 19 clean inputs, or ask for a higher false_positive_rate; "
         "predict will flag nothing"
     ]
-    assert done.stdout.splitlines()[-1] == f"wrote scores.csv, summary.json, scores.png to {tmp_path}/out/"
+    assert (
+        done.stdout.splitlines()[-1]
+        == f"wrote scores.csv, summary.json, null_scores.csv, scores.png to {tmp_path}/out/"
+    )

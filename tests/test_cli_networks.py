@@ -17,7 +17,7 @@ from subsetscan.spaces import Arrays, Layers, ReconstructionError
 pytest.importorskip("typer")
 from subsetscan.commands import memory
 from subsetscan.commands.activations import read_activations
-from subsetscan.commands.explain import _picture
+from subsetscan.commands.explain import picture_of
 from subsetscan.commands.results import _figure
 from subsetscan.commands.scanned_sets import scan_sets
 from subsetscan.commands.subject import Subject
@@ -213,11 +213,11 @@ def test_which_way_round_an_image_is_drawn(folder):
     scanner = ModelScanner.automatic(folder / "model.onnx").fit(np.load(folder / "background.npy"))
     image = np.load(folder / "input.npy")[0]
     told = scanner.explain(image)
-    assert np.array_equal(_picture(image, told), np.moveaxis(image, 0, 2))
-    assert _picture(np.zeros((6, 7, 3)), told).shape == (6, 7, 3)
-    assert _picture(np.zeros((5, 6, 7)), told) is None  # the network's channels come first, and these are no colours
-    assert _picture(np.zeros((6, 7)), told).shape == (6, 7)
-    assert _picture({"ids": np.zeros(6)}, told) is None
+    assert np.array_equal(picture_of(image, told), np.moveaxis(image, 0, 2))
+    assert picture_of(np.zeros((6, 7, 3)), told).shape == (6, 7, 3)
+    assert picture_of(np.zeros((5, 6, 7)), told) is None  # the network's channels come first, and these are no colours
+    assert picture_of(np.zeros((6, 7)), told).shape == (6, 7)
+    assert picture_of({"ids": np.zeros(6)}, told) is None
 
 
 def test_the_reconstruction_error(run, tmp_path):

@@ -1,10 +1,11 @@
-"""Tables and counts as plain text."""
+"""Tables and counts, as plain text and as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
-__all__ = ["counted", "text_table"]
+__all__ = ["counted", "html_table", "text_table"]
 
 
 def counted(n: int, what: str) -> str:
@@ -31,3 +32,18 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         lines.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
     return "\n".join(lines)
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Lay out a table for a notebook; whatever its cells hold is text.
+
+    >>> html_table(["space"], [["<b>"]])
+    '<table><thead><tr><th>space</th></tr></thead><tbody><tr><th>&lt;b&gt;</th></tr></tbody></table>'
+    """
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
+        for first, *others in rows
+    )
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

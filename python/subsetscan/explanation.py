@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ._tables import text_table
+from ._extras import import_extra
+from ._tables import html_table, text_table
 
 __all__ = ["Explanation", "SpaceExplanation"]
 
@@ -124,7 +125,42 @@ class Explanation:
             }
         return result
 
+    def to_frame(self) -> Any:
+        """Return a pandas data frame with a row for each space, the most anomalous first.
+
+        Columns are space, p_value, flagged, score, alpha, n_nodes, size, leading_size and where, the last in words.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+        """
+        pandas = import_extra("pandas", "tables")
+        ranked = [(name, self.spaces[name], self.spaces[name].of_leading()) for name in self.ranked()]
+        return pandas.DataFrame(
+            {
+                "space": [name for name, _, _ in ranked],
+                "p_value": [space.p_value for _, space, _ in ranked],
+                "flagged": [space.is_flagged for _, space, _ in ranked],
+                "score": [space.score for _, space, _ in ranked],
+                "alpha": [space.alpha for _, space, _ in ranked],
+                "n_nodes": [space.nodes.size for _, space, _ in ranked],
+                "size": [space.size for _, space, _ in ranked],
+                "leading_size": [leading.size for _, _, leading in ranked],
+                "where": [leading.where() for _, _, leading in ranked],
+            }
+        )
+
     def __str__(self) -> str:
+        return text_table(*self._table()) + self._legend()
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), self._legend().strip())
+
+    def _legend(self) -> str:
+        return "\n* flagged" if any(space.is_flagged for space in self.spaces.values()) else ""
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = []
         for name in self.ranked():
             space = self.spaces[name]
@@ -133,6 +169,4 @@ class Explanation:
             rows.append(
                 [name, p_value, f"{space.score:.1f}", f"{space.alpha:.3g}", size, str(leading.size), leading.where()]
             )
-        header = ["space", "p-value", "score", "alpha", "subset", "leading", "leading channels (nodes)"]
-        flagged = "\n* flagged" if any(space.is_flagged for space in self.spaces.values()) else ""
-        return text_table(header, rows) + flagged
+        return ["space", "p-value", "score", "alpha", "subset", "leading", "leading channels (nodes)"], rows

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from . import _core
 from ._extras import import_extra
+from ._tables import counted, html_table
 from ._validation import InvalidTypeError, probabilities
 
 __all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
@@ -18,6 +19,7 @@ __all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_
 # The names that the core takes.
 STATISTICS, TAILS, SCOPES, TIES = _core.STATISTICS, _core.TAILS, _core.SCOPES, _core.TIES
 
+_SHOWN = 10  # inputs, in a notebook
 # What the core returns: scores, alphas, sizes, and the index arrays of the subsets.
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray] | None]
 
@@ -131,6 +133,14 @@ class ScanResult:
         """
         pandas = import_extra("pandas", "tables")
         return pandas.DataFrame({"score": self.scores, "alpha": self.alphas, "size": self.sizes})
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [str(n), f"{self.scores[n]:.4g}", f"{self.alphas[n]:.3g}", str(self.sizes[n])]
+            for n in range(min(len(self), _SHOWN))
+        ]
+        rows += [["...", "", "", ""]] * (len(self) > _SHOWN)
+        return html_table(["input", "score", "alpha", "size"], rows, counted(len(self), "input"))
 
     def take(self, rows: Any) -> ScanResult:
         """Return the results of some inputs, in the given order."""

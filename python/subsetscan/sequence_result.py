@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any, overload
 
 import numpy as np
 
+from ._extras import import_extra
+
 __all__ = ["SequenceScan", "SequenceScans", "runs_of"]
 
 _WIDTH = 80
+_SHOWN = 10  # inputs, in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +76,30 @@ class SequenceScan:
         """Return the parts of a text that are anomalous; none where there is no text."""
         return [] if self.text is None else [self.text[start:end] for start, end in self.spans]
 
-    def __str__(self) -> str:
+    def _told(self) -> str:
         told = f"p = {self.p_value:.3g}{' *' if self.is_flagged else ''}, score {self.score:.1f}, "
         told += f"{int(self.positions.sum())} of {self.positions.size} positions, {len(self.nodes)} units"
+        if self.text is None and self.spans:
+            told += ": " + ", ".join(f"{a}-{b}" for a, b in self.spans)
+        return told
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._told())}</p>{self._marked()}"
+
+    def _marked(self) -> str:
+        """Write a text with marks around what is anomalous."""
         if self.text is None:
-            return told + ("" if not self.spans else ": " + ", ".join(f"{a}-{b}" for a, b in self.spans))
+            return ""
+        parts, place = [], 0
+        for start, end in self.spans:
+            parts.append(f"{escape(self.text[place:start])}<mark>{escape(self.text[start:end])}</mark>")
+            place = end
+        return f'<pre style="white-space: pre-wrap">{"".join(parts)}{escape(self.text[place:])}</pre>'
+
+    def __str__(self) -> str:
+        told = self._told()
+        if self.text is None:
+            return told
         marks = [" "] * len(self.text)
         for start, end in self.spans:
             marks[start:end] = "^" * (end - start)
@@ -149,8 +172,36 @@ class SequenceScans(Sequence[SequenceScan]):
     def positions(self) -> list[np.ndarray]:  # noqa: D102
         return [one.positions for one in self._scans]
 
+    def to_frame(self) -> Any:
+        """Return a pandas data frame with a row for each input.
+
+        Columns are score, anomaly_score, p_value, flagged, n_positions, n_found, n_units and spans.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+        """
+        pandas = import_extra("pandas", "tables")
+        return pandas.DataFrame(
+            {
+                "score": self.score,
+                "anomaly_score": self.anomaly_score,
+                "p_value": self.p_value,
+                "flagged": self.is_flagged,
+                "n_positions": np.array([one.positions.size for one in self], np.int64),
+                "n_found": np.array([int(one.positions.sum()) for one in self], np.int64),
+                "n_units": np.array([len(one.nodes) for one in self], np.int64),
+                "spans": self.spans,
+            }
+        )
+
     def __str__(self) -> str:
         return "\n\n".join(map(str, self._scans))
+
+    def _repr_html_(self) -> str:
+        more = f"<p>and {len(self) - _SHOWN} more</p>" if len(self) > _SHOWN else ""
+        return "".join(one._repr_html_() for one in self._scans[:_SHOWN]) + more
 
 
 def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:

@@ -93,6 +93,8 @@ def report_scores(
     if with_page and filled:
         write_gallery(scanner, sets, scanned, out)
         written.append(write_report(out).name)
+    elif with_page:
+        console.say("no page, because a set has no inputs")
 
     console.say(_table(scanned, quality, rate))
     console.say(f"\nwrote {', '.join(written)} to {out}/")

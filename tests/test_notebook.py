@@ -1,0 +1,88 @@
+"""What notebooks show, and data frames: the numbers of the results, and no markup but ours."""
+
+import re
+
+import numpy as np
+import pytest
+
+from subsetscan import ModelScanner, SequenceScanner, SubsetScanDetector, scan
+from subsetscan.sequence_result import SequenceScan, SequenceScans
+from subsetscan.spaces import Arrays
+
+EVIL = "<script>alert('x')</script>"
+
+
+def cells(html):
+    return [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)]
+
+
+def explained():
+    rng = np.random.default_rng(0)
+    space = Arrays({EVIL: (4, 5, 3), "dense": (9,)})
+    clean = {name: rng.normal(size=(100, *shape)) for name, shape in space.node_shapes.items()}
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0)).fit(clean)
+    return scanner.explain({name: np.abs(own[0]) + 2 for name, own in clean.items()})
+
+
+def test_an_explanation_is_a_table_of_text():
+    explanation = explained()
+    html = explanation._repr_html_()
+    assert "<script" not in html
+    header, *rows = cells(html)
+    assert header[:3] == ["space", "p-value", "score"]
+    assert [row[0] for row in rows] == [
+        name.replace(EVIL, "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;") for name in explanation.ranked()
+    ]
+    assert [row[2] for row in rows] == [f"{explanation.spaces[name].score:.1f}" for name in explanation.ranked()]
+    assert "* flagged" in html
+
+
+def test_an_explanation_as_a_data_frame():
+    pytest.importorskip("pandas")
+    explanation = explained()
+    frame = explanation.to_frame()
+    assert frame["space"].tolist() == explanation.ranked()
+    first = explanation.spaces[frame["space"][0]]
+    assert frame.loc[0, ["p_value", "score", "alpha", "size", "n_nodes"]].tolist() == [
+        first.p_value, first.score, first.alpha, first.size, first.nodes.size,
+    ]  # fmt: skip
+    assert frame["flagged"].tolist() == [explanation.spaces[name].is_flagged for name in frame["space"]]
+
+
+@pytest.mark.parametrize("n", [0, 3, 25])
+def test_scans(n):
+    found = scan(np.random.default_rng(0).uniform(size=(n, 20)))
+    header, *rows = cells(found._repr_html_())
+    assert header == ["input", "score", "alpha", "size"]
+    assert len(rows) == (11 if n == 25 else n)
+    assert [row[1] for row in rows[:10]] == [f"{score:.4g}" for score in found.scores[:10]]
+
+
+def test_texts_have_marks_and_stay_text():
+    text = f"usual {EVIL} words & more"
+    spans = [(6, 6 + len(EVIL)), (len(text) - 4, len(text))]
+    one = SequenceScan(2, 9, 0.01, True, 0.1, np.ones(3, bool), *np.ones((2, 3)), np.arange(2), spans, text)
+    html = one._repr_html_()
+    assert "<script" not in html
+    assert re.findall("<mark>(.*?)</mark>", html) == ["&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;", "more"]
+    assert "words &amp; <mark>" in html
+    assert "p = 0.01 *" in html
+    many = SequenceScans([one] * 12)._repr_html_()
+    assert many.count("<pre") == 10
+    assert "and 2 more" in many
+
+
+def test_sequences_as_a_data_frame():
+    pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    clean = [rng.normal(size=(30, 6)) for _ in range(60)]
+    odd = clean[0].copy()
+    odd[3:6] += 8
+    found = SequenceScanner(random_state=0).fit(clean).scan([odd, clean[1]])
+    frame = found.to_frame()
+    assert frame["p_value"].tolist() == found.p_value.tolist()
+    assert frame["anomaly_score"].tolist() == found.anomaly_score.tolist()
+    assert frame["n_found"].tolist() == [int(one.positions.sum()) for one in found]
+    assert frame["spans"].tolist() == found.spans
+    assert "<pre" not in found[0]._repr_html_()
+    assert "3-6" in found[0]._repr_html_()
