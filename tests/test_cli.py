@@ -487,7 +487,7 @@ def test_demo(run, tmp_path):
     assert "conv2d_1" in done.out
     assert done.err == ""  # no progress bars in files
     assert sorted(path.name for path in out.iterdir()) == [
-        "anomalous_nodes.png", "roc.png", "scores.csv", "scores.png", "summary.json",
+        "anomalous_nodes.png", "null_scores.csv", "roc.png", "scores.csv", "scores.png", "summary.json",
     ]  # fmt: skip
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["spaces"])[-1] == "reconstruction_error"

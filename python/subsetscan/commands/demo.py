@@ -25,6 +25,7 @@ from ..lab.experiment.scoring import NULL, score
 from ..lab.networks import load_pretrained
 from ..lab.options import start_writing
 from ..measures import Auroc, auroc
+from ..plot.report import write_report
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
@@ -42,7 +43,9 @@ ERROR = "reconstruction_error"
 BASELINE = "mean reconstruction error"
 PRESET = "recommended preset"
 N_SHOWN = 6
-_WRITTEN = ("scores.csv", "summary.json", "scores.png", "roc.png", "anomalous_nodes.png")
+_WRITTEN = (
+    "scores.csv", "null_scores.csv", "summary.json", "scores.png", "roc.png", "anomalous_nodes.png", "report.html",
+)  # fmt: skip
 
 # How layers are scanned, and how the reconstruction error is: as in the paper, and as chosen on attacked images of the
 # training set (docs/decisions/0001-options-of-the-demo.md).
@@ -62,6 +65,7 @@ def demo(
     n_clean: Annotated[int, typer.Option(min=1, help="Images that remain clean.")] = 400,
     n_attacked: Annotated[int, typer.Option(min=1, help="Images that are attacked.")] = 600,
     false_positive_rate: options.FalsePositiveRate = 0.05,
+    report: options.Report = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def demo(
 
     Attacks a classifier of Fashion-MNIST images by FGSM and BIM, scans every layer and the reconstruction error of an
     autoencoder, prints how well attacked images are told from clean ones, and draws where they differ. Writes
-    scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
+    scores.csv, null_scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
     """
     console = Console(json, quiet)
     options.start_keras()
@@ -142,9 +146,11 @@ def demo(
     }
     start_writing(out, *_WRITTEN)
     chosen.write_scores(out / "scores.csv", false_positive_rate)
+    chosen.write_null_scores(out / "null_scores.csv")
     for name, figure in drawn.items():
         plot.save(figure, out / name)
     write_json(out / "summary.json", summary)
+    pages = [write_report(out).name] if report else []
 
     sys.stderr.flush()  # progress first
     given = f"{n_background} background and {counted(n_clean, 'clean image')}"
@@ -159,7 +165,7 @@ def demo(
     for title, p_values in (flagged | {PRESET: preset["p_values"]}).items():
         shares = {kind: np.mean(own <= false_positive_rate) for kind, own in p_values.items()}
         console.say(f"  {title}: " + ", ".join(f"{share:.1%} of {kind}" for kind, share in shares.items()))
-    written = ", ".join(["scores.csv", "summary.json", *drawn])
+    written = ", ".join(["scores.csv", "null_scores.csv", "summary.json", *drawn, *pages])
     console.say(f"\nwrote {written} to {out}/ in {time.monotonic() - started:.0f} s")
     return console.end(summary)
 

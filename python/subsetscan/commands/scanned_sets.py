@@ -54,6 +54,7 @@ class ScannedSets:
             {space: n for part in parts for space, n in part.n_nodes.items()},
             _join([part.scans for part in parts]),
             _join(calibrated) if len(calibrated) == len(parts) else None,
+            null_scores={space: scores for part in parts for space, scores in part.null_scores.items()},
         )
 
     def scores(self) -> dict[str, dict[str, np.ndarray]]:

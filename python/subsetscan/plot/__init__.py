@@ -1,4 +1,4 @@
-"""Figures: of scores, of subsets of nodes, of feature responses; those that only the paper has are in `paper`."""
+"""Figures: of scores, of subsets of nodes, of places within an input, of feature responses."""
 
 from .explanation import Example, anomalous_nodes, explanation
 from .responses import Response, responses
