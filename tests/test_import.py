@@ -85,3 +85,18 @@ def test_nothing_imports_the_command_line():
         path.name for path in modules if re.search(r"import.*\bcommands\b|\.commands\b", path.read_text("utf-8"))
     ]
     assert importing == ["__main__.py"]
+
+
+def test_names_come_when_they_are_asked_for():
+    """`import subsetscan` alone imports nothing of weight, and yet all names are there."""
+    code = (
+        "import sys, subsetscan; "
+        "heavy = {'sklearn', 'scipy', 'numpy', 'pandas'} & set(sys.modules); assert not heavy, heavy; "
+        "assert set(subsetscan._PLACES) == set(subsetscan.__all__); "
+        "assert all(getattr(subsetscan, name).__name__ == name for name in subsetscan.__all__); "
+        "assert subsetscan.detectors.SubsetScanDetector is subsetscan.SubsetScanDetector; "
+        "assert set(subsetscan.__all__) <= set(dir(subsetscan)); "
+        "assert not hasattr(subsetscan, 'no_such_name'); print('all there')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "all there\n", done.stderr
