@@ -6,7 +6,7 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-files test test-torch check sanitize format bench clean
+.PHONY: help demo demo-files test test-torch wheel check sanitize format bench clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,16 @@ test-torch: $(BUILT)  ## Run the tests of PyTorch modules, and of Keras on PyTor
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_networks_torch_axes.py tests/test_networks_equal.py \
 		tests/test_networks_keras.py tests/test_transformer_torch.py tests/test_responses_torch.py tests/test_inputs_kinds.py \
 		tests/test_inputs_mistakes.py tests/test_networks_keras_axes.py
+
+wheel:  ## Build the wheel and the source distribution in dist/, check them, and test the wheel without a compiler
+	test -x target/tools/bin/python || $(PYTHON) -m venv target/tools
+	target/tools/bin/python -m pip install --quiet 'maturin>=1.9,<2' twine abi3audit
+	rm -rf dist
+	target/tools/bin/maturin build --release --locked --out dist --quiet
+	target/tools/bin/maturin sdist --out dist
+	target/tools/bin/twine check --strict dist/*
+	target/tools/bin/abi3audit --strict --summary dist/*.whl
+	$(PYTHON) .ci/test_wheel.py dist
 
 check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 	cargo fmt --all --check

@@ -19,13 +19,14 @@ def report(
         Path, typer.Argument(help="Folder that scan, score or demo wrote its results to.", exists=True, file_okay=False)
     ],
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> dict[str, Any]:
     """Write one HTML page of what a scan found: verdicts, scores, calibration, layers.
 
     The page needs no network and no other file. A slider sets the false positive rate. Inputs are shown with where
     they are anomalous if the scan was run with --report. Writes report.html to the folder.
     """
-    console = Console(json)
+    console = Console(json, quiet)
     path = write_report(results)
     console.say(f"wrote {path.name} to {path.parent}/, {path.stat().st_size / 1e6:.1f} MB")
     return console.end({"report": str(path), "bytes": path.stat().st_size})
