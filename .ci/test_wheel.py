@@ -22,6 +22,7 @@ TESTS = (
     "test_selection",
     "test_types",
 )  # fmt: skipWITH = ("hypothesis", "pandas", "pytest")
+WITH = ("hypothesis", "pandas", "pytest")
 
 
 def main() -> None:
