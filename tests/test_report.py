@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,16 @@ def test_the_command_and_its_gallery(tmp_path, rng, run):
     assert [row["space"] for row in rows] == ["activations"] * 120 + ["combined"] * 120
 
 
+@pytest.mark.parametrize("missing", ["jinja2", "vl_convert", "itables"])
+def test_what_is_missing_is_named_before_the_work(tmp_path, rng, run, monkeypatch, missing):
+    np.save(tmp_path / "clean.npy", rng.normal(size=(30, 4)))
+    monkeypatch.setitem(sys.modules, missing, None)
+    asked = [f"--background={tmp_path / 'clean.npy'}", f"--input={tmp_path / 'clean.npy'}", f"--out={tmp_path / 'out'}"]
+    told = run("scan", *asked, "--report", code=2).err
+    assert f'{missing} is not installed: pip install "subsetscan[report]"' in told
+    assert not (tmp_path / "out").exists()
+
+
 # In a browser.
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -272,6 +283,21 @@ def test_in_a_browser(tmp_path, rng, browser, scheme):
     page.locator(".dt-paging button", has_text="2").first.click()
     assert "11 to 20 of 250" in page.inner_text(".dt-info")
     assert {"flagged"} >= set(cells(3)) - {"no"}
+    # What is written can be read: dark on light, or light on dark, all the way up.
+    shades = page.evaluate(
+        """() => ['#inputs tbody td:nth-child(1)', '.dt-search label', '#sentence'].map((place) => {
+          const parts = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map(Number);
+          const light = (colour) => parts(colour).reduce((sum, part) => sum + part, 0) / 765;
+          let at = document.querySelector(place), ground;
+          const ink = light(getComputedStyle(at).color);
+          for (; at && ground === undefined; at = at.parentElement) {
+            const colour = getComputedStyle(at).backgroundColor;
+            if (!colour.endsWith(', 0)') && !/, 0\\.0/.test(colour) && colour !== 'transparent') ground = light(colour);
+          }
+          return [ink, ground ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 0.07 : 1)];
+        })"""
+    )
+    assert all(abs(ink - ground) > 0.5 for ink, ground in shades), shades
     # Charts are drawn, described, and have no text of another's markup.
     for name in ("scores", "rates", "roc", "map"):
         assert page.locator(f"#chart-{name} svg").count() == 1

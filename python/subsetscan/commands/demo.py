@@ -25,7 +25,7 @@ from ..lab.experiment.scoring import NULL, score
 from ..lab.networks import load_pretrained
 from ..lab.options import start_writing
 from ..measures import Auroc, auroc
-from ..plot.report import write_report
+from ..plot.report import check_libraries, write_report
 from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
@@ -76,6 +76,8 @@ def demo(
     scores.csv, null_scores.csv, summary.json, scores.png, roc.png and anomalous_nodes.png.
     """
     console = Console(json, quiet)
+    if report:
+        check_libraries()
     options.start_keras()
     started = time.monotonic()
     images, labels = load_sample()

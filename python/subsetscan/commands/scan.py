@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..plot.report import check_libraries
 from . import options
 from .console import Console
 from .fitted import chosen_options, fit_scanner
@@ -49,6 +50,8 @@ def scan(
     comes from a scan that only points at nodes: of the values, two-sided, by Higher Criticism, at small alphas.
     """
     console = Console(json, quiet)
+    if report:
+        check_libraries()
     check_there(background, input, clean)
     chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
     subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..plot.report import check_libraries
 from . import options
 from .console import Console
 from .fitted import open_fitted
@@ -29,6 +30,8 @@ def score(
 ) -> dict[str, Any]:
     """Scan inputs with what `fit` kept. Writes what `scan` writes."""
     console = Console(json, quiet)
+    if report:
+        check_libraries()
     check_there(input, clean)
     scanner, subject = open_fitted(
         fitted,

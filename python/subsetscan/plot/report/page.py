@@ -17,7 +17,7 @@ from .charts import charts
 from .content import CLEAN, RATES, content_of, start_of
 from .results import Results, read_results
 
-__all__ = ["write_report"]
+__all__ = ["check_libraries", "write_report"]
 
 _HERE = Path(__file__).parent
 
@@ -74,6 +74,18 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
+
+
+def check_libraries() -> None:
+    """Check that a page can be written, before the work whose page it is to be.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a library is missing; the message says how to get it.
+    """
+    for module in ("jinja2", "vl_convert", "itables", "matplotlib"):
+        import_extra(module, "report")
 
 
 def _libraries() -> dict[str, str]:

@@ -78,6 +78,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const views = {};
 
 async function draw() {
+  document.documentElement.classList.toggle("dark", dark.matches); // DataTables' name for it
   const ink = dark.matches ? "#ddd" : "#222";
   const config = {
     background: null,
