@@ -125,6 +125,7 @@ def texts(
     }
     write_json(out / "texts" / "results.json", results)
     write_page(out / "texts.md", results)
+    say(f"wrote texts.md and texts/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
 
 
