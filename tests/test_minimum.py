@@ -51,7 +51,8 @@ def test_null_scores_are_those_of_the_calibrating_inputs(rng):
         for k, one in whole.detectors_.items():
             if k == labels[row]:
                 place = list(rows[labels[rows] == k]).index(row)
-                p.append(one.null_p_values(extrapolate=True)[place])
+                n = len(one.null_scores_)
+                p.append(one.null_p_values(extrapolate=True)[place] * (n / (n + 1)))
             else:
                 p.append(one.p_values_of(one.anomaly_score(clean[[row]]), extrapolate=True)[0])
         assert score == -np.log(max(p))
@@ -63,6 +64,27 @@ def test_rates_hold_and_a_wrong_label_hides_nothing(rng, detector):
     assert abs(np.mean(whole.predict(others) == -1) - 0.05) < 0.025
     between = others[:100] * 0.5 + others[100:200] * 0.5 + np.where(np.arange(12) < 4, 4, 0)
     assert np.mean(whole.predict(between.astype(np.float32)) == -1) > 0.8
+
+
+@pytest.mark.parametrize("calibration", ["holdout", "leave-one-out"])
+def test_rates_hold_where_classes_are_many_and_small(calibration):
+    """Of 25 held out an input can be first, second ... of 26: 2 / 26 = 7.7 % must not be flagged at 5 %."""
+    both, apart, n_fits = [], [], 40
+    for seed in range(n_fits):
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(scale=4, size=(10, 60))
+        labels, own = np.repeat(np.arange(10), 100), rng.integers(10, size=300)
+        clean, others = (rng.normal(size=(len(y), 60)) + centres[y] for y in (labels, own))
+        inner = SubsetScanDetector(calibration=calibration, random_state=seed)
+        whole = ClassConditionalDetector(inner, conditional="min").fit(clean, labels)
+        apart.append(np.mean(whole.predict(others) == -1))
+        halves = Arrays({"a": (30,), "b": (30,)})
+        scanner = ModelScanner(halves, ClassConditionalDetector(inner), combine="min")
+        scanner.fit({"a": clean[:, :30], "b": clean[:, 30:]}, labels)
+        both.append(np.mean(scanner.predict({"a": others[:, :30], "b": others[:, 30:]}, own) == -1))
+    assert np.mean(apart) > 0.02
+    for flagged in (apart, both):
+        assert np.mean(flagged) < 0.05 + 3 * np.std(flagged) / n_fits**0.5
 
 
 def test_saved_calibrated_and_scanned(rng, tmp_path):

@@ -14,7 +14,7 @@ from ..persistence import State, pack, unpack
 from ..scanning import ScanResult
 from .base import CalibratedDetector, Detector, check_labels, warn_of_few
 from .batches import Calibration, Fit
-from .minimum import MinimumOverClasses
+from .minimum import MinimumOverClasses, pooled_null_p_values
 
 __all__ = ["CONDITIONALS", "ClassConditionalDetector"]
 
@@ -190,7 +190,9 @@ class ClassConditionalDetector(Detector):
         if self.minimum_ is not None:
             return self.minimum_.null_p_values(extrapolate=extrapolate)
         rows = self._rows(self.null_labels_, self.null_labels_)
-        return self._by_class(rows, lambda detector, _: detector.null_p_values(extrapolate=extrapolate))
+        return self._by_class(
+            rows, lambda detector, _: pooled_null_p_values(detector) if extrapolate else detector.null_p_values()
+        )
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:
         """Compute the threshold of each input's class minus its score, float64 of shape (N,)."""
