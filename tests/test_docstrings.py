@@ -15,6 +15,7 @@ from subsetscan.detectors.residual_scan import VALUES
 from subsetscan.lab.attacks import ATTACKS, PROTOCOLS
 from subsetscan.lab.datasets import DATASETS
 from subsetscan.lab.files.edits import HARMLESS, HIDING
+from subsetscan.lab.files.methods import AUTOMATIC, BOTH
 from subsetscan.lab.networks import NETWORKS
 from subsetscan.lab.preprocessing import PREPROCESSINGS
 from subsetscan.lab.subjects.subject import CHOOSE, REPORT
@@ -53,6 +54,7 @@ REGISTRIES = {
     "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,
+    "lab/files/attackers.py against": (AUTOMATIC, BOTH),
     "lab/files/edits.py role": (HARMLESS, HIDING),
     "lab/reproduction/stages.py name": DATASETS,
 }

@@ -21,14 +21,15 @@ from subsetscan.lab.files import page as page_module
 from subsetscan.lab.files import run as run_module
 from subsetscan.lab.files import sample as sample_module
 from subsetscan.lab.files.attackers import _changes, pursue, usual_of
-from subsetscan.lab.files.cells import ALL, CLEAN, read_cells
+from subsetscan.lab.files.cells import ALL, APART, CLEAN, OTHERS, read_cells
 from subsetscan.lab.files.edits import EDITS
-from subsetscan.lab.files.methods import METHODS, Judge
+from subsetscan.lab.files.methods import AUTOMATIC, BOTH, METHODS, Judge
 from subsetscan.lab.files.sample import OTHER, Sample, Setting, make_sample, share_out
 from subsetscan.lab.files.where import measures
 from subsetscan.lab.subjects import found
 from subsetscan.lab.subjects.magika_attack import attack
 from subsetscan.lab.subjects.magika_network import Magika
+from subsetscan.lab.subjects.registry import SUBJECTS
 
 SMALL = Setting(
     n_ending=110, n_background=100, n_test=6, least=106, n_edited=2, n_attacked=2, n_adaptive=1, n_tried=3, budget=4,
@@ -161,8 +162,8 @@ def test_one_step_is_the_best_of_those_tried(network, sample, judge):
     labels = network.logits(tokens).argmax(axis=1)
     places, values = _changes(judge, tokens, labels, tokens != 256, 5, usual)
     assert places.shape == values.shape == (2, 5)
-    for weight in (0.0, 0.3, 1e6):
-        own = pursue(judge, tokens, n_tried=5, budget=1, weight=weight, usual=usual)
+    for weight, against in ((0.0, AUTOMATIC), (0.3, AUTOMATIC), (0.3, BOTH), (1e6, AUTOMATIC)):
+        own = pursue(judge, tokens, n_tried=5, budget=1, weight=weight, usual=usual, against=against)
         for n, one in enumerate(tokens):
             own_places, own_values = places[n], values[n]
             if not weight:
@@ -175,20 +176,26 @@ def test_one_step_is_the_best_of_those_tried(network, sample, judge):
             shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             shares[:, labels[n]] = 0
             odds = np.log(shares.max(axis=1) / (1 - shares.max(axis=1)))
-            aim = np.minimum(odds, 0) - weight * judge.judge(tried).scores[:, 0] if weight else odds
+            aim = (
+                np.minimum(odds, 0) - weight * judge.judge(tried).scores[:, list(METHODS).index(against)]
+                if weight
+                else odds
+            )
             assert np.array_equal(own.tokens[n], tried[aim.argmax()])
 
 
+@pytest.mark.parametrize("against", ["automatic", "automatic and margin"])
 @pytest.mark.parametrize("rate", [0.05, 0.001])  # the second is below any p-value: all that is reached is undetected
-def test_what_an_attacker_who_knows_the_detector_says_is_so(network, sample, judge, rate, monkeypatch):
+def test_what_an_attacker_who_knows_the_detector_says_is_so(network, sample, judge, rate, against, monkeypatch):
     monkeypatch.setattr(attackers, "RATE", rate)
     tokens = sample.test[[0, 6]]
-    own = pursue(judge, tokens, n_tried=4, budget=12, weight=0.02, usual=usual_of(judge, sample.background_types))
+    usual = usual_of(judge, sample.background_types)
+    own = pursue(judge, tokens, n_tried=4, budget=12, weight=0.02, usual=usual, against=against)
     changed = own.tokens != tokens
     assert (changed.sum(axis=1) <= 12).all()
     assert ((own.tokens[changed] >= 33) & (own.tokens[changed] < 127)).all()
     found = judge.judge(own.tokens)
-    np.testing.assert_allclose(own.p_values, found.p_values[:, 0])
+    np.testing.assert_allclose(own.p_values, found.p_values[:, list(METHODS).index(against)])
     other = found.seen != network.logits(tokens).argmax(axis=1)
     past = own.undetected >= 0
     assert (other & (own.p_values > rate))[past].all()
@@ -278,14 +285,15 @@ def test_cells_are_what_plain_recomputation_gives(out):
     kinds = {kind for kind, _ in cells}
     assert {"attack to 0.5", "a comment", "base64", "random as attack to 0.5"} <= kinds
     for (kind, name), cell in cells.items():
-        if name == ALL and not kind.endswith("bytes"):
+        if (name == ALL and not kind.endswith("bytes")) or (kind == OTHERS and name == APART):
+            n_clean = 6 if name == APART else 12  # the Python files come last
             own = _kept(out, f"scores/{kind}")
             assert cell.n == len(own["scores"])
             for n, method in enumerate(METHODS):
                 assert cell.flagged[method] == pytest.approx(np.mean(own["p_values"][:, n] <= 0.05), abs=1e-5)
                 if kind != CLEAN:
-                    truth = np.repeat([0, 1], [12, cell.n])
-                    expected = roc_auc_score(truth, np.concatenate([clean["scores"][:, n], own["scores"][:, n]]))
+                    truth = np.repeat([0, 1], [n_clean, cell.n])
+                    expected = roc_auc_score(truth, np.concatenate([clean["scores"][:n_clean, n], own["scores"][:, n]]))
                     assert cell.auroc[method] == pytest.approx(expected, abs=1e-5)
                     assert cell.low[method] <= cell.auroc[method] <= cell.high[method]
 
@@ -305,6 +313,8 @@ def test_counts_and_places_are_those_of_the_tokens(out, sample):
     assert [np.nan if one["precision"] is None else one["precision"] for one in positions] == pytest.approx(
         precision, abs=1e-5, nan_ok=True
     )
+    over = changed.reshape(len(changed), -1, 4).any(axis=2)
+    assert [one["n_right"] for one in positions] == (where["positions"] & over).sum(axis=1).tolist()
     plain = next(one for one in results["pursued"] if not one["weight"] and one["n_tried"] == 1)
     assert len(plain["reached"]) == 2
     assert all(-1 <= n <= SMALL.budget for n in plain["reached"])
@@ -335,7 +345,24 @@ def test_what_is_kept_is_not_made_again(out, monkeypatch):
 
 def test_what_the_experiment_does_not_take_is_refused_by_name(tmp_path, run):
     asked = ["experiment", "files", f"--out={tmp_path}", "--quick"]
+    (tmp_path / "mnist").mkdir()
     for option in ("--subjects=magika", f"--data={tmp_path}", "--times"):
         error = run(*asked, option, code=2).err
         assert f"leave out {option.partition('=')[0]}" in error
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path, run):
+    for command in (
+        ["peers", "--data", str(tmp_path / "digits")],
+        ["files", "--seed=-1"],
+        ["peers", "--subjects=lines"],
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(SUBJECTS, "lines", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("no lines")))
+            error = run("experiment", *command, f"--out={tmp_path / 'out'}", code=2).err
+        assert re.search(
+            "holds no folder of a dataset: expected fashion-mnist or mnist in it|--seed.* greater than or equal to 0|no lines",
+            error,
+        )
+        assert not list(tmp_path.iterdir())

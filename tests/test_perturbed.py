@@ -68,17 +68,25 @@ def test_a_scanner_over_perturbed_inputs(model, rng, tmp_path):
     scanner = ModelScanner(spaces, SubsetScanDetector(random_state=0)).fit(clean)
     scanner.save(tmp_path / "s")
     again = ModelScanner.load(tmp_path / "s", [Layers(PerturbedNetwork(model), ["first"]), spaces[1]])
+    assert again.p_values(clean[:0])["first"].shape == (0,)
     assert np.array_equal(again.p_values(clean[:9])["first"], scanner.p_values(clean[:9])["first"])
     with pytest.warns(UserWarning, match="was fitted with another network for first"):
         ModelScanner.load(tmp_path / "s", [Layers(PerturbedNetwork(model, magnitude=0.1), ["first"]), spaces[1]])
 
 
 def test_what_does_not_fit(model):
-    for option in ({"magnitude": 0}, {"magnitude": -1}, {"temperature": np.inf}, {"temperature": "high"}):
+    for option in (
+        {"magnitude": 0},
+        {"magnitude": True},
+        {"magnitude": -1},
+        {"temperature": np.inf},
+        {"temperature": "high"},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(option))} must be a positive number, got"):
             PerturbedNetwork(model, **option)
-    with pytest.raises(ValueError, match="clip must be the smallest and the largest value"):
-        PerturbedNetwork(model, clip=(1, 0))
+    for clip in ((1, 0), 3, "ab", ("a", "b"), (0, np.nan), (0, 1, 2), (False, True)):
+        with pytest.raises(ValueError, match="clip must be two numbers, the smallest and the largest value"):
+            PerturbedNetwork(model, clip=clip)
 
     class Own(Network):
         def layer_names(self):

@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from subsetscan import NodeSelector, SubsetScanDetector, overlaps
 from subsetscan.detectors import MahalanobisDetector
@@ -48,15 +49,36 @@ def test_fewer_than_asked_for(rng):
     assert np.array_equal(selector.get_support(), selector.frequencies_ > 0)
 
 
+def test_where_nothing_is_anomalous(rng):
+    X, y = rng.normal(size=(300, 6)), np.arange(300) >= 290
+    X[290:] = X[:10].mean(axis=0)
+    with pytest.warns(UserWarning, match="0 nodes are in any subset, 2 were asked for: none is selected"):
+        selector = NodeSelector(SubsetScanDetector(calibration=None, alpha_max=1e-3), n_features_to_select=2).fit(X, y)
+    assert not selector.get_support().any()
+
+
+class OfAnyLabels(NodeSelector):
+    """Takes the labels of scikit-learn's checks, which are of many kinds: the smallest is clean."""
+
+    def fit(self, X, y):
+        return super().fit(X, y if y is None else np.asarray(y) != np.min(np.asarray(y)))
+
+
+@parametrize_with_checks([OfAnyLabels()])
+@pytest.mark.filterwarnings("ignore:.* nodes are in any subset", "ignore:No features were selected", "ignore:X is an")
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
 def test_what_does_not_fit(data):
     X, y = data
-    for wrong in (0, 51, -1, 0.0, 1.5, True, "all"):
-        with pytest.raises(ValueError, match="n_features_to_select must be a number from 1 to 50, or a share"):
+    for wrong in (0, 51, -1, 0.0, 1.5, 3.0, True, "all"):
+        with pytest.raises(ValueError, match="n_features_to_select must be an int from 1 to 50, or a share"):
             NodeSelector(n_features_to_select=wrong).fit(X, y)
     for labels in (np.ones(400), np.zeros(400), np.arange(400) % 3, np.where(y, "odd", "clean")):
         with pytest.raises(ValueError, match="y must say which inputs are anomalous"):
             NodeSelector().fit(X, labels)
-    with pytest.raises(ValueError, match="y is missing"):
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
         NodeSelector().fit(X, None)
     with pytest.raises(NotFittedError):
         clone(NodeSelector().fit(X, y)).transform(X)
@@ -80,5 +102,9 @@ def test_overlaps_are_counted(rng):
         overlaps({"a": np.ones(2, bool), "b": np.ones(3, bool)})
     with pytest.raises(ValueError, match="masks of the same shape, got none"):
         overlaps({})
+    with pytest.raises(TypeError, match=r"must be named by a string, got \('fgsm', 1\)"):
+        overlaps({("fgsm", 1): np.ones(2, bool)})
+    with pytest.raises(ValueError, match="subset a must not have masked values, got 1"):
+        overlaps({"a": np.ma.array([True, False], mask=[True, False])})
     with pytest.raises(TypeError, match="a has dtype int64"):
         overlaps({"a": [0, 1]})

@@ -86,6 +86,8 @@ class NodeSelector(SelectorMixin, BaseEstimator):
         UserWarning
             If fewer nodes are in any subset than were asked for.
         """
+        if y is None:
+            raise ValueError("NodeSelector requires y to be passed, but the target y is None")
         refuse_masked(X, "node values")
         X = validate_data(self, X, dtype=DTYPES)
         is_anomalous = _is_anomalous(check_labels(y, len(X)))
@@ -97,9 +99,8 @@ class NodeSelector(SelectorMixin, BaseEstimator):
         found = detector.leading(X[is_anomalous], share=self.share).nodes
         self.frequencies_ = found.sum(axis=0) / found.shape[0]
         if (n_found := int((self.frequencies_ > 0).sum())) < wanted:
-            warnings.warn(
-                f"{n_found} nodes are in any subset, {wanted} were asked for: these are selected", stacklevel=2
-            )
+            selected = "these are selected" if n_found else "none is selected"
+            warnings.warn(f"{n_found} nodes are in any subset, {wanted} were asked for: {selected}", stacklevel=2)
         order = np.argsort(-self.frequencies_, kind="stable")[: min(wanted, n_found)]
         self._support_ = np.zeros(X.shape[1], bool)
         self._support_[order] = True
@@ -107,11 +108,10 @@ class NodeSelector(SelectorMixin, BaseEstimator):
 
     def _wanted(self, n_nodes: int) -> int:
         wanted = self.n_features_to_select
-        if isinstance(wanted, bool) or not (
-            wanted in range(1, n_nodes + 1) or (isinstance(wanted, float) and 0 < wanted <= 1)
-        ):
+        in_range = 0 < wanted <= 1 if isinstance(wanted, float) else wanted in range(1, n_nodes + 1)
+        if isinstance(wanted, bool) or not in_range:
             raise ValueError(
-                f"n_features_to_select must be a number from 1 to {n_nodes}, or a share in (0, 1], got {wanted!r}"
+                f"n_features_to_select must be an int from 1 to {n_nodes}, or a share in (0, 1], got {wanted!r}"
             )
         return max(round(wanted * n_nodes), 1) if isinstance(wanted, float) else int(wanted)
 
@@ -129,8 +129,8 @@ def _is_anomalous(y: np.ndarray) -> np.ndarray:
     kinds = sorted({one.item() for one in np.unique(y)}, key=str)
     if kinds not in ([False, True], [-1, 1]):
         raise ValueError(
-            "y must say which inputs are anomalous: True or 1 among 0, or -1 among 1, with some of both; got "
-            f"{', '.join(map(repr, kinds[:5]))}"
+            "y must say which inputs are anomalous: True or 1 among 0, or -1 among 1, with some of both; of "
+            f"n_samples = {len(y)} the labels are {', '.join(map(repr, kinds[:5]))}"
         )
     return y == -1 if kinds[0] == -1 else y.astype(bool)
 
@@ -170,17 +170,21 @@ def overlaps(subsets: Mapping[str, Any]) -> Overlaps:
     Raises
     ------
     ValueError
-        If there are none, or they are of different shapes.
+        If there are none, they are of different shapes, or one is a masked array.
     TypeError
-        If one is no mask.
+        If one is no mask, or its name no string.
 
     Examples
     --------
     >>> overlaps({"fgsm": [True, True, False], "bim": [True, False, False]}).counts
     {('fgsm', 'bim'): 1, ('fgsm',): 1}
     """
-    masks = {name: np.asarray(mask) for name, mask in subsets.items()}
-    for name, mask in masks.items():
+    if strangers := [name for name in subsets if not isinstance(name, str)]:
+        raise InvalidTypeError(f"each subset must be named by a string, got {strangers[0]!r}")
+    masks = {}
+    for name, mask in subsets.items():
+        refuse_masked(mask, f"subset {name}")
+        masks[name] = mask = np.asarray(mask)
         if mask.dtype != bool:
             raise InvalidTypeError(f"each subset must be a mask of booleans, {name} has dtype {mask.dtype}")
     if len({mask.shape for mask in masks.values()}) != 1:

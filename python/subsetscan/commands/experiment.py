@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from ..lab.adaptive import run as adaptive
 from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
 from ..lab.files import run as files
-from ..lab.options import names_in
+from ..lab.options import names_in, no_empty_folders
 from ..lab.peers import run as peers
 from ..lab.subjects.registry import SUBJECTS
 from ..lab.texts import run as texts
@@ -31,6 +32,12 @@ _EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+def _takers(option: str) -> str:
+    """Name the experiments that take an option."""
+    names = [name for name, run in _EXPERIMENTS.items() if option in inspect.signature(run).parameters]
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+
+
 def _known(name: str) -> str:
     if name not in _EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, _EXPERIMENTS))}.")
@@ -46,15 +53,24 @@ def experiment(
     ],
     out: options.Out,
     kept: options.KeptFolder = None,
-    data: options.DataFolder = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"Of {_takers('data')}: folder that holds a folder of IDX files for each dataset.",
+            callback=options.holds_data,
+        ),
+    ] = None,
     subjects: Annotated[
         str | None,
         typer.Option(
-            help=f"Networks to try defaults, groups or peers on: some of {', '.join(SUBJECTS)}, comma-separated [all]."
+            help=f"Of {_takers('subjects')}: the networks, some of {', '.join(SUBJECTS)}, comma-separated [all]."
         ),
     ] = None,
     times: Annotated[
-        bool, typer.Option("--times", help="Measure times too: some minutes, with nothing else running.")
+        bool,
+        typer.Option(
+            "--times", help=f"Of {_takers('times')}: measure times too, some minutes, with nothing else running."
+        ),
     ] = False,
     seed: options.Seed = 0,
     quick: options.Quick = False,
@@ -92,4 +108,5 @@ def experiment(
     given = {option: value for option, value in chosen.items() if value is not None and value is not False}
     if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:
         raise ValueError(f"experiment {name} takes no {strangers[0]}: leave out {', '.join(strangers)}")
-    return console.end(run(out, kept=kept, quick=quick, progress=console.progress, say=console.say, **given))
+    with no_empty_folders(out):
+        return console.end(run(out, kept=kept, quick=quick, progress=console.progress, say=console.say, **given))

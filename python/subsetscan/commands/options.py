@@ -10,7 +10,7 @@ import typer
 
 from ..calibration import CALIBRATIONS
 from ..combination import COMBINATIONS
-from ..lab import networks
+from ..lab import datasets, networks
 from ..lab.options import check_folder
 from ..lab.preprocessing import PREPROCESSINGS
 from ..scanning import SCOPES, STATISTICS, TAILS, TIES
@@ -19,7 +19,7 @@ from ..spaces.reconstruction import METRICS
 __all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
            "FalsePositiveRate", "Fitted", "FittedModel", "FittedRate", "Input", "Json", "KeptFolder",
            "Layers", "Model", "NamedModel", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
-           "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "in_unit_interval", "one_of",
+           "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "holds_data", "in_unit_interval", "one_of",
            "start_keras"]  # fmt: skip
 
 
@@ -45,6 +45,12 @@ def in_unit_interval(value: float | None) -> float | None:
     return value
 
 
+def holds_data(folder: Path | None) -> Path | None:
+    """Refuse a folder that has no dataset."""
+    datasets.folder_in(folder, "")
+    return folder
+
+
 def start_keras(unsafe_model: bool = False) -> None:
     """Start Keras; where a model file may hold code, its copies may too."""
     networks.start_keras()
@@ -60,7 +66,7 @@ Report = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and no other text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)]
 
 NamedModel = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
 Model = Annotated[
@@ -179,5 +185,7 @@ KeptFolder = Annotated[
         callback=lambda folder: None if folder is None else check_folder(folder),
     ),
 ]
-DataFolder = Annotated[Path | None, typer.Option(help="Folder that holds a folder of IDX files for each dataset.")]
+DataFolder = Annotated[
+    Path | None, typer.Option(help="Folder that holds a folder of IDX files for each dataset.", callback=holds_data)
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A small version, to see that it works.")]

@@ -27,7 +27,9 @@ class NearestNeighborDetector(CalibratedDetector):
     n_neighbors : int, default 1
         k.
     metric : str, default "cosine"
-        A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes.
+        A metric of `sklearn.neighbors.NearestNeighbors` that its brute-force search takes. Under "cosine" an input of
+        zeros alone has no direction: it is at distance 0 from others like it, and 1 from all else, so that a dead layer
+        is anomalous unless some clean inputs have one.
     scale : bool, default True
         Whether to divide the values of each node by their standard deviation over the clean inputs. To its variance a
         tenth of the mean variance of those that vary is added, so that those that hardly vary do not decide.

@@ -155,9 +155,19 @@ def load_from(data: Path | str | None, name: str, split: str = "test") -> tuple[
 
 
 def folder_in(data: Path | str | None, name: str) -> Path | None:
-    """Return the folder of a dataset's IDX files within `data`, where one is given and has it."""
-    folder = None if data is None else Path(data) / name
-    return folder if folder is not None and folder.is_dir() else None
+    """Return the folder of a dataset's IDX files within `data`, where one is given and has it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `data` holds a folder of no dataset at all.
+    """
+    if data is None:
+        return None
+    folder = Path(data) / name
+    if not any((Path(data) / known).is_dir() for known in DATASETS):
+        raise FileNotFoundError(f"{data} holds no folder of a dataset: expected {' or '.join(DATASETS)} in it")
+    return folder if folder.is_dir() else None
 
 
 def load_sample() -> tuple[np.ndarray, np.ndarray]:

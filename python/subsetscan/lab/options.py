@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-__all__ = ["RESULTS", "check_folder", "check_known", "names_in", "start_writing"]
+__all__ = ["RESULTS", "check_folder", "check_known", "names_in", "no_empty_folders", "start_writing"]
 
 
 # What commands write about images. Beside new scores, what is older would pass for theirs.
@@ -50,6 +51,22 @@ def check_folder(folder: Path | str) -> Path:
     except OSError as error:
         raise type(error)(f"cannot write results to {folder}: {error.strerror or error} ({nearest})") from error
     return folder
+
+
+@contextmanager
+def no_empty_folders(folder: Path | str) -> Iterator[None]:
+    """Take a folder that was not there away again, with those in it, if what should fill it fails before it does."""
+    folder = Path(folder)
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            places = sorted((place for place in folder.rglob("*") if place.is_dir()), reverse=True)
+            for place in (*places, folder):
+                with suppress(OSError):  # one that holds something stays
+                    place.rmdir()
+        raise
 
 
 def start_writing(folder: Path | str, *names: str) -> Path:

@@ -65,10 +65,12 @@ class PerturbedNetwork(Network):
         clip: tuple[float, float] | None = None,
     ) -> None:
         for name, value in (("magnitude", magnitude), ("temperature", temperature)):
-            if not isinstance(value, numbers.Real) or not 0 < value < np.inf:
+            if not _is_number(value) or not 0 < value < np.inf:
                 raise ValueError(f"{name} must be a positive number, got {value!r}")
-        if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
-            raise ValueError(f"clip must be the smallest and the largest value, got {clip!r}")
+        if clip is not None:
+            ends = list(clip) if isinstance(clip, Sequence | np.ndarray) else []
+            if not (len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]):
+                raise ValueError(f"clip must be two numbers, the smallest and the largest value, got {clip!r}")
         self.network = as_network(model)
         self.name = self.network.name
         self.batch_size = self.network.batch_size
@@ -88,7 +90,7 @@ class PerturbedNetwork(Network):
 
         Returns
         -------
-        ndarray of the same shape and type
+        ndarray of the same shape, of the type that the model computes in
         """
         if not isinstance(inputs, np.ndarray):
             raise InvalidTypeError(f"expected one array of inputs to perturb, got {type(inputs).__name__}")
@@ -139,3 +141,7 @@ class PerturbedNetwork(Network):
 
     def logits(self) -> str:  # noqa: D102
         return self.network.logits()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

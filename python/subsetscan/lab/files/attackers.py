@@ -34,7 +34,7 @@ class Pursued:
         After how many changes another type had a probability of 0.5 for the first time, and after how many this was so
         with a p-value above 5 %; -1 for never.
     p_values : ndarray of shape (n,), float64
-        In the end, by the automatic detector.
+        In the end, by what the attacker aims at.
     """
 
     tokens: np.ndarray
@@ -67,10 +67,11 @@ def pursue(
     budget: int,
     weight: float = 0.0,
     usual: Usual | None = None,
+    against: str = AUTOMATIC,
 ) -> Pursued:
     """Change printable bytes one by one, of several changes always the one that helps most.
 
-    What is to be largest is min(log-odds of the strongest other type, 0) - weight * (score of the automatic detector).
+    What is to be largest is min(log-odds of the strongest other type, 0) - weight * (score of the detector).
     With a weight of 0 the detector is never asked, and an attack ends when the other type has a probability of 0.5;
     otherwise it ends when, besides, the p-value is above 5 %, or the budget is spent. No byte is changed twice.
 
@@ -88,6 +89,8 @@ def pursue(
     weight : float, default 0
     usual : Usual, optional
         Of `usual_of`; needed with a weight.
+    against : {"automatic", "automatic and margin"}, default "automatic"
+        The detector: of `methods.METHODS`.
     """
     if weight and usual is None:
         raise ValueError("with a weight the attack needs to know what is usual: usual_of(judge, background_types)")
@@ -95,7 +98,7 @@ def pursue(
     labels = judge.network.logits(current).argmax(axis=1)
     free = current != PADDING
     reached, undetected = np.full(len(tokens), -1), np.full(len(tokens), -1)
-    odds, _, p_values = _looked(judge, current, labels, weight)
+    odds, _, p_values = _looked(judge, current, labels, against if weight else None)
     for n_changed in range(budget + 1):
         there = odds[rows] >= 0
         reached[rows[there & (reached[rows] < 0)]] = n_changed
@@ -107,7 +110,7 @@ def pursue(
         places, values = _changes(judge, current[rows], labels[rows], free[rows], n_tried, usual if weight else None)
         tried = np.repeat(current[rows], places.shape[1], axis=0)
         tried[np.arange(len(tried)), places.ravel()] = values.ravel()
-        found = _looked(judge, tried, np.repeat(labels[rows], places.shape[1]), weight)
+        found = _looked(judge, tried, np.repeat(labels[rows], places.shape[1]), against if weight else None)
         own_odds, scores, own_p = (one.reshape(places.shape) for one in found)
         # Without a weight what is beyond 0 counts too: the attack that looks one step ahead ends there anyway.
         best = (np.minimum(own_odds, 0) - weight * scores if weight else own_odds).argmax(axis=1)
@@ -116,24 +119,24 @@ def pursue(
         free[rows, places[mine, best]] = False
         odds[rows], p_values[rows] = own_odds[mine, best], own_p[mine, best]
     if not weight:
-        p_values = _looked(judge, current, labels, 1.0)[2]
+        p_values = _looked(judge, current, labels, against)[2]
         undetected[p_values <= RATE] = -1
     return Pursued(current, reached, undetected, p_values)
 
 
 def _looked(
-    judge: Judge, tokens: np.ndarray, labels: np.ndarray, weight: float
+    judge: Judge, tokens: np.ndarray, labels: np.ndarray, against: str | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the log-odds of the strongest type but `labels`, and scores and p-values; these only with a weight."""
+    """Return the log-odds of the strongest type but `labels`, and scores and p-values; these only of a detector."""
     rows = judge.network.rows(tokens)
     logits = rows["logits"].astype(np.float64)
     others = logits.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     share = others.max(axis=1) - logsumexp(logits, axis=1)
     odds = share - np.log(-np.expm1(np.minimum(share, -1e-12)))
-    if not weight:
+    if against is None:
         return odds, np.zeros(len(tokens)), np.full(len(tokens), np.nan)
-    return odds, *judge.scored(AUTOMATIC, rows, judge.nearest(logits))[:2]
+    return odds, *judge.looked(against, rows, judge.nearest(logits))
 
 
 def _changes(

@@ -44,7 +44,8 @@ class Cell:
         The type is that before the files were changed: one of them, "all", or "all but python".
     n : int
     auroc : dict of str to float
-        By method: how often such a file scores higher than a clean one of any type. Empty for clean ones.
+        By method: how often such a file scores higher than a clean one of any type, for "all but python" of any of
+        these. Empty for clean ones.
     low, high : dict of str to float
         The 95 % interval; empty but for "all" and "all but python".
     flagged : dict of str to float
@@ -74,22 +75,27 @@ def cells_of(sample: Sample, kinds: Mapping[str, Kind], judged: Mapping[str, Jud
         For each of `kinds`.
     """
     cells = []
-    clean = judged[CLEAN].scores
+    clean = dict.fromkeys((ALL, *sample.types), judged[CLEAN].scores)
+    clean[APART] = clean[ALL][_types_of(sample, kinds[CLEAN]) != "python"]
     attacks = [confidence_name(confidence) for confidence in CONFIDENCES]
-    for kind, (_, sources, n_changed) in kinds.items():
-        of = np.array(sample.types)[sample.test_types[sources]]
+    for kind, made in kinds.items():
+        of, n_changed = _types_of(sample, made), made[2]
         every = np.ones(len(of), bool)
         chosen = {ALL: every, APART: of != "python"} | {name: of == name for name in sample.types}
-        cells += [_cell(kind, name, judged[kind], own, clean) for name, own in chosen.items() if own.any()]
+        cells += [_cell(kind, name, judged[kind], own, clean[name]) for name, own in chosen.items() if own.any()]
         if kind in attacks:
             for least, most in BINS:
                 own = (n_changed >= least) & (n_changed <= most)
                 cells += [
-                    _cell(binned(kind, least, most), name, judged[kind], own & also, clean)
+                    _cell(binned(kind, least, most), name, judged[kind], own & also, clean[name])
                     for name, also in ((ALL, every), (APART, of != "python"))
                     if (own & also).any()
                 ]
     return cells
+
+
+def _types_of(sample: Sample, kind: Kind) -> np.ndarray:
+    return np.array(sample.types)[sample.test_types[kind[1]]]
 
 
 def _cell(kind: str, name: str, judged: Judged, own: np.ndarray, clean: np.ndarray) -> Cell:

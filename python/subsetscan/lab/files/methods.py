@@ -145,15 +145,23 @@ class Judge:
             own, null = measure(rows["logits"]), measure(self.background["logits"][known])
             scores.append(own)
             p_values.append(conformal_p_values(own, null))
+        score, p = self._margin(rows, types)
+        both, p_both = _both((scores[0], p_values[0], nulls[0]), (score, p))
+        return Judged(types, seen, np.column_stack([*scores, score, both]), np.column_stack([*p_values, p, p_both]))
+
+    def looked(self, name: str, rows: Rows, types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score rows by `AUTOMATIC` or `BOTH` alone: scores and p-values, as `judge` gives them."""
+        found = self.scored(AUTOMATIC, rows, types)
+        return _both(found, self._margin(rows, types)) if name == BOTH else found[:2]
+
+    def _margin(self, rows: Rows, types: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own, null = _closeness(rows["logits"]), _closeness(self.background["logits"])
-        score, p = np.empty(len(tokens)), np.empty(len(tokens))
+        score, p = np.empty(len(own)), np.empty(len(own))
         for kind in np.unique(types):
             mine, of_kind = types == kind, null[self._sample.background_types == kind]
             score[mine] = -np.log(extrapolated_p_values(own[mine], of_kind))
             p[mine] = conformal_p_values(own[mine], of_kind)
-        both = np.maximum(score, -np.log(extrapolated_p_values(scores[0], nulls[0])))
-        p_both = np.minimum(2 * np.minimum(p, p_values[0]), 1)  # holds whatever the two have in common
-        return Judged(types, seen, np.column_stack([*scores, score, both]), np.column_stack([*p_values, p, p_both]))
+        return score, p
 
     def scored(self, name: str, rows: Rows, types: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score rows by one detector: the scores of all layers combined, their p-values, and the null scores."""
@@ -161,3 +169,11 @@ class Judge:
         found = {layer: one.anomaly_score(rows[layer], labels) for layer, one in scanner.detectors_.items()}
         own, p_values, null = scanner.combined_of(found, labels)
         return own, p_values, null
+
+
+def _both(
+    found: tuple[np.ndarray, np.ndarray, np.ndarray], margin: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join scores, p-values and null scores of a detector with scores and p-values of the margin."""
+    score = np.maximum(margin[0], -np.log(extrapolated_p_values(found[0], found[2])))
+    return score, np.minimum(2 * np.minimum(margin[1], found[1]), 1)  # holds whatever the two have in common

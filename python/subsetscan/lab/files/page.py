@@ -38,16 +38,18 @@ class _Page:
         self.binary = [kind for kind in self.known if kind in BINARY]
         python = self.known.index(_PYTHON) if _PYTHON in self.known else -1
         self.where = [one for one in results["where"] if one["type"] != _PYTHON]
-        self._pursued = [
-            {
+        self._pursued: dict[str, list[dict[str, Any]]] = {AUTOMATIC: [], BOTH: []}  # by what the attacker aims at
+        for one in results["pursued"]:
+            own = {
                 key: [value for value, kind in zip(one[key], one["types"], strict=True) if kind != python]
                 for key in ("reached", "undetected", "types")
             }
-            | {"weight": one["weight"], "n_tried": one["n_tried"]}
-            for one in results["pursued"]
-        ]
-        self._best = {what: _soonest([one[what] for one in self._pursued]) for what in ("reached", "undetected")}
-        self._best["types"] = self._pursued[0]["types"]
+            self._pursued[one["against"]].append({**one, **own})
+        self._best = {
+            against: {what: _soonest([one[what] for one in of]) for what in ("reached", "undetected")}
+            | {"types": of[0]["types"]}
+            for against, of in self._pursued.items()
+        }
 
     def cell(self, kind: str, of: str = APART) -> Cell | None:
         """Take a cell, where there is one."""
@@ -108,10 +110,13 @@ class _Page:
             means = "Such changes hardly raise its score." if few else "It tells these too."
             said.append(f"As many random bytes: AUROC {told}. {means}")
         if self.where:
+            found, right = (sum(one[what] for one in self.where) for what in ("n_found", "n_right"))
             said.append(
-                f"Where: {percent(self._mean('precision'))} of the positions that the scan within a file points at lie "
+                f"Where: of the positions that the scan within a file points at {percent(self._mean('precision'))} lie "
                 f"over changed bytes, {percent(self._mean('chance'))} by chance; it finds "
-                f"{percent(self._mean('recall'))} of the changed bytes ({len(self.where)} files). By itself it flags "
+                f"{percent(self._mean('recall'))} of the changed bytes (means over {len(self.where)} files). Of the "
+                f"positions of all files together, where a file with many counts for more, "
+                f"{percent(right / max(1, found))} lie over changed bytes. By itself it flags "
                 f"{percent(self._scanned('p_value'))} of these, and {percent(self._scanned('p_value_before'))} of what "
                 "they were."
             )
@@ -131,9 +136,10 @@ class _Page:
         return percent(sum(cell.flagged[AUTOMATIC] * cell.n for cell in cells) / n) if n else "none"
 
     def _adaptive(self) -> str:
-        plain, best, budget = self._pursued[0], self._best, self._results["setting"]["budget"]
+        budget = self._results["setting"]["budget"]
+        plain, best, both = self._pursued[AUTOMATIC][0], self._best[AUTOMATIC], self._best[BOTH]
         changed, past = (self._share(plain, what, budget) for what in ("reached", "undetected"))
-        texts = self._best_of(binary=False)
+        texts = self._best_of(AUTOMATIC, binary=False)
         parts = f", of the {len(texts['reached'])} texts {self._share(texts, 'undetected', budget)}"
         broken = np.mean([n >= 0 for n in best["undetected"]]) > 0.5
         return (
@@ -142,6 +148,8 @@ class _Page:
             f"{past} past it. One who knows it, and takes for each file what does best, gets "
             f"{self._share(best, 'undetected', budget)} past it (median {self._median(best, 'undetected')} bytes)"
             + (parts if 0 < len(texts["reached"]) < len(best["reached"]) else "")
+            + ". Past the detector and the margin together, one who knows both gets "
+            f"{self._share(both, 'undetected', budget)} (median {self._median(both, 'undetected')} bytes)"
             + (
                 ". **It is no defence against somebody who has the detector and its background.**"
                 if broken
@@ -263,7 +271,7 @@ class _Page:
         return table(header, rows)
 
     def _name(self, one: dict[str, Any]) -> str:
-        if one is self._best:
+        if "weight" not in one:
             return "knows the detector, the best of all these for each file"
         if one["weight"]:
             return f"knows the detector, weight {one['weight']:g}, tries {one['n_tried']}"
@@ -281,12 +289,13 @@ class _Page:
         median = float(np.median([n if n >= 0 else np.inf for n in one[what]]))
         return f"{median:g}" if np.isfinite(median) else "more than were allowed"
 
-    def curve(self) -> str:
+    def curve(self, against: str) -> str:
         """Lay out success, and success undetected, by the budget; the best attack also for texts and binary files."""
         budgets = [budget for budget in _BUDGETS if budget <= self._results["setting"]["budget"]]
-        parts = {"texts": self._best_of(binary=False), "binary files": self._best_of(binary=True)}
-        told = [(self._name(one), one) for one in [*self._pursued, self._best]]
-        told += [(f"{self._name(self._best)}, {which}", one) for which, one in parts.items() if one["reached"]]
+        parts = {"texts": self._best_of(against, binary=False), "binary files": self._best_of(against, binary=True)}
+        best = self._best[against]
+        told = [(self._name(one), one) for one in [*self._pursued[against], best]]
+        told += [(f"{self._name(best)}, {which}", one) for which, one in parts.items() if one["reached"]]
         rows = [
             [f"{name}: {words}", *(self._share(one, what, budget) for budget in budgets), self._median(one, what)]
             for name, one in told
@@ -294,9 +303,10 @@ class _Page:
         ]
         return table(["", *(f"{budget} bytes" for budget in budgets), "bytes, median"], rows)
 
-    def _best_of(self, *, binary: bool) -> dict[str, Any]:
-        own = [(self._results["types"][kind] in self.binary) == binary for kind in self._best["types"]]
-        return {key: [value for value, yes in zip(of, own, strict=True) if yes] for key, of in self._best.items()}
+    def _best_of(self, against: str, *, binary: bool) -> dict[str, Any]:
+        best = self._best[against]
+        own = [(self._results["types"][kind] in self.binary) == binary for kind in best["types"]]
+        return {key: [value for value, yes in zip(of, own, strict=True) if yes] for key, of in best.items()}
 
     def shown(self) -> str:
         """Lay out the first attacked file of each type."""

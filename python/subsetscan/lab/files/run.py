@@ -25,15 +25,15 @@ from .attackers import Pursued, Usual, pursue, usual_of
 from .cells import CLEAN, CONFIDENCES, OTHERS, Cell, cells_of, confidence_name, read_cells, write_cells
 from .drawing import draw
 from .edits import EDITS
-from .methods import RATE, Judge, Judged
+from .methods import AUTOMATIC, BOTH, RATE, Judge, Judged
 from .page import write_page
 from .sample import Sample, Setting, make_sample
-from .where import Found, Within, measures
+from .where import Found, Within, measures, over_changes
 
 __all__ = ["files"]
 
 _QUICK = Setting(
-    n_ending=50, n_background=110, n_test=12, least=110, n_edited=2, n_attacked=2, n_adaptive=1, n_tried=4, budget=20,
+    n_ending=50, n_background=110, n_test=12, least=112, n_edited=2, n_attacked=2, n_adaptive=1, n_tried=4, budget=20,
     weights=(1.0,),
 )  # fmt: skip
 _CHUNK = 20  # files that are attacked at once, and kept
@@ -83,7 +83,7 @@ def files(
     """
     started = time.monotonic()
     out, setting = Path(out), _QUICK if quick else Setting()
-    for package, extra in (("jinja2", "all"), ("matplotlib.figure", "plots")):
+    for package, extra in (("jinja2", "report"), ("matplotlib.figure", "plots")):
         import_extra(package, extra)  # known to be missing before the work
     network = Magika()
     start_writing(out, "files.md")
@@ -138,7 +138,7 @@ class _Study:
         self.network, self.setting, self.seed, self.stages = network, setting, seed, stages
         self.seconds = 0.0  # what all that is kept took to make
         self._cache = ResultCache(folder / "files", code_version(*(f"{package}.{module}" for module in _MADE_BY)))
-        n_attackers = 2 + len(setting.weights)
+        n_attackers = 2 * (2 + len(setting.weights))
         expected = {"files": 50, "attacks": 70, "scores": 60, "where": 100, "adaptive attacks": 90 * n_attackers}
         for name, seconds in expected.items():
             stages.expect(name, float(seconds))
@@ -252,14 +252,17 @@ class _Study:
         return Found(**{field: kept[field] for field in Found._fields})
 
     def _retyped(self, judged: Judged, sources: np.ndarray) -> float:
-        """Return the share of files that Magika sees as another type than the test file that they were."""
+        """Return the share of files, but Python's, that Magika sees as another type than the test file they were."""
         seen = np.array(self.network.types)[judged.seen]
         before = np.array(self.sample.types)[self.sample.test_types[sources]]
-        return float(np.mean(seen != before))
+        own = before != "python"
+        return float(np.mean((seen != before)[own])) if own.any() else float("nan")
 
     def _where(self, attacked: Attacked, originals: np.ndarray) -> list[dict[str, Any]]:
         """Tell for every file where the scan pointed."""
-        precision, recall, chance = measures(self._found.positions, attacked.tokens != originals)
+        changed = attacked.tokens != originals
+        precision, recall, chance = measures(self._found.positions, changed)
+        n_right = (self._found.positions & over_changes(changed)).sum(axis=1)
         return [
             {
                 "type": self.sample.types[self.sample.test_types[source]],
@@ -267,6 +270,7 @@ class _Study:
                 "recall": round(float(recall[n]), _DIGITS),
                 "chance": round(float(chance[n]), _DIGITS),
                 "n_found": int(self._found.positions[n].sum()),
+                "n_right": int(n_right[n]),
                 "p_value": round(float(self._found.p_values[n]), _DIGITS),
                 "p_value_before": round(float(self._clean_found.p_values[n]), _DIGITS),
             }
@@ -275,31 +279,34 @@ class _Study:
 
     def _pursuits(self) -> list[dict[str, Any]]:
         setting, rows = self.setting, self.sample.first_of_each(self.setting.n_adaptive)
-        attackers = [(0.0, 1), (0.0, setting.n_tried), *((weight, setting.n_tried) for weight in setting.weights)]
+        attackers = [
+            (against, weight, n_tried)
+            for against in (AUTOMATIC, BOTH)
+            for weight, n_tried in [(0.0, 1), *((weight, setting.n_tried) for weight in (0.0, *setting.weights))]
+        ]
         usual: list[Usual] = []
         pursued = []
         with self.stages.stage("adaptive attacks", len(attackers) * len(rows)) as done:
-            for weight, n_tried in attackers:
+            for against, weight, n_tried in attackers:
+                options = {"against": against, "weight": weight, "n_tried": n_tried}
                 reached, undetected, p_values = [], [], []
                 for start in range(0, len(rows), _CHUNK):
                     tokens = self.sample.test[rows[start : start + _CHUNK]]
 
-                    def make(tokens: np.ndarray = tokens, n_tried: int = n_tried, weight: float = weight) -> Arrays:
-                        if weight and not usual:
+                    def make(tokens: np.ndarray = tokens, options: dict[str, Any] = options) -> Arrays:
+                        if options["weight"] and not usual:
                             usual.append(usual_of(self.judge, self.sample.background_types))
-                        own = usual[0] if weight else None
-                        counts = {"n_tried": n_tried, "budget": setting.budget}
-                        return vars(pursue(self.judge, tokens, **counts, weight=weight, usual=own))
+                        own = usual[0] if options["weight"] else None
+                        return vars(pursue(self.judge, tokens, **options, budget=setting.budget, usual=own))
 
-                    found = Pursued(**self._keep(f"pursued/{weight:g}-{n_tried}/{start}", tokens, make))
+                    found = Pursued(**self._keep(f"pursued/{against}/{weight:g}-{n_tried}/{start}", tokens, make))
                     reached += found.reached.tolist()
                     undetected += found.undetected.tolist()
                     p_values += found.p_values.round(_DIGITS).tolist()
                     done(len(tokens))
                 pursued.append(
                     {
-                        "weight": weight,
-                        "n_tried": n_tried,
+                        **options,
                         "reached": reached,
                         "undetected": undetected,
                         "p_values": p_values,

@@ -12,7 +12,7 @@ from ...spaces import Layers
 from ..subjects.magika_network import POSITIONS, Magika
 from .sample import Sample
 
-__all__ = ["BYTES", "Found", "Within", "measures"]
+__all__ = ["BYTES", "Found", "Within", "measures", "over_changes"]
 
 BYTES = 4  # of a file that one position stands for
 
@@ -98,9 +98,14 @@ def measures(positions: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np
     chance : ndarray of shape (n,), float64
         The share of all positions that lie over changed bytes: the precision of positions drawn at random.
     """
-    over = changed.reshape(*positions.shape, BYTES).any(axis=2)
+    over = over_changes(changed)
     n_found = positions.sum(axis=1)
     with np.errstate(invalid="ignore"):
         precision = (positions & over).sum(axis=1) / n_found
     recall = (np.repeat(positions, BYTES, axis=1) & changed).sum(axis=1) / changed.sum(axis=1)
     return precision, recall, over.mean(axis=1)
+
+
+def over_changes(changed: np.ndarray) -> np.ndarray:
+    """Tell which positions lie over changed bytes: from (n, 4 P) to (n, P), bool."""
+    return np.any(changed.reshape(len(changed), -1, BYTES), axis=2)
