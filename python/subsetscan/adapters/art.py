@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
+import operator
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import gen_batches
+from tqdm.auto import tqdm
 
 from .._extras import import_extra
 from .._random import RandomState, as_generator
-from .._validation import InvalidTypeError
+from .._validation import InvalidTypeError, refuse_masked, refuse_no_numbers
 from ..background import Background
 from ..calibration import conformal_p_values, score_threshold
-from ..detectors.base import warn_of_few
+from ..detectors.base import unchanged_on_error, warn_of_few
 from ..group_scan import scan_group
+from ..input_checks import InputError, as_rows, check_finite
+from ..networks import Network, as_network
+from ..networks.keras_graph import is_keras_model
+from ..networks.torch import is_torch_module
 
 __all__ = ["SubsetScanningDetector"]
 
@@ -25,6 +33,7 @@ with warnings.catch_warnings():
     # The toolbox warns of every framework that is not installed.
     warnings.filterwarnings("ignore", category=UserWarning, module="art")
     EvasionDetector: Any = import_extra("art.defences.detector.evasion", "attacks").EvasionDetector
+    BaseEstimator: Any = import_extra("art.estimators", "attacks").BaseEstimator
 
 # ART's names, its misspelling among them.
 _STATISTICS = {
@@ -51,7 +60,7 @@ class SubsetScanningDetector(EvasionDetector):
     scoring_function : str, default "BerkJones"
         Or "HigherCriticism", or "KolmogorovSmirnov", also in ART's spelling, "KolmarovSmirnov".
     verbose : bool, default True
-        Whether Keras shows the progress of its passes.
+        Whether Keras shows the progress of its passes, and `scan` that of its groups.
     false_positive_rate : float in (0, 1), optional
         Which share of clean inputs `detect` may flag: its threshold is then calibrated by the background, each input
         left out. By default the threshold is ART's, the background's highest score, which depends on one input.
@@ -64,14 +73,24 @@ class SubsetScanningDetector(EvasionDetector):
         The scores of the background, each input scanned against all of it, itself included, as in ART.
     null_scores : ndarray of shape (M,), float64
         The same, each input left out; None without a `false_positive_rate`.
+    threshold : float
+        A score that an adversarial input exceeds, as `detect` has it.
 
     Raises
     ------
     ValueError
-        If the layer or the scoring function is unknown, a value is not finite, or the rate is outside (0, 1).
+        If the layer or the scoring function is unknown, an input or an activation is not finite, the classifier cannot
+        read the inputs, there are none, or the rate is outside (0, 1).
+    TypeError
+        If `layer` is neither a place nor a name, or the inputs are not numbers.
 
     Notes
     -----
+    A detector can be pickled, although ART's classifiers rarely can: what is kept of a classifier is its class and what its
+    ``get_params`` returns, of which it is made again. All of that, the model and its loss among it, must be something
+    that pickle takes. A PyTorch classifier is made again on ART's default device. Classifiers that are not ART's are
+    pickled as they are.
+
     Scores of single inputs are ART's. Where the two differ:
 
     ============================================  ===========================  =====================================
@@ -79,13 +98,18 @@ class SubsetScanningDetector(EvasionDetector):
     ============================================  ===========================  =====================================
     layers that are not of rank 2 or 4            an error, or wrong scores    any rank
     an input without a p-value of at most 0.5     an error                     a score of 0
-    NaN                                           a score like any other       refused, by its place
+    NaN, infinite values                          a score like any other       refused, by their place
+    functional models of TensorFlowV2Classifier,  an error                     read as all others
+    models within a Keras model
     threshold of `detect`                         the highest of in-sample     the same, or calibrated for a rate
                                                   scores
     `scan` of groups                              larger groups with attacked  groups of one size
                                                   inputs than without
     random numbers                                no seed                      `random_state`
     passes over the background                    two                          one
+    pickle                                        an error                     for Keras, TensorFlow and PyTorch
+    hooks in a PyTorch model                      left there                   taken back
+    one of the two sizes of groups                ignored                      refused
     ============================================  ===========================  =====================================
 
     References
@@ -108,7 +132,7 @@ class SubsetScanningDetector(EvasionDetector):
         random_state: RandomState = None,
     ) -> None:
         super().__init__()
-        if scoring_function not in _STATISTICS:
+        if not isinstance(scoring_function, str) or scoring_function not in _STATISTICS:
             known = ", ".join(map(repr, _STATISTICS))
             raise ValueError(f"scoring_function must be one of {known}, got {scoring_function!r}")
         if false_positive_rate is not None and not 0 < false_positive_rate < 1:
@@ -122,21 +146,25 @@ class SubsetScanningDetector(EvasionDetector):
         self.false_positive_rate = false_positive_rate
         self.random_state = random_state
         self._rng = as_generator(random_state)
-        values = self._activations(bgd_data, 128)
+        self._network: Network | None = None
+        values = self._activations(bgd_data, "bgd_data")
         self._background = Background(values)
         self.bgd_scores = self._scores(values)
         self.null_scores = None
+        self.threshold = float(self.bgd_scores.max())
         if false_positive_rate is not None:
             self.null_scores = self._background.leave_one_out(values, **self._options).scores
+            self.threshold = score_threshold(self.null_scores, false_positive_rate)
             warn_of_few(len(self.null_scores), false_positive_rate)
 
     def set_params(self, **kwargs: Any) -> None:
-        """Set parameters, and learn from the background anew. Raises ValueError for unknown ones."""
+        """Set parameters, and learn from the background anew. Raises as a new detector does, then nothing is set."""
         if unknown := set(kwargs) - set(self.defence_params):
             raise ValueError(
                 f"unknown parameters {', '.join(sorted(unknown))}; known are {', '.join(self.defence_params)}"
             )
-        self.__init__(**{**self.get_params(), **kwargs})  # type: ignore[misc]
+        with unchanged_on_error(self):
+            self.__init__(**{**self.get_params(), **kwargs})  # type: ignore[misc]
 
     def scan(
         self,
@@ -167,12 +195,12 @@ class SubsetScanningDetector(EvasionDetector):
         Raises
         ------
         ValueError
-            If there are no inputs, too few for a group, only one of the sizes, or a value is not finite.
+            If there are no inputs, too few for a group, only one of the sizes, an input or an activation is not finite,
+            or the classifier cannot read the inputs.
+        TypeError
+            If the inputs are not numbers, or a size is no integer.
         """
-        for name, inputs in (("clean_x", clean_x), ("adv_x", adv_x)):
-            if not len(inputs):
-                raise ValueError(f"{name} holds no inputs")
-        clean, attacked = (self._activations(inputs, 128) for inputs in (clean_x, adv_x))
+        clean, attacked = self._activations(clean_x, "clean_x"), self._activations(adv_x, "adv_x")
         if clean_size is None and adv_size is None:
             scores = self._scores(clean), self._scores(attacked)
         elif clean_size is None or adv_size is None:
@@ -200,15 +228,16 @@ class SubsetScanningDetector(EvasionDetector):
         Raises
         ------
         ValueError
-            If a value is not finite.
+            If there are no inputs, an input or an activation is not finite, or the classifier cannot read the inputs.
+        TypeError
+            If the inputs are not numbers.
         """
         del kwargs
-        scores = self._scores(self._activations(x, batch_size))
+        scores = self._scores(self._activations(x, "x", batch_size))
         report = {"scores": scores}
-        if self.null_scores is None or self.false_positive_rate is None:
-            return report, scores > self.bgd_scores.max()
-        report["p_values"] = conformal_p_values(scores, self.null_scores)
-        return report, scores > score_threshold(self.null_scores, self.false_positive_rate)
+        if self.null_scores is not None:
+            report["p_values"] = conformal_p_values(scores, self.null_scores)
+        return report, scores > self.threshold
 
     def fit(self, x: np.ndarray, y: np.ndarray, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> None:
         """Do nothing: as in ART, the background is given when the detector is made.
@@ -231,7 +260,7 @@ class SubsetScanningDetector(EvasionDetector):
         self, clean: np.ndarray, attacked: np.ndarray, clean_size: int, adv_size: int, run: int
     ) -> tuple[np.ndarray, np.ndarray]:
         for name, value in (("clean_size", clean_size), ("adv_size", adv_size), ("run", run)):
-            if value < 1:
+            if operator.index(value) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         size = clean_size + adv_size
         if len(clean) < size or len(attacked) < adv_size:
@@ -241,7 +270,7 @@ class SubsetScanningDetector(EvasionDetector):
             )
         p_clean, p_attacked = (self._background.p_values(values, _UPPER) for values in (clean, attacked))
         scores = np.empty((2, run))
-        for n in range(run):
+        for n in tqdm(range(run), desc="Subset scanning", disable=not self.verbose):
             first, second = (self._rng.choice(len(clean), one, replace=False) for one in (size, clean_size))
             others = self._rng.choice(len(attacked), adv_size, replace=False)
             for kind, group in enumerate((p_clean[first], np.concatenate([p_clean[second], p_attacked[others]]))):
@@ -250,13 +279,101 @@ class SubsetScanningDetector(EvasionDetector):
                 scores[kind, n] = scan_group(group, statistic, _ALPHA_MAX, _RESTARTS, seed).score
         return scores[0], scores[1]
 
-    def _activations(self, x: np.ndarray, batch_size: int) -> np.ndarray:
+    def _activations(self, x: Any, what: str, batch_size: int = 128) -> np.ndarray:
+        """Read the layer, a row for each input; `what` is what messages call them."""
+        inputs = _checked(x, what)
+        if operator.index(batch_size) < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         with contextlib.nullcontext() if self.verbose else _silence():
-            found = self.classifier.get_activations(np.asarray(x), self._layer_name, batch_size, framework=False)
+            found = self._read(inputs, what, batch_size)
         if found is None:
             raise ValueError(f"the classifier gave no activations of {self._layer_name}")
-        values = np.asarray(found.numpy() if hasattr(found, "numpy") else found)
-        return values.reshape(len(values), -1)
+        values = as_rows(np.asarray(found.numpy() if hasattr(found, "numpy") else found))
+        if not (finite := np.isfinite(values)).all():
+            row, node = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"{what}: {(~finite).any(axis=1).sum()} inputs have NaN or infinite activations in {self._layer_name}, "
+                f"the first is input {row}, node {node}: {values[row, node]}"
+            )
+        return values
+
+    def _read(self, inputs: np.ndarray, what: str, batch_size: int) -> Any:
+        """Read the layer as ART does; where it cannot and the model is of Keras, as the rest of this package does."""
+        if self._network is not None:
+            return _read_network(self._network, self.classifier, self._layer_name, inputs, batch_size)
+        try:
+            found = self.classifier.get_activations(inputs, self._layer_name, batch_size, framework=False)
+        except Exception as error:  # each framework has its own
+            if not is_keras_model(model := getattr(self.classifier, "model", None)):
+                expected = getattr(self.classifier, "input_shape", "unknown")
+                raise ValueError(
+                    f"the classifier cannot compute {self._layer_name} of {what}, {inputs.dtype} of shape {inputs.shape}; "
+                    f"its input_shape is {expected}: {error}"
+                ) from error
+            network = as_network(model)
+            found = _read_network(network, self.classifier, self._layer_name, inputs, batch_size)
+            self._network = network
+        finally:
+            _take_back_hooks(self.classifier)
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "classifier": _recipe(self.classifier), "_network": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kept = state["classifier"]
+        made = kept.kind(**kept.parameters) if isinstance(kept, _Recipe) else kept
+        self.__dict__.update({**state, "classifier": made})
+
+
+class _Recipe(NamedTuple):
+    """What a classifier is made of again: ART's hold functions that cannot be pickled."""
+
+    kind: type
+    parameters: dict[str, Any]
+
+
+def _recipe(classifier: Any) -> Any:
+    """Make the recipe of one of ART's classifiers; anything else is kept as it is."""
+    if not isinstance(classifier, BaseEstimator):
+        return classifier
+    taken = inspect.signature(type(classifier)).parameters
+    return _Recipe(type(classifier), {name: one for name, one in classifier.get_params().items() if name in taken})
+
+
+def _checked(x: Any, what: str) -> np.ndarray:
+    """Take inputs as an array of finite numbers. Raises ValueError or TypeError, by what they are called."""
+    refuse_masked(x, what)
+    inputs = np.asarray(x)
+    refuse_no_numbers(inputs, what)
+    if not inputs.ndim or not len(inputs):
+        raise ValueError(f"{what} holds no inputs: its shape is {inputs.shape}")
+    try:
+        check_finite(inputs)
+    except InputError as error:
+        raise ValueError(f"{what}: {error}") from None
+    return inputs
+
+
+def _read_network(network: Network, classifier: Any, layer: str, inputs: np.ndarray, batch_size: int) -> np.ndarray:
+    """Read a layer of a Keras model behind the classifier's own preprocessing."""
+    prepared = network.check(classifier._apply_preprocessing(inputs, None, fit=False)[0])
+    names = network.find([classifier.model.get_layer(layer)])
+    if len(names) > 1:
+        raise ValueError(f"{layer} has {len(names)} outputs, {', '.join(names)}: choose a layer that has one")
+    return np.concatenate(
+        [network.read(prepared[batch], names)[names[0]] for batch in gen_batches(len(prepared), batch_size)]
+    )
+
+
+def _take_back_hooks(classifier: Any) -> None:
+    """Remove the hooks that ART's classifiers of PyTorch leave in the model, and the activations that these hold."""
+    if not is_torch_module(getattr(classifier, "model", None)):
+        return
+    for name in classifier.__dict__.pop("_features", ()):
+        hooks = classifier.model.get_submodule(name)._forward_hooks
+        for key in [key for key, hook in hooks.items() if hook.__module__.startswith("art.estimators.")]:
+            del hooks[key]
 
 
 @contextlib.contextmanager
