@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import operator
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -82,12 +81,12 @@ class SubsetScanningDetector(EvasionDetector):
         If the layer or the scoring function is unknown, an input or an activation is not finite, the classifier cannot
         read the inputs, there are none, or the rate is outside (0, 1).
     TypeError
-        If `layer` is neither a place nor a name, or the inputs are not numbers.
+        If `layer` is neither a place nor a name, or the inputs, or the rate, are not numbers.
 
     Notes
     -----
-    A detector can be pickled, although ART's classifiers rarely can: what is kept of a classifier is its class and what its
-    ``get_params`` returns, of which it is made again. All of that, the model and its loss among it, must be something
+    A detector can be pickled, although ART's classifiers rarely can: what is kept of a classifier is its class and what
+    its ``get_params`` returns, of which it is made again. All of that, the model and its loss among it, must be something
     that pickle takes. A PyTorch classifier is made again on ART's default device. Classifiers that are not ART's are
     pickled as they are.
 
@@ -135,8 +134,11 @@ class SubsetScanningDetector(EvasionDetector):
         if not isinstance(scoring_function, str) or scoring_function not in _STATISTICS:
             known = ", ".join(map(repr, _STATISTICS))
             raise ValueError(f"scoring_function must be one of {known}, got {scoring_function!r}")
-        if false_positive_rate is not None and not 0 < false_positive_rate < 1:
-            raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
+        if false_positive_rate is not None:
+            if not isinstance(false_positive_rate, int | float | np.number):
+                raise InvalidTypeError(f"false_positive_rate must be a number, got {false_positive_rate!r}")
+            if not 0 < false_positive_rate < 1:
+                raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
         self._layer_name = _layer_name(classifier, layer)
         self.classifier = classifier
         self.bgd_data = bgd_data
@@ -230,7 +232,7 @@ class SubsetScanningDetector(EvasionDetector):
         ValueError
             If there are no inputs, an input or an activation is not finite, or the classifier cannot read the inputs.
         TypeError
-            If the inputs are not numbers.
+            If the inputs are not numbers, or the size is no integer.
         """
         del kwargs
         scores = self._scores(self._activations(x, "x", batch_size))
@@ -240,7 +242,7 @@ class SubsetScanningDetector(EvasionDetector):
         return report, scores > self.threshold
 
     def fit(self, x: np.ndarray, y: np.ndarray, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> None:
-        """Do nothing: as in ART, the background is given when the detector is made.
+        """Raise NotImplementedError: as in ART, the background is given when the detector is made.
 
         Raises
         ------
@@ -260,8 +262,7 @@ class SubsetScanningDetector(EvasionDetector):
         self, clean: np.ndarray, attacked: np.ndarray, clean_size: int, adv_size: int, run: int
     ) -> tuple[np.ndarray, np.ndarray]:
         for name, value in (("clean_size", clean_size), ("adv_size", adv_size), ("run", run)):
-            if operator.index(value) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            _check_count(name, value)
         size = clean_size + adv_size
         if len(clean) < size or len(attacked) < adv_size:
             raise ValueError(
@@ -282,13 +283,18 @@ class SubsetScanningDetector(EvasionDetector):
     def _activations(self, x: Any, what: str, batch_size: int = 128) -> np.ndarray:
         """Read the layer, a row for each input; `what` is what messages call them."""
         inputs = _checked(x, what)
-        if operator.index(batch_size) < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        _check_count("batch_size", batch_size)
         with contextlib.nullcontext() if self.verbose else _silence():
             found = self._read(inputs, what, batch_size)
         if found is None:
             raise ValueError(f"the classifier gave no activations of {self._layer_name}")
-        values = as_rows(np.asarray(found.numpy() if hasattr(found, "numpy") else found))
+        values = np.asarray(found.numpy() if hasattr(found, "numpy") else found)
+        if not values.ndim or len(values) != len(inputs):
+            raise ValueError(
+                f"the classifier must give {self._layer_name} a row for each of {len(inputs)} inputs of {what}, got "
+                f"shape {values.shape}"
+            )
+        values = as_rows(values)
         if not (finite := np.isfinite(values)).all():
             row, node = np.argwhere(~finite)[0]
             raise ValueError(
@@ -307,8 +313,8 @@ class SubsetScanningDetector(EvasionDetector):
             if not is_keras_model(model := getattr(self.classifier, "model", None)):
                 expected = getattr(self.classifier, "input_shape", "unknown")
                 raise ValueError(
-                    f"the classifier cannot compute {self._layer_name} of {what}, {inputs.dtype} of shape {inputs.shape}; "
-                    f"its input_shape is {expected}: {error}"
+                    f"the classifier cannot compute {self._layer_name} of {what}, of shape {inputs.shape} and dtype "
+                    f"{inputs.dtype}; its input_shape is {expected}: {error}"
                 ) from error
             network = as_network(model)
             found = _read_network(network, self.classifier, self._layer_name, inputs, batch_size)
@@ -339,6 +345,13 @@ def _recipe(classifier: Any) -> Any:
         return classifier
     taken = inspect.signature(type(classifier)).parameters
     return _Recipe(type(classifier), {name: one for name, one in classifier.get_params().items() if name in taken})
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidTypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def _checked(x: Any, what: str) -> np.ndarray:
