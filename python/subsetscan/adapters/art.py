@@ -86,9 +86,9 @@ class SubsetScanningDetector(EvasionDetector):
     Notes
     -----
     A detector can be pickled, although ART's classifiers rarely can: what is kept of a classifier is its class and what
-    its ``get_params`` returns, of which it is made again. All of that, the model and its loss among it, must be something
-    that pickle takes. A PyTorch classifier is made again on ART's default device. Classifiers that are not ART's are
-    pickled as they are.
+    its ``get_params`` returns, of which it is made again. All of that, the model and its loss among it, must be
+    something that pickle takes. A PyTorch classifier is made again on ART's default device. Classifiers that are not
+    ART's are pickled as they are.
 
     Scores of single inputs are ART's. Where the two differ:
 
