@@ -29,7 +29,7 @@ STATISTICS = ("BerkJones", "HigherCriticism", "KolmarovSmirnov")
 LAYERS = ("conv2d_1", "conv2d_2", "dense_1")
 N_BACKGROUND, N_SCANNED = 200, 100
 EPSILON = 0.05  # of the attack, FGSM
-RATE, N_DRAWS = 0.05, 20
+RATE, RATE_LAYER, N_DRAWS, N_CLEAN, N_ATTACKED = 0.05, "max_pooling2d_1", 20, 800, 200
 CLEAN_SIZE, ADV_SIZE, RUNS = 5, 5, 200
 SCORES = ("classifier", "layer", "statistic", "scores", "largest difference", "largest score", "same flags", "toolbox")
 PACKAGE = "adversarial-robustness-toolbox"
@@ -51,7 +51,7 @@ report, is_adversarial = detector.detect(x)  # report["scores"]
 SubsetScanningDetector(classifier, bgd_data, "dense_1", false_positive_rate=0.05, random_state=0)
 ```
 
-**Found.** On the same classifiers the scores of single inputs are those of ART: of {n_scores} scores none differs by more than {largest},
+**Found.** On the same classifiers the scores of single inputs are those of ART: of {n_scores} scores {differ},
 and each decision of `detect` is the same. The largest differences, by classifier, layer and statistic, of scores up to {top}:
 
 {scores}
@@ -60,18 +60,24 @@ Where ART is wrong, or stops, each line is what the two classes did with the sam
 
 {differences}
 
-**For you.** Take it wherever you call ART's: nothing else of the program changes. Give it a `false_positive_rate`, as ART's threshold is the
-score of one input. Groups are another matter than in ART: `scan` with sizes compares groups of one size, and so its areas are lower.
-Beyond ART's call, a [`ModelScanner`](../README.md) reads several layers in one pass and gives p-values; how fast the scans are is
+**For you.** Take it wherever you call ART's: nothing else of the program changes. Give it a `false_positive_rate`: ART's threshold is the score of
+one input, and hardly anything exceeds it. Areas for groups are lower than ART's, and to be believed: groups of one size are compared.
+Beyond ART's call, a [`ModelScanner`](../README.md) reads several layers in one pass and gives p-values. How fast the scan is beside ART's is
 [measured too](performance.md).
 
-**Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`; the lines of PyTorch by the same command where PyTorch and
-ART are installed, as `make test-torch` installs them. With ART {art}. All numbers are in [art/scores.csv](art/scores.csv) and
-[art/differences.csv](art/differences.csv); terms in the [glossary](glossary.md).
+**Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The lines of PyTorch
+come from the same command where there is no TensorFlow, after `make test-torch`: `KERAS_BACKEND=torch .venv-torch/bin/python
+docs/art/measure.py`. All numbers are in [art/scores.csv](art/scores.csv) and [art/differences.csv](art/differences.csv); terms in
+the [glossary](glossary.md). `tests/test_adapter_art.py` holds the scores against ART's, to 1e-10.
 
-The classifier is the package's own, of Fashion-MNIST: as it is for Keras, the same layers in a sequential model for TensorFlow, and the same
-weights in a sequential module for PyTorch, whose layers are read before their ReLU. The background are {n_background} images; {n_scanned} others are
-scanned, and these attacked by FGSM with an epsilon of {epsilon}. `tests/test_adapter_art.py` holds the scores against ART's, to 1e-10.
+## What was measured on
+
+The classifier is the package's own, of Fashion-MNIST: as it is for Keras, the same layers in a sequential model for TensorFlow, and the
+same weights in a sequential module for PyTorch, whose layers are read before their ReLU. The background is {n_background} images; {n_scanned} others
+are scanned, and the same attacked by FGSM with an epsilon of {epsilon}.
+
+Thresholds are those of `{rate_layer}` with Berk-Jones, means over {n_draws} draws of the background from {n_clean} images, the rest of which are
+the clean ones; {n_attacked} more are attacked. The first lines of the table, up to the passes, are about rows of normal random numbers.
 """
 
 
@@ -191,7 +197,7 @@ def compare(name, classifier):
         difference = np.abs(scores["ART"] - scores["here"]).max()
         same = np.array_equal(flags["ART"], flags["here"])
         largest = f"{scores['ART'].max():.6g}"
-        yield name, layer, statistic, len(scores["ART"]), f"{difference:.1e}", largest, same, version(PACKAGE)
+        yield name, layer, statistic, len(scores["ART"]), f"{difference:.2g}", largest, same, version(PACKAGE)
 
 
 class Given:
@@ -271,7 +277,7 @@ def seen(kind, rows):
 def detected(kind, classifier, layer, images):
     """Tell that there are scores."""
     scores = kind(classifier, images[:40], layer, verbose=False).detect(images[40:60])[0]["scores"]
-    return f"{len(scores)} scores"
+    return f"a score for each of {len(scores)} images"
 
 
 def pickled(kind, classifier, images):
@@ -282,11 +288,10 @@ def pickled(kind, classifier, images):
     return "the same scores after it" if np.array_equal(one, other) else "other scores after it"
 
 
-def hooks_left(kind, classifier, images):
+def hooks_left(kind, classifier):
     """Tell how many hooks stay in the module."""
-    before = sum(len(one._forward_hooks) for one in classifier.model.modules())
-    kind(classifier, images[:40], 0, verbose=False).detect(images[40:60])
-    return f"{sum(len(one._forward_hooks) for one in classifier.model.modules()) - before} left"
+    kind(classifier, images_for(classifier)[:40], 0, verbose=False)
+    return f"{sum(len(one._forward_hooks) for one in classifier.model.modules())} left"
 
 
 def differ(made):
@@ -311,11 +316,10 @@ def differ(made):
         }
         classifier = made["KerasClassifier"]
         images = images_for(classifier)
-        clean, bad = (
-            quiet(classifier.get_activations, x, "dense_1", 128) for x in (images, attacked(classifier, images[:500]))
-        )
-        calls["its threshold"] = lambda kind, _: rates(kind, clean, bad)
-        calls[f"its threshold for {RATE:.0%}"] = lambda kind, column: (
+        sets = images[:N_CLEAN], attacked(classifier, images[N_CLEAN : N_CLEAN + N_ATTACKED])
+        clean, bad = (quiet(classifier.get_activations, x, RATE_LAYER) for x in sets)
+        calls["the threshold"] = lambda kind, _: rates(kind, clean, bad)
+        calls[f"the threshold for {RATE:.0%}"] = lambda kind, column: (
             "cannot be asked for" if column == "ART" else rates(kind, clean, bad, false_positive_rate=RATE)
         )
         functional = of_tensorflow(load_pretrained("classifier"))
@@ -332,10 +336,7 @@ def differ(made):
             kind, classifier, images_for(classifier)
         )
     if WITH_PYTORCH:
-        torch_classifier = made["PyTorchClassifier"]
-        calls["hooks in the PyTorch module"] = lambda kind, _: hooks_left(
-            kind, torch_classifier, images_for(torch_classifier)
-        )
+        calls["hooks in the PyTorch module"] = lambda kind, _: hooks_left(kind, pytorch_classifier())
     for what, call in calls.items():
         # ART's leaves hooks, with which nothing can be pickled any more: ours is first.
         told = {column: ask(call, both()[column], column) for column in ("here", "ART")}
@@ -362,17 +363,25 @@ def page(scores, differences):
         [f"`{name}`, `{layer}`", *(cells[name, layer, statistic] for statistic in STATISTICS)]
         for name, layer in dict.fromkeys((row["classifier"], row["layer"]) for row in scores)
     ]
-    told = [[f"`{one}`" if "Error: " in one else one for one in map(row.get, DIFFERENCES)] for row in differences]
+    told = [
+        ["`" + one.replace("`", "'") + "`" if "Error: " in one else one for one in map(row.get, DIFFERENCES)]
+        for row in differences
+    ]
+    largest = max((row["largest difference"] for row in scores), key=float)
     return TEXT.format(
         n_scores=f"{sum(int(row['scores']) for row in scores):,}",
-        largest=max((row["largest difference"] for row in scores), key=float),
+        differ=f"none differs by more than {largest}" if float(largest) else "none differs by a single bit",
         top=f"{max(float(row['largest score']) for row in scores):,.0f}",
-        scores=table(["largest difference", *STATISTICS], lines),
+        scores=table(["classifier, layer", *STATISTICS], lines),
         differences=table(DIFFERENCES, told),
         art=listed(sorted({row["toolbox"] for row in scores})),
         n_background=N_BACKGROUND,
         n_scanned=N_SCANNED,
         epsilon=EPSILON,
+        rate_layer=RATE_LAYER,
+        n_draws=N_DRAWS,
+        n_clean=N_CLEAN,
+        n_attacked=N_ATTACKED,
     )
 
 
