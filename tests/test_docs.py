@@ -208,11 +208,13 @@ def test_studies_are_what_their_scripts_write(name, out, monkeypatch):
     _assert_same(f"studies/{name}.md", out)
 
 
-def test_the_page_of_pyod_is_what_its_script_writes(out, monkeypatch):
-    script = _import(DOCS / "pyod" / "measure.py")
-    (out / "pyod").mkdir()
-    shutil.copy(DOCS / "pyod" / "cells.csv", out / "pyod")
-    monkeypatch.setattr(script, "HERE", out / "pyod")
+@pytest.mark.parametrize("name", ["art", "pyod"])
+def test_the_page_of_a_drop_in_is_what_its_script_writes(name, out, monkeypatch):
+    script = _import(DOCS / name / "measure.py")
+    (out / name).mkdir()
+    for numbers in (DOCS / name).glob("*.csv"):
+        shutil.copy(numbers, out / name)
+    monkeypatch.setattr(script, "HERE", out / name)
     monkeypatch.setattr(sys, "argv", ["measure.py", "--report"])
     script.main()
-    _assert_same("pyod.md", out)
+    _assert_same(f"{name}.md", out)

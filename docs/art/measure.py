@@ -60,15 +60,15 @@ Where ART is wrong, or stops, each line is what the two classes did with the sam
 
 {differences}
 
-**For you.** Take it wherever you call ART's: nothing else of the program changes. Give it a `false_positive_rate`: ART's threshold is the score of
-one input, and hardly anything exceeds it. Areas for groups are lower than ART's, and to be believed: groups of one size are compared.
-Beyond ART's call, a [`ModelScanner`](../README.md) reads several layers in one pass and gives p-values. How fast the scan is beside ART's is
-[measured too](performance.md).
+**For you.** Take it wherever you call ART's: nothing else of the program changes. Give it a `false_positive_rate`: ART's threshold
+is the score of one input, and hardly anything exceeds it. Areas for groups are lower than ART's, and to be believed: groups of one
+size are compared. Beyond ART's call, a [`ModelScanner`](../README.md) reads several layers in one pass and gives p-values. How fast
+the scan is beside ART's is [measured too](performance.md).
 
-**Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The lines of PyTorch
-come from the same command where there is no TensorFlow, after `make test-torch`: `KERAS_BACKEND=torch .venv-torch/bin/python
-docs/art/measure.py`. All numbers are in [art/scores.csv](art/scores.csv) and [art/differences.csv](art/differences.csv); terms in
-the [glossary](glossary.md). `tests/test_adapter_art.py` holds the scores against ART's, to 1e-10.
+**Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The
+lines of PyTorch come from the same command where PyTorch is installed: after `make test-torch`, `KERAS_BACKEND=torch
+.venv-torch/bin/python docs/art/measure.py`. All numbers are in [art/scores.csv](art/scores.csv) and
+[art/differences.csv](art/differences.csv); terms in the [glossary](glossary.md). `tests/test_adapter_art.py` holds the scores against ART's, to 1e-10.
 
 ## What was measured on
 

@@ -95,7 +95,7 @@ class SubsetScanningDetector(EvasionDetector):
     ============================================  ===========================  =====================================
     ..                                            ART 1.20                     here
     ============================================  ===========================  =====================================
-    layers that are not of rank 2 or 4            an error, or wrong scores    any rank
+    layers that are not of rank 2 or 4            an error                     any rank
     an input without a p-value of at most 0.5     an error                     a score of 0
     NaN, infinite values                          a score like any other       refused, by their place
     functional models of TensorFlowV2Classifier,  an error                     read as all others
