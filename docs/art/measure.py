@@ -68,7 +68,8 @@ the scan is beside ART's is [measured too](performance.md).
 **Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The
 lines of PyTorch come from the same command where PyTorch is installed: after `make test-torch`, `KERAS_BACKEND=torch
 .venv-torch/bin/python docs/art/measure.py`. All numbers are in [art/scores.csv](art/scores.csv) and
-[art/differences.csv](art/differences.csv); terms in the [glossary](glossary.md). `tests/test_adapter_art.py` holds the scores against ART's, to 1e-10.
+[art/differences.csv](art/differences.csv); terms in the [glossary](glossary.md). `tests/test_adapter_art.py`
+holds the scores against ART's, to 1e-10.
 
 ## What was measured on
 
