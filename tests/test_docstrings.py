@@ -50,11 +50,11 @@ REGISTRIES = {
     "unit": UNITS,
     "over": OVER,
     "network": NETWORKS,
+    "against": (AUTOMATIC, BOTH),
     "spaces/token_pooling.py pool": TOKEN_POOLS,
     "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,
     "lab/datasets.py name": DATASETS,
-    "lab/files/attackers.py against": (AUTOMATIC, BOTH),
     "lab/files/edits.py role": (HARMLESS, HIDING),
     "lab/reproduction/stages.py name": DATASETS,
 }

@@ -361,8 +361,6 @@ def test_a_run_that_is_refused_leaves_nothing(tmp_path, run):
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(SUBJECTS, "lines", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("no lines")))
             error = run("experiment", *command, f"--out={tmp_path / 'out'}", code=2).err
-        assert re.search(
-            "holds no folder of a dataset: expected fashion-mnist or mnist in it|--seed.* greater than or equal to 0|no lines",
-            error,
-        )
+        expected = "expected fashion-mnist or mnist in it|--seed.* greater than or equal to 0|no lines"
+        assert re.search(expected, error)
         assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from subsetscan.lab.texts import run
+from subsetscan.lab.texts import run, tokens
 from subsetscan.lab.texts.inputs import Injected, injected
 from subsetscan.lab.texts.page import _marks
 from subsetscan.sequence_result import SequenceScan, SequenceScans
@@ -36,7 +36,7 @@ class Found:
 
 def test_precision_and_recall_count_characters():
     given = Injected(["abcdefghij", "klmnopqrst", "uvwxyz"], [(2, 6), (0, 5), (1, 2)])
-    measured, shown = run.located(Found([[(0, 3), (5, 7)], [], [(1, 2)]], [True, False, True]), given)
+    measured, shown = tokens.located(Found([[(0, 3), (5, 7)], [], [(1, 2)]], [True, False, True]), given)
     assert measured["precision"] == np.mean([2 / 5, 1])  # the second found nothing
     assert measured["recall"] == np.mean([2 / 4, 0, 1])
     assert measured["chance"] == np.mean([4 / 10, 5 / 10, 1 / 6])
@@ -67,6 +67,12 @@ def test_a_small_run(tmp_path, monkeypatch):
     for sets in results["measures"].values():
         assert sets.keys() == {"clean", *results["kinds"]}
         assert all(one["n"] == (12 if kind == "clean" else 3) for kind, one in sets.items())
+    with monkeypatch.context() as again:
+        again.setattr(run, "text_rows", lambda *_: pytest.fail("read again"))
+        again.setattr(tokens, "SequenceScanner", lambda *_, **__: pytest.fail("scanned again"))
+        kept = run.texts(tmp_path, quick=True, progress=False, say=lambda line: None)
+    assert {**kept, "seconds": 0} == {**results, "seconds": 0}
     page = (tmp_path / "texts.md").read_text()
+    assert "`subsetscan experiment texts --quick --seed 0 --out FOLDER`" in page
     for example in results["examples"]:
         assert f"    {example['text'][:60]}" in page

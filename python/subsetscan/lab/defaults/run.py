@@ -36,7 +36,7 @@ __all__ = [
 N_BACKGROUND = 1000
 _QUICK = {"n_clean": 300, "n_kind": 30}
 N_QUICK_BACKGROUND = 200
-_WITH_DIGITS = ("autoencoder", "classifier")  # take a folder of MNIST
+_WITH_DIGITS = ("autoencoder", "classifier", "mnist")  # take a folder of MNIST
 SECONDS_MADE, _SECONDS_SCORED = 300.0, 60.0  # of a subject, on average
 # The code that scores depend on.
 SCORED_BY = tuple(
@@ -75,7 +75,8 @@ def defaults(
     kept : path-like, optional
         Folder for what is kept between runs; ``kept`` in `out` by default.
     data : path-like, optional
-        Folder with a folder ``mnist`` of IDX files, whose digits are a kind of anomaly for the two small networks.
+        Folder with a folder ``mnist`` of IDX files, whose digits are a kind of anomaly for the two networks for
+        Fashion-MNIST, and the clean images of that for MNIST.
     quick : bool
         A small version: few inputs.
     times : bool

@@ -19,6 +19,7 @@ _IMAGES = (
     "turned a little", "upside down", "mirrored", "shifted", "patch missing", "scrambled",
 )  # fmt: skip
 _EPSILONS = ("FGSM 0.02", "FGSM 0.05", "BIM 0.01", "BIM 0.03")
+_ON_DIGITS = ("FGSM 0.1", "FGSM 0.2", "BIM 0.05", "BIM 0.1")
 _SMALL: Mapping[str, tuple[str, ...]] = {
     ATTACKS: _EPSILONS,
     NOISE: (*_IMAGES, *(f"noise as {attack}" for attack in _EPSILONS)),
@@ -61,6 +62,11 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "classifier": _SMALL,
     "autoencoder": _SMALL,
+    "mnist": {
+        ATTACKS: _ON_DIGITS,
+        NOISE: (*_IMAGES, *(f"noise as {attack}" for attack in _ON_DIGITS)),
+        OTHER_SOURCES: ("clothes",),
+    },
     "photographs": {NOISE: _OF_PHOTOGRAPHS, OTHER_SOURCES: _FROM_ELSEWHERE},
     "imagenet": {
         ATTACKS: _ON_IMAGENET,
@@ -87,7 +93,12 @@ PAIRS: Mapping[str, Mapping[str, str]] = {
     "magika": {aim: f"random as {aim}" for aim in _AIMS},
     **{
         name: {attack: f"noise as {attack}" for attack in attacks}
-        for name, attacks in (("classifier", _EPSILONS), ("autoencoder", _EPSILONS), ("imagenet", _ON_IMAGENET))
+        for name, attacks in {
+            "classifier": _EPSILONS,
+            "autoencoder": _EPSILONS,
+            "mnist": _ON_DIGITS,
+            "imagenet": _ON_IMAGENET,
+        }.items()
     },
 }
 

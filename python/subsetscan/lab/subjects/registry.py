@@ -16,7 +16,7 @@ from ..comparators import Head
 from ..result_cache import Arrays, ResultCache, code_version
 from .files import magika
 from .imagenet import imagenet
-from .images import autoencoder, classifier
+from .images import autoencoder, classifier, mnist
 from .lines import lines
 from .photographs import photographs
 from .speech import speech
@@ -30,6 +30,7 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "encoder": encoder,
     "classifier": classifier,
     "autoencoder": autoencoder,
+    "mnist": mnist,
     "photographs": photographs,
     "imagenet": imagenet,
     "lines": lines,

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..markdown import listed, number, percent, render, table
 
-__all__ = ["write_page"]
+__all__ = ["f_score", "write_page"]
 
 _WIDTH = 100
 
@@ -84,6 +84,8 @@ class _Page:
             [_bold(layer, layer == self._layer), *(percent(one[name]) for name in ("precision", "chance", "recall"))]
             for layer, one in self._tried.items()
         ]
+        chance = percent(next(iter(self._tried.values()))["chance"])
+        rows.append(["every character of each text", chance, chance, percent(1.0)])
         return table(["layer", "precision", "by chance", "recall"], rows)
 
     def where(self) -> str:
@@ -91,8 +93,9 @@ class _Page:
         one = self._where
         return (
             f"{one['precision']:.0%} of the characters that it returns lie in the order that was put in "
-            f"({one['chance']:.0%} of all characters do), and it returns {one['recall']:.0%} of the order's; "
-            f"{one['flagged']:.0%} of these texts are flagged"
+            f"({one['chance']:.0%} of all characters do), and it returns {one['recall']:.0%} of the order's, means "
+            f"over texts: an F1 of {f_score(one['precision'], one['recall']):.2f}, where to mark every character of "
+            f"each text has {f_score(one['chance'], 1.0):.2f}; {one['flagged']:.0%} of these texts are flagged"
         )
 
     def marked(self, example: dict[str, Any]) -> str:
@@ -105,6 +108,11 @@ class _Page:
                 if under := _marks(len(text), spans, sign)[start : start + _WIDTH].rstrip():
                     lines.append(under)
         return "\n".join(f"    {line}" for line in lines)
+
+
+def f_score(precision: float, recall: float) -> float:
+    """Compute the harmonic mean of precision and recall; 0 where both are."""
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
 def _interval(measured: dict[str, float]) -> str:

