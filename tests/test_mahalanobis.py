@@ -38,18 +38,35 @@ def test_distances_are_those_of_scikit_learn(clean, rng, of):
     assert np.array_equal(detector.p_values(images), p_values)
 
 
-def test_null_scores_are_distances_by_a_fit_without_the_image(clean):
+def test_null_scores_are_distances_by_a_fit_and_a_scale_without_the_image(clean):
     detector = MahalanobisDetector().fit(clean)
-    z, _ = standardised("values", clean, clean[:0])
-    shrinkage, n = detector.residuals_.shrinkage_, len(z)
-    level = (z**2).sum() / z.size
-    for i in (0, 3, n - 1):
-        others = np.delete(z, i, axis=0)
-        centre = others.mean(axis=0)
-        covariance = (1 - shrinkage) * (others - centre).T @ (others - centre) / n
-        covariance += shrinkage * level * np.eye(z.shape[1])
-        expected = (z[i] - centre) @ np.linalg.solve(covariance, z[i] - centre)
-        assert detector.null_scores_[i] == pytest.approx(expected, rel=1e-6)
+    shrinkage, n = detector.residuals_.shrinkage_, len(clean)
+    scale_of_all, off, moved = clean.std(axis=0), [], []
+    for i in range(n):
+        others = np.delete(clean, i, axis=0)
+        found = []
+        for scale in (others.std(axis=0), scale_of_all):
+            z = (others - others.mean(axis=0)) / scale
+            covariance = (1 - shrinkage) * z.T @ z / n + shrinkage * np.eye(z.shape[1])
+            own = (clean[i] - others.mean(axis=0)) / scale
+            found.append(own @ np.linalg.solve(covariance, own))
+        off.append(detector.null_scores_[i] - found[0])
+        moved.append(found[0] - found[1])
+    assert np.mean(moved) > 0
+    assert np.abs(off).mean() < 0.2 * np.abs(moved).mean()  # it is a first order
+
+
+@pytest.mark.parametrize("of", ["values", "ranks"])
+@pytest.mark.parametrize("n_nodes", [90, 400])
+def test_the_rate_holds_where_there_are_many_nodes(of, n_nodes):
+    """By the scale of all inputs 6 to 13 % were flagged."""
+    flagged, n_fits = [], 20
+    for seed in range(n_fits):
+        rng = np.random.default_rng(seed)
+        mixed = np.eye(n_nodes) + 0.3 * rng.normal(size=(n_nodes, n_nodes)) / n_nodes**0.5
+        clean, others = (rng.normal(size=(n, n_nodes)) @ mixed for n in (100, 400))
+        flagged.append(np.mean(MahalanobisDetector(of=of).fit(clean).predict(others) == -1))
+    assert 0.02 < np.mean(flagged) < 0.05 + 3 * np.std(flagged) / n_fits**0.5
 
 
 @pytest.mark.parametrize("of", ["values", "ranks"])

@@ -169,13 +169,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         distances : ndarray of shape (M,), float64
             The squared Mahalanobis distances z'Pz.
         """
-        values = _finite(X)
-        if len(values) < 2 or not values.shape[1]:
-            raise ValueError(f"at least 2 inputs and 1 node are needed, got shape {values.shape}")
-        if not 0 < self.least_shrinkage <= 1:
-            raise ValueError(f"least_shrinkage must be in (0, 1], got {self.least_shrinkage}")
-        if not 0 <= self.trim < 1:
-            raise ValueError(f"trim must be in [0, 1), got {self.trim}")
+        values = self._checked(X)
         n, n_trimmed = len(values), min(round(self.trim * len(values)), len(values) - 2)
         solved = self._fit(values)
         kept = np.arange(n)
@@ -187,6 +181,27 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         left_out = np.setdiff1d(np.arange(n), kept)
         residuals[left_out], distances[left_out] = self._transform(values[left_out])
         return residuals, distances
+
+    def fit_distances(self, X: Any) -> np.ndarray:
+        """Learn from all clean inputs, and tell how far each lies from the others by a fit and a scale without it.
+
+        Nothing is trimmed. Parameters and errors are those of `fit_transform`.
+
+        Distances by the scale of all inputs are a little smaller than those of new inputs, node by node. With many
+        nodes for the number of inputs that adds up to more than inputs differ by.
+
+        Returns
+        -------
+        ndarray of shape (M,), float64
+            The squared Mahalanobis distances z'Pz.
+        """
+        values = self._checked(X)
+        solved = self._fit(values)
+        n, z = len(values), self._standardised(values)
+        # In units without an input the floor of node j is s_j^2 / s^2 of what it is, (n - n/(n-1) z_j^2) / (n - 1):
+        # that moves z'Pz, in first order, by the difference times what P z has there, squared.
+        lower = (n / (n - 1) * z**2 - 1) / (n - 1)
+        return solved.distances + self.floor_ * np.einsum("ij,ij->i", solved.without**2, lower)
 
     def transform(self, X: Any) -> np.ndarray:
         """Compute the residuals of new inputs.
@@ -230,6 +245,16 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
         residuals = cls(**description["parameters"])
         residuals.__dict__.update(unpack_attributes(description, tensors))
         return residuals
+
+    def _checked(self, X: Any) -> np.ndarray:
+        values = _finite(X)
+        if len(values) < 2 or not values.shape[1]:
+            raise ValueError(f"at least 2 inputs and 1 node are needed, got shape {values.shape}")
+        if not 0 < self.least_shrinkage <= 1:
+            raise ValueError(f"least_shrinkage must be in (0, 1], got {self.least_shrinkage}")
+        if not 0 <= self.trim < 1:
+            raise ValueError(f"trim must be in [0, 1), got {self.trim}")
+        return values
 
     def _transform(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = self._standardised(values)
@@ -294,11 +319,16 @@ class _Solved:
         """How far each input lies from the others, squared: Mahalanobis' distance by a fit without it."""
         return self._farther**2 * self.products * self._growth
 
+    @property
+    def without(self) -> np.ndarray:
+        """What y is by a fit without the input."""
+        return self._farther * self.y * self._growth[:, np.newaxis]
+
     def residuals(self, precision: np.ndarray) -> np.ndarray:
         """Compute the residuals of each input by a fit without it, in units of the fit with it."""
         growth = self._growth[:, np.newaxis]
-        without = precision + self._farther * self.share * self.y**2 * growth  # the diagonal of P
-        return self._farther * self.y * growth * np.sqrt(precision) / without
+        diagonal = precision + self._farther * self.share * self.y**2 * growth  # of P
+        return self._farther * self.y * growth * np.sqrt(precision) / diagonal
 
     @property
     def _farther(self) -> float:

@@ -20,7 +20,8 @@ class MahalanobisDetector(CalibratedDetector):
     """Detect inputs whose nodes, all together, are far from those of the clean inputs.
 
     The squared distance z'Pz, with z the standardised values of an input and P the inverse of their covariance over the
-    clean inputs, which is shrunk by Ledoit and Wolf's amount. Each clean input is scored by a covariance without it.
+    clean inputs, which is shrunk by Ledoit and Wolf's amount. Each clean input is scored by a mean, a scale
+    and a covariance without it.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class MahalanobisDetector(CalibratedDetector):
             raise ValueError(f"of must be one of {', '.join(map(repr, VALUES))}, got {self.of!r}")
         self.of_ = self.of
         self.residuals_ = Residuals(trim=0, least_shrinkage=_LEAST_SHRINKAGE)
-        return self.residuals_.fit_transform_with_distances(self._read(X))[1]
+        return self.residuals_.fit_distances(self._read(X))
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
