@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ from .._extras import import_extra
 from .._files import atomic_write
 from .._tables import counted
 
-__all__ = ["linker", "listed", "number", "percent", "render", "table"]
+__all__ = ["as_options", "linker", "listed", "number", "percent", "render", "table"]
 
 
 def render(template: Path, out: Path | str, **values: Any) -> None:
     """Fill in a template, and write the page, whole or not at all.
 
-    Templates also have `counted` and the `link` of `linker`.
+    Templates also have `counted`, `as_options` and the `link` of `linker`.
     """
-    jinja2 = import_extra("jinja2", "all")
+    jinja2 = import_extra("jinja2", "report")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         undefined=jinja2.StrictUndefined,
@@ -29,7 +29,9 @@ def render(template: Path, out: Path | str, **values: Any) -> None:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    text = environment.get_template(template.name).render(values, counted=counted, link=linker(Path(out).parent))
+    text = environment.get_template(template.name).render(
+        values, counted=counted, as_options=as_options, link=linker(Path(out).parent)
+    )
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -41,6 +43,20 @@ def linker(folder: Path) -> Callable[[str, str], str]:
         return f"[{words}]({target})" if (folder / target.partition("#")[0]).is_file() else words
 
     return link
+
+
+def as_options(known: Collection[str] = (), **chosen: Any) -> str:
+    """Write what a command was given beside its defaults, as it is written after its name.
+
+    Flags that are False, a seed of 0 and as many names as are known are defaults.
+    """
+    told = []
+    for name, value in chosen.items():
+        if isinstance(value, bool | int):
+            told += [f" --{name}" if value is True else f" --{name} {value}"] if value else []
+        elif len(value) < len(known):
+            told.append(f" --{name} {','.join(value)}")
+    return "".join(told)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

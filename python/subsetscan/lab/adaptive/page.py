@@ -90,9 +90,13 @@ class _Page:
         )
         if evaded:
             said.append(
-                "**For you:** a detector does not stop an attacker who knows it. Its rate of false positives holds; "
-                "its share of detected attacks is that of attackers who do not aim at it."
+                "**For you:** a detector does not stop an attacker who knows it: its share of detected attacks is that "
+                "of attackers who do not aim at it."
             )
+        flagged = [about["flagged"]["clean"] for about in self._detectors.values()]
+        said.append(
+            f"Of clean images {percent(min(flagged))} to {percent(max(flagged))} are flagged, where 5 % should be."
+        )
         return said
 
     def rates(self) -> str:

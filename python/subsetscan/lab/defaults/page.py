@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from ..markdown import listed, number, percent, render, table
+from ..subjects.registry import SUBJECTS
 from ..subjects.subject import CHOOSE, REPORT
 from .cells import CLEAN, RATE, TOGETHER, Cell
 from .methods import AUTOMATIC, METHODS, PAPER, RIVALS
@@ -33,7 +34,15 @@ _HARD = 0.6  # a mean AUROC that no method reaches
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times: Sequence[Timing]) -> None:
     """Write the page, whole or not at all."""
     page = _Page(results["subjects"], cells, times)
-    render(Path(__file__).with_name("defaults.md.jinja"), path, **results, page=page, times=times, methods=METHODS)
+    render(
+        Path(__file__).with_name("defaults.md.jinja"),
+        path,
+        **results,
+        page=page,
+        times=times,
+        methods=METHODS,
+        known=SUBJECTS,
+    )
 
 
 class _Page:

@@ -39,6 +39,7 @@ _CONFIDENCE = 0.95  # in another type, that attacks are to reach
 BYTES = 4  # of a file that a position of this layer stands for
 _SMALLEST = 4096  # bytes of a file
 _RIDGE = 0.01  # as PaDiM adds to each covariance
+_RESAMPLES = 1000
 _N_BACKGROUND = 20_000  # positions, as the scanner draws
 
 SCAN = "scan of positions"
@@ -140,7 +141,8 @@ def located(found: Mapping[str, np.ndarray]) -> list[dict[str, str | float]]:
     """Measure what `locate` found, by method and rule.
 
     Precision is the share of the returned positions that lie over changed bytes, a mean over files of which any is
-    returned; recall the share of changed bytes under them, a mean over all files. Attacked, clean: the shares of
+    returned; recall the share of changed bytes under them, a mean over all files: with 95 % intervals, by bootstrap
+    over files. Pooled: the precision over the positions of all files together. Attacked, clean: the shares of
     attacked and of original files of which any is returned.
     """
     changed = found["changed"]
@@ -152,20 +154,31 @@ def located(found: Mapping[str, np.ndarray]) -> list[dict[str, str | float]]:
                 continue
             returned, of_clean = found[f"{method}/{rule}"], found[f"{method}/{rule}/clean"]
             some = returned.any(axis=1)
-            precision = (returned & over).sum(axis=1)[some] / returned.sum(axis=1)[some]
-            under = np.repeat(returned, BYTES, axis=1) & changed
+            n_right, n_returned = (returned & over).sum(axis=1), returned.sum(axis=1)
+            precision = n_right[some] / n_returned[some]
+            recall = (np.repeat(returned, BYTES, axis=1) & changed).sum(axis=1) / changed.sum(axis=1)
             rows.append(
                 {
                     "method": method,
                     "rule": rule,
-                    "precision": float(precision.mean()) if some.any() else np.nan,
-                    "recall": float((under.sum(axis=1) / changed.sum(axis=1)).mean()),
-                    "positions": float(returned.sum(axis=1).mean()),
+                    **_mean("precision", precision),
+                    **_mean("recall", recall),
+                    "pooled": float(n_right.sum() / max(1, n_returned.sum())),
+                    "positions": float(n_returned.mean()),
                     "attacked": float(some.mean()),
                     "clean": float(of_clean.any(axis=1).mean()),
                 }
             )
     return rows
+
+
+def _mean(what: str, values: np.ndarray) -> dict[str, float]:
+    """Return the mean over files and its interval; NaN of none."""
+    if not len(values):
+        return dict.fromkeys((what, f"{what}_low", f"{what}_high"), np.nan)
+    drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    return {what: float(values.mean()), f"{what}_low": float(low), f"{what}_high": float(high)}
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # from (n, P, C) to (n, P)

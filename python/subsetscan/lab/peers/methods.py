@@ -44,7 +44,7 @@ LAYER_METHODS: Mapping[str, Method] = {
         partial(SummaryDetector, summary="fisher", tail="two-sided", calibration="leave-one-out"),
     ),
     "ECOD": Method("", "the smaller tail of each node, -log, summed, as PyOD's ECOD does for one input", TailSum),
-    **{name: METHODS[name] for name in RIVALS if name != "Mahalanobis of ranks"},
+    **{name: METHODS[name] for name in RIVALS},
     "LID": Method("", "local intrinsic dimensionality by 20 neighbours", LocalDimension),
     "Isolation Forest": Method(
         "", "scikit-learn's `IsolationForest()`", _of_scikit_learn(partial(IsolationForest, random_state=0))

@@ -14,6 +14,7 @@ from ..defaults.methods import AUTOMATIC, PAPER
 from ..defaults.page import outside
 from ..defaults.times import Timing
 from ..markdown import listed, number, percent, render, table
+from ..subjects.registry import SUBJECTS
 from ..subjects.subject import CHOOSE, REPORT
 from .kinds import GROUPS
 from .location import AS_MANY, OF_FILES, RULES, SCAN
@@ -59,6 +60,7 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times
         methods=about,
         where=_WHERE | _LOCATING,
         groups=GROUPS,
+        known=SUBJECTS,
         locators=LOCATORS,
         rules=RULES,
         views=(WITHIN, NETWORK),
@@ -133,15 +135,20 @@ class _Page:
             peers = [self.best_peer(view, name) for name in self.subjects]
             for method, words in ((AUTOMATIC, AUTOMATIC), (single, f"best other over all networks: {single}")):
                 of = [_mean(self.kinds(view, name), _auroc, method) for name in self.subjects]
-                rows.append([f"{words}, {view}", *map(number, of), number(float(np.mean(of)))])
+                rows.append([f"{words}, {view}", *map(number, of), *self._means_of(of)])
             rows.append(
                 [
                     f"best other of each network, {view}",
                     *(f"{number(value)} ({name})" for name, value in peers),
-                    number(float(np.mean([value for _, value in peers]))),
+                    *self._means_of([value for _, value in peers]),
                 ]
             )
-        return table(["", *self.subjects, "mean"], rows)
+        return table(["", *self.subjects, "mean", "of those kept aside"], rows)
+
+    def _means_of(self, values: Sequence[float]) -> tuple[str, str]:
+        """Average values of networks: over all of them, and over those that were kept aside."""
+        aside = [value for value, about in zip(values, self.subjects.values(), strict=True) if about["role"] == REPORT]
+        return number(float(np.mean(values))), number(float(np.mean(aside))) if aside else ""
 
     def findings(self) -> list[str]:
         """Say what the tables mean, whichever way the numbers fall."""
@@ -162,6 +169,7 @@ class _Page:
                 f"{number(mine[view])} {_words(view)}, {name} {number(value)}" for view, (name, value) in single.items()
             )
             + ".",
+            *self._kept_aside(),
             f"At a p-value of {RATE}, all layers: "
             + ", ".join(f"{method} flags {percent(share)}" for method, share in flagged.items())
             + " of the anomalous inputs.",
@@ -176,9 +184,11 @@ class _Page:
         if self._location:
             scan, other = self._located(AS_MANY, "precision")
             said.append(
-                f"Where in a file: {percent(scan['precision'])} of the positions that the scan returns lie over "
-                f"changed bytes, and {percent(scan['recall'])} of the changed bytes are under them; {other['method']}, "
-                f"with as many positions, {percent(other['precision'])} and {percent(other['recall'])}."
+                f"Where in a file, means over files: {_spread(scan, 'precision')} of the positions that the scan "
+                f"returns lie over changed bytes, and {_spread(scan, 'recall')} of the changed bytes are under them; "
+                f"{other['method']}, with as many positions, {_spread(other, 'precision')} and "
+                f"{_spread(other, 'recall')}. Of the positions of all files together {percent(scan['pooled'])} and "
+                f"{percent(other['pooled'])} lie over changed bytes."
             )
         lost = [name for name in self.subjects if self.lead_of(NETWORK, name) < -CLOSE]
         advice = (
@@ -187,6 +197,19 @@ class _Page:
             else f"with all layers another does better on {listed(lost)}: see [where it loses](#where-it-loses)."
         )
         return [*said, f"**For you:** {advice}"]
+
+    def _kept_aside(self) -> list[str]:
+        """Say how the automatic detector does on networks that no option was chosen on, beside the best there."""
+        aside = [name for name, about in self.subjects.items() if about["role"] == REPORT]
+        if not aside or len(aside) == len(self.subjects):
+            return []
+        told = []
+        for view in (WITHIN, NETWORK):
+            mine = self._over_networks(view, _auroc, AUTOMATIC, REPORT)
+            means = {m: self._over_networks(view, _auroc, m, REPORT) for m in self.methods(view) if m not in OURS}
+            name = max((m for m in means if not np.isnan(means[m])), key=lambda m: means[m])
+            told.append(f"{_words(view)} {number(mine)}, the best other there, {name}, {number(means[name])}")
+        return [f"On the {len(aside)} networks that were kept aside, {listed(aside)}: {'; '.join(told)}."]
 
     def _located(self, rule: str, measure: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take the scan by a rule of what is returned, and the other that is best by a measure."""
@@ -223,7 +246,7 @@ class _Page:
         if self._location:
             for rule, measure, words in _ASKED_OF_LOCATION:
                 scan, best = self._located(rule, measure)
-                measured = f"{percent(scan[measure])}, {best['method']} {percent(best[measure])}"
+                measured = f"{_spread(scan, measure)}, {best['method']} {_spread(best, measure)}"
                 rows.append([f"first in location: {words}", measured, _met(scan[measure] >= best[measure])])
         return table(["goal", "measured", "met"], rows)
 
@@ -371,15 +394,25 @@ class _Page:
             [
                 one["method"],
                 one["rule"],
-                percent(one["precision"]),
-                percent(one["recall"]),
+                _spread(one, "precision"),
+                percent(one["pooled"]),
+                _spread(one, "recall"),
                 f"{one['positions']:.1f}",
                 percent(one["attacked"]),
                 percent(one["clean"]),
             ]
             for one in self._location
         ]
-        header = ["", "returned", "precision", "recall", "positions a file", "attacked files", "their originals"]
+        header = [
+            "",
+            "returned",
+            "precision",
+            "pooled",
+            "recall",
+            "positions a file",
+            "attacked files",
+            "their originals",
+        ]
         return table(header, rows)
 
     def inputs(self, network: str) -> str:
@@ -466,6 +499,13 @@ def _methods_table(header: Sequence[str], values: Mapping[str, list[float]], wri
         for method, of in values.items()
     ]
     return table(header, rows)
+
+
+def _spread(one: Mapping[str, Any], measure: str) -> str:
+    """Write a share with its interval, where it has one."""
+    low, high = (one.get(f"{measure}_{end}") for end in ("low", "high"))
+    interval = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
+    return percent(one[measure]) + interval
 
 
 def _words(view: str) -> str:

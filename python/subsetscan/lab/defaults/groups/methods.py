@@ -15,9 +15,19 @@ from ....groups import GroupScanner
 from ....groups_automatic import share_out, widened
 
 __all__ = [
-    "AUTOMATIC", "CLEAN", "METHODS", "NAMING", "PARTS", "RIVALS", "Group", "GroupScores", "Setting", "draw_groups",
-    "score_groups",
+    "AUTOMATIC", "CLEAN", "LAYERS", "METHODS", "NAMING", "PARTS", "RIVALS", "Group", "GroupScores", "Setting",
+    "draw_groups", "score_groups",
 ]  # fmt: skip
+
+# The most informative late layer, by what the network does with it; chosen without looking at results.
+LAYERS: Mapping[str, tuple[str, ...]] = {
+    "magika": ("max pool", "activation"),
+    "encoder": ("layer 6",),
+    "classifier": ("dense_1",),
+    "photographs": ("stage 4, early",),
+    "lines": ("last",),
+    "speech": ("recurrent",),
+}
 
 CLEAN = "clean"
 AUTOMATIC = "automatic"

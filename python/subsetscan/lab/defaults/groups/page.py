@@ -10,7 +10,7 @@ import numpy as np
 
 from ...markdown import listed, number, percent, render, table
 from .cells import ALONE, RATE, Cell
-from .methods import AUTOMATIC, CLEAN, METHODS, NAMING, PARTS, RIVALS
+from .methods import AUTOMATIC, CLEAN, LAYERS, METHODS, NAMING, PARTS, RIVALS
 
 __all__ = ["write_page"]
 
@@ -18,7 +18,7 @@ __all__ = ["write_page"]
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Write the page, whole or not at all."""
     page = _Page(results, cells)
-    constants = {"methods": METHODS, "rate": RATE, "alone": ALONE}
+    constants = {"known": LAYERS, "methods": METHODS, "rate": RATE, "alone": ALONE}
     render(Path(__file__).with_name("campaigns.md.jinja"), path, **results, page=page, **constants)
 
 

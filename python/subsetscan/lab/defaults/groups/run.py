@@ -16,20 +16,11 @@ from ...result_cache import ResultCache, code_version, fingerprint
 from ...subjects.registry import SUBJECTS
 from ..run import SECONDS_MADE, take_subject
 from .cells import Cell, cells_of, read_cells, story_of, write_cells
-from .methods import CLEAN, METHODS, Group, GroupScores, Setting, draw_groups, score_groups
+from .methods import CLEAN, LAYERS, METHODS, Group, GroupScores, Setting, draw_groups, score_groups
 from .page import write_page
 
-__all__ = ["ATTACKS", "LAYERS", "LOOKED_AT", "groups"]
+__all__ = ["ATTACKS", "LOOKED_AT", "groups"]
 
-# The most informative late layer, by what the network does with it; chosen without looking at results.
-LAYERS: Mapping[str, tuple[str, ...]] = {
-    "magika": ("max pool", "activation"),
-    "encoder": ("layer 6",),
-    "classifier": ("dense_1",),
-    "photographs": ("stage 4, early",),
-    "lines": ("last",),
-    "speech": ("recurrent",),
-}
 LOOKED_AT = {("magika", "max pool"), ("encoder", "layer 6"), ("classifier", "dense_1")}  # for the largest alphas
 ATTACKS: Mapping[str, tuple[str, ...]] = {"magika": ("attack, just enough", "attack, confident")}  # the story's
 _QUICK = Setting(
