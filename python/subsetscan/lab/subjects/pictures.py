@@ -70,6 +70,7 @@ def photograph_kinds(sources: np.ndarray, rng: np.random.Generator) -> dict[str,
     dict of str to (str, callable)
         What the images are, and what makes them.
     """
+    line_images(1, np.random.default_rng(0))  # fonts or texts that are missing are known before the work
     n_kind = len(sources)
     kinds: dict[str, tuple[str, MakeImages]] = {}
     for name in _KINDS:
