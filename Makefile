@@ -6,7 +6,7 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-files test test-torch wheel check sanitize format bench clean
+.PHONY: help demo demo-files test test-torch wheel check sanitize format bench docs clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,7 @@ test-torch: $(BUILT)  ## Run the tests of PyTorch modules, of Keras on PyTorch, 
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest tests/test_networks_torch.py tests/test_networks_torch_axes.py tests/test_networks_equal.py \
 		tests/test_networks_keras.py tests/test_transformer_torch.py tests/test_responses_torch.py tests/test_inputs_kinds.py \
 		tests/test_inputs_mistakes.py tests/test_networks_keras_axes.py tests/test_adapter_art.py
+	.venv-torch/bin/python -m pytest tests/test_docs_site.py -k "pytorch or texts"
 
 wheel:  ## Build the wheel and the source distribution in dist/, check them, and test the wheel without a compiler
 	test -x target/tools/bin/python || $(PYTHON) -m venv target/tools
@@ -64,8 +65,11 @@ bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; fort
 	$(BIN)/python benches/compare.py
 	$(BIN)/python benches/latency.py
 
+docs: $(BUILT)  ## Build the documentation site in site/, and complain of links that lead nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## Remove all that was built
-	rm -rf $(VENV) target demo demo-files python/subsetscan/_core*.so
+	rm -rf $(VENV) target demo demo-files site python/subsetscan/_core*.so
 
 $(BUILT): pyproject.toml $(RUST)
 	@echo "setting up $(VENV): a few minutes the first time" >&2

@@ -30,8 +30,10 @@ from subsetscan.lab.tracing.overall import Overall
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-BY_HAND = {DOCS / "glossary.md", DOCS / "networks.md"}
 PAGES = sorted(DOCS.rglob("*.md"))
+BY_HAND = {DOCS / "glossary.md", DOCS / "networks.md", DOCS / "tutorial.md"} | {
+    page for room in ("api", "explanation", "howto") for page in (DOCS / room).glob("*.md")
+}
 ALL = [
     *ROOT.glob("*.md"),
     *PAGES,

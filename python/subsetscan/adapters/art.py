@@ -92,24 +92,19 @@ class SubsetScanningDetector(EvasionDetector):
 
     Scores of single inputs are ART's. Where the two differ:
 
-    ============================================  ===========================  =====================================
-    ..                                            ART 1.20                     here
-    ============================================  ===========================  =====================================
-    layers that are not of rank 2 or 4            an error                     any rank
-    an input without a p-value of at most 0.5     an error                     a score of 0
-    NaN, infinite values                          a score like any other       refused, by their place
-    functional models of TensorFlowV2Classifier,  an error                     read as all others
-    models within a Keras model
-    threshold of `detect`                         the highest of in-sample     the same, or calibrated for a rate
-                                                  scores
-    `scan` of groups                              larger groups with attacked  groups of one size
-                                                  inputs than without
-    random numbers                                no seed                      `random_state`
-    passes over the background                    two                          one
-    pickle                                        an error                     for Keras, TensorFlow and PyTorch
-    hooks in a PyTorch model                      left there                   taken back
-    one of the two sizes of groups                ignored                      refused
-    ============================================  ===========================  =====================================
+    | | ART 1.20 | here |
+    |---|---|---|
+    | layers that are not of rank 2 or 4 | an error | any rank |
+    | an input without a p-value of at most 0.5 | an error | a score of 0 |
+    | NaN, infinite values | a score like any other | refused, by their place |
+    | functional models of TensorFlowV2Classifier, models within a Keras model | an error | read as all others |
+    | threshold of `detect` | the highest of in-sample scores | the same, or calibrated for a rate |
+    | `scan` of groups | larger groups with attacked inputs than without | groups of one size |
+    | random numbers | no seed | `random_state` |
+    | passes over the background | two | one |
+    | pickle | an error | for Keras, TensorFlow and PyTorch |
+    | hooks in a PyTorch model | left there | taken back |
+    | one of the two sizes of groups | ignored | refused |
 
     References
     ----------
