@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
 from subsetscan import Background, SubsetScanDetector, reference
+from subsetscan._extras import how_to_get
 from subsetscan.detectors import (
     AutomaticDetector,
     CombinedDetector,
@@ -370,4 +371,4 @@ def test_without_pyod_the_import_says_what_it_needs():
     code = "import sys; sys.modules['pyod'] = None; import subsetscan.adapters; import subsetscan.adapters.pyod"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 1
-    assert 'pip install "subsetscan[pyod]"' in run.stderr.splitlines()[-1]
+    assert how_to_get("pyod") in run.stderr.splitlines()[-1]

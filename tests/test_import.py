@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import subsetscan
+from subsetscan._extras import how_to_get
 
 BASE_ALONE = """
 import sys
@@ -22,6 +23,7 @@ sys.meta_path.insert(0, Blocked())
 
 import numpy as np
 import subsetscan
+from subsetscan._extras import how_to_get
 from subsetscan import Background, ModelScanner, SubsetScanDetector, reference, scan
 from subsetscan.background import BackgroundBuilder
 from subsetscan.calibration import conformal_p_values
@@ -32,12 +34,12 @@ import subsetscan.lab.attacks, subsetscan.lab.datasets, subsetscan.lab.training
 try:
     KerasLayers("model")
 except ModuleNotFoundError as error:
-    assert str(error) == 'keras is not installed: pip install "subsetscan[keras]"'
+    assert str(error) == f"keras is not installed: {how_to_get('keras')}"
 
 try:
     LocalSpatialEntropy((3, 3), reading="histogram").entropy_map(np.ones((1, 9)))
 except ModuleNotFoundError as error:
-    assert str(error) == 'skimage is not installed: pip install "subsetscan[responses]"'
+    assert str(error) == f"skimage is not installed: {how_to_get('responses')}"
 assert np.isclose(LocalSpatialEntropy((3, 3)).entropy_map(np.ones((1, 9))).max(), np.log2(9))
 
 rng = np.random.default_rng(0)
@@ -66,7 +68,7 @@ def test_without_typer_the_command_says_what_it_needs():
     block = "import sys; sys.modules['typer'] = None; from subsetscan.__main__ import main; main()"
     run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr == 'subsetscan: the command line needs typer: pip install "subsetscan[all]"\n'
+    assert run.stderr == f"subsetscan: the command line needs typer: {how_to_get('cli')}\n"
 
 
 def test_the_command_line_starts_without_what_its_commands_need():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from subsetscan._extras import how_to_get
 from subsetscan.lab import attacks, datasets, networks, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
@@ -187,7 +188,7 @@ for call in {calls}:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f'{missing} is not installed: pip install "subsetscan[keras]"'] * len(calls)
+    assert done.stdout.splitlines() == [f"{missing} is not installed: {how_to_get('keras')}"] * len(calls)
 
 
 def test_autoencoders_of_keras_2_open():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from subsetscan._extras import how_to_get
 from subsetscan.calibration import conformal_p_values, score_threshold
 from subsetscan.plot.report import read_results, write_report
 from subsetscan.plot.report.content import RATES, content_of
@@ -208,7 +209,7 @@ def test_what_is_missing_is_named_before_the_work(tmp_path, rng, run, monkeypatc
     monkeypatch.setitem(sys.modules, missing, None)
     asked = [f"--background={tmp_path / 'clean.npy'}", f"--input={tmp_path / 'clean.npy'}", f"--out={tmp_path / 'out'}"]
     told = run("scan", *asked, "--report", code=2).err
-    assert f'{missing} is not installed: pip install "subsetscan[report]"' in told
+    assert f"{missing} is not installed: {how_to_get('report')}" in told
     assert not (tmp_path / "out").exists()
 
 

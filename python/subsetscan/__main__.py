@@ -10,7 +10,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
-        sys.exit('subsetscan: the command line needs typer: pip install "subsetscan[all]"')
+        from ._extras import how_to_get
+
+        sys.exit(f"subsetscan: the command line needs typer: {how_to_get('cli')}")
     except KeyboardInterrupt:
         print("subsetscan: interrupted", file=sys.stderr)  # noqa: T201
         sys.exit(130)
