@@ -65,7 +65,7 @@ is the score of one input, and hardly anything exceeds it. Areas for groups are 
 size are compared. Beyond ART's call, a [`ModelScanner`](../README.md) reads several layers in one pass and gives p-values. How fast
 the scan is beside ART's is [measured too](performance.md).
 
-**Make it again.** `pip install "subsetscan[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The
+**Make it again.** `pip install ".[attacks]"`, then `python docs/art/measure.py`: two minutes, with ART {art}. The
 lines of PyTorch come from the same command where PyTorch is installed: after `make test-torch`, `KERAS_BACKEND=torch
 .venv-torch/bin/python docs/art/measure.py`. All numbers are in [art/scores.csv](art/scores.csv) and
 [art/differences.csv](art/differences.csv); terms in the [glossary](glossary.md). `tests/test_adapter_art.py`

@@ -59,7 +59,7 @@ rows lie in groups, or only many columns together tell, as the pixels of a digit
 for clean rows: with outliers among them keep the default. With clean rows to fit on, use the [detectors themselves](../README.md), which give
 p-values. No option was chosen by these numbers.
 
-**Make it again.** `pip install "subsetscan[pyod]"`, then `python docs/pyod/measure.py`: about a minute, with PyOD 3.6. All cells are in
+**Make it again.** `pip install ".[pyod]"`, then `python docs/pyod/measure.py`: about a minute, with PyOD 3.6. All cells are in
 [pyod/cells.csv](pyod/cells.csv); terms in the [glossary](glossary.md).
 
 ## Columns as they come
