@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from subsetscan import ModelScanner, SequenceScanner, SubsetScanDetector, scan
+from subsetscan import GroupScanner, ModelScanner, SequenceScanner, SubsetScanDetector, overlaps, scan, scan_group
 from subsetscan.sequence_result import SequenceScan, SequenceScans
 from subsetscan.spaces import Arrays
 
@@ -86,3 +86,45 @@ def test_sequences_as_a_data_frame():
     assert frame["spans"].tolist() == found.spans
     assert "<pre" not in found[0]._repr_html_()
     assert "3-6" in found[0]._repr_html_()
+
+
+def test_groups(rng):
+    p_values = rng.uniform(size=(30, 40))
+    p_values[:25, 5:9] = 0.001
+    found = scan_group(p_values, random_state=0)
+    told = dict(cells(found._repr_html_()))
+    assert told["score"] == f"{found.score:.4g}, of at most {found.upper_bound:.4g}"
+    assert told["inputs"] == f"25: {', '.join(map(str, range(20)))} ..."
+    assert told["nodes"] == "4: 5, 6, 7, 8"
+    group = rng.normal(size=(20, 12))
+    group[:4, 2:5] += [6, 6, -6]
+    found = GroupScanner.automatic(rng.normal(size=(200, 12)), random_state=0).scan(group)
+    told = dict(cells(found._repr_html_()))
+    assert told["p-value"] == f"{found.p_value:.3g}"
+    signs = ["-±+"[way + 1] for way in found.directions]
+    *_, nodes = told.values()
+    assert nodes == f"{len(signs)}: " + ", ".join(
+        f"{node} {sign}" for node, sign in zip(found.nodes, signs, strict=True)
+    )
+
+
+def test_overlaps():
+    found = overlaps({EVIL: [True, True, False], "b": [True, False, False]})
+    header, *rows = cells(found._repr_html_())
+    assert header == ["in just these subsets", "nodes"]
+    assert [row[1] for row in rows] == ["1", "1"]
+    assert "<script" not in found._repr_html_()
+
+
+def test_a_scanner():
+    space = Arrays({EVIL: (4, 5), "dense": (9,)})
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0), combine="fisher")
+    assert "<caption>not fitted, combined by fisher</caption>" in scanner._repr_html_()
+    scanner.fit(
+        {name: np.random.default_rng(0).normal(size=(100, *shape)) for name, shape in space.node_shapes.items()}
+    )
+    html = scanner._repr_html_()
+    assert "<caption>fitted, combined by fisher</caption>" in html
+    assert cells(html)[2] == ["dense", "9", "SubsetScanDetector"]
+    assert cells(html)[1][1] == "4 x 5"
+    assert "<script" not in html

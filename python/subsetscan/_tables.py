@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["counted", "html_table", "text_table"]
+__all__ = ["counted", "html_table", "some_of", "text_table"]
 
 
 def counted(n: int, what: str) -> str:
@@ -15,6 +15,16 @@ def counted(n: int, what: str) -> str:
     ('1 image', '1,000 images')
     """
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def some_of(values: Iterable[object], most: int = 20) -> str:
+    """Write how many there are, and the first of them.
+
+    >>> some_of([3, 8, 9], most=2), some_of([])
+    ('3: 3, 8 ...', '0')
+    """
+    told = [str(value) for value in values]
+    return f"{len(told):,}" + (f": {', '.join(told[:most])}" if told else "") + (" ..." if len(told) > most else "")
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

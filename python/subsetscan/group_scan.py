@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _core
 from ._random import RandomState, as_generator
+from ._tables import html_table, some_of
 from ._validation import probabilities
 
 __all__ = ["Found", "GroupScanResult", "Limits", "limits_of", "scan_classes", "scan_group"]
@@ -45,6 +46,15 @@ class GroupScanResult:
     images: np.ndarray
     nodes: np.ndarray
     upper_bound: float
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ["score", f"{self.score:.4g}, of at most {self.upper_bound:.4g}"],
+            ["alpha", f"{self.alpha:.3g}"],
+            ["inputs", some_of(self.images)],
+            ["nodes", some_of(self.nodes)],
+        ]
+        return html_table(["block", ""], rows)
 
 
 def scan_group(

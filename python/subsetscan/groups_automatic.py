@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._random import RandomState, as_generator, check_random_state
+from ._tables import html_table, some_of
 from ._validation import check_columns, column_names, node_values
 from .background import Background
 from .calibration import conformal_p_values, extrapolated_null_p_values, extrapolated_p_values
@@ -52,6 +53,17 @@ class AutomaticGroupScan:
     nodes: np.ndarray
     directions: np.ndarray
     part_scores: np.ndarray
+
+    def _repr_html_(self) -> str:
+        signs = {1: "+", -1: "-", 0: "±"}
+        nodes = [f"{node} {signs[way]}" for node, way in zip(self.nodes, self.directions.tolist(), strict=True)]
+        rows = [
+            ["p-value", f"{self.p_value:.3g}"],
+            ["score", f"{self.score:.4g}"],
+            ["inputs", some_of(self.images)],
+            ["nodes, above (+) or below (-) what the others say", some_of(nodes)],
+        ]
+        return html_table(["group", ""], rows)
 
 
 class AutomaticGroupScanner:

@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from . import scanner_files
 from ._labels import as_callable
 from ._random import RandomState
+from ._tables import html_table
 from ._validation import InvalidTypeError
 from .decisions import JOINT, Decisions, check_combination
 from .detectors import AutomaticDetector, Detector, SubsetScanDetector
@@ -144,6 +145,15 @@ class ModelScanner(LabelledStreams, Decisions):
     def is_calibrated(self) -> bool:  # noqa: D102
         self._check_fitted()
         return self.detectors_[self.names[0]].is_calibrated
+
+    def _repr_html_(self) -> str:
+        fitted = vars(self).get("detectors_")
+        rows = [
+            [name, " x ".join(map(str, self.node_shapes[name])), type(detector).__name__]
+            for name, detector in (fitted or self.detectors).items()
+        ]
+        combined = f", combined by {self.combine}" if self.combine else ""
+        return html_table(["space", "nodes", "detector"], rows, f"{'fitted' if fitted else 'not fitted'}{combined}")
 
     def fit(self, inputs: Any, labels: Any = None) -> ModelScanner:
         """Fit a detector for each name on clean inputs.

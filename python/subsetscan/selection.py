@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._tables import counted, html_table
 from ._validation import InvalidTypeError, refuse_masked
 from .detectors import SubsetScanDetector
 from .detectors.base import DTYPES, Detector, check_labels
@@ -153,6 +154,10 @@ class Overlaps:
     counts: dict[tuple[str, ...], int]
     sizes: dict[str, int]
     jaccard: np.ndarray
+
+    def _repr_html_(self) -> str:
+        rows = [[" and ".join(names), f"{n:,}"] for names, n in self.counts.items()]
+        return html_table(["in just these subsets", "nodes"], rows, counted(len(self.sizes), "subset"))
 
 
 def overlaps(subsets: Mapping[str, Any]) -> Overlaps:
