@@ -6,7 +6,13 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-files test test-torch wheel check sanitize format bench docs clean
+.PHONY: help demo demo-files test test-torch wheel check sanitize fuzz format bench docs clean
+
+# Of `make fuzz`, for each target: how long, how many cases at most, what they are drawn by, and which targets.
+SECONDS ?= 60
+CASES ?= 1000000000
+SEED ?= 0
+TARGETS ?=
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +59,9 @@ check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet -p subsetscan-core --lib \
 		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd search memory
+
+fuzz: $(BUILT)  ## Give all loaders and numeric entries what is wrong, SECONDS=60 or CASES=... each; SEED=, TARGETS="npz scan"
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --cases $(CASES) --seed $(SEED) $(TARGETS)
 
 format: $(BUILT)  ## Format all code
 	cargo fmt --all

@@ -141,6 +141,20 @@ def test_fit_and_score_are_scan(run, scan, folder, tmp_path):
     assert "spaces.json is damaged" in run(*arguments, f"--fitted={tmp_path}/fitted", code=2).err
 
 
+def test_what_is_kept_beside_a_scanner_is_of_that_scanner(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, seed in (("a", 0), ("b", 1)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(60, 5)))
+        run("fit", f"--background={tmp_path}/{name}.npy", f"--out={tmp_path}/{name}", f"--seed={seed}", "--quiet")
+    score = ["score", f"--input={tmp_path}/b.npy", f"--fitted={tmp_path}/a", f"--out={tmp_path}/out", "--quiet"]
+    run(*score)
+    kept = (tmp_path / "a" / "spaces.json").read_text()
+    for other in ((tmp_path / "b" / "spaces.json").read_text(), kept.replace('"columns": null', '"columns": ["x"]')):
+        assert other != kept
+        (tmp_path / "a" / "spaces.json").write_text(other)
+        assert "spaces.json is damaged: it is not what was kept beside this scanner" in run(*score, code=2).err
+
+
 def test_folders_of_pictures_are_arrays_of_their_pixels(run, folder, tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(1).integers(0, 256, (100, 8, 8), dtype=np.uint8)

@@ -1,6 +1,5 @@
 """The estimator: scikit-learn's contract, calibration, saving and loading."""
 
-import json
 import warnings
 
 import numpy as np
@@ -247,15 +246,6 @@ def test_files_that_are_none(clean, tmp_path):
         SubsetScanDetector.load(path)
     write(description="{}")
     with pytest.raises(ValueError, match="is damaged"):
-        SubsetScanDetector.load(path)
-    write(description=json.dumps({**json.loads(metadata["description"]), "n_samples": 7}))
-    with pytest.raises(ValueError, match="is damaged: not the columns of a background"):
-        SubsetScanDetector.load(path)
-    write({"background": tensors["background"][:, ::-1].copy()}.items())
-    with pytest.raises(ValueError, match="the values of node 0 are not sorted"):
-        SubsetScanDetector.load(path)
-    write({"null_scores": tensors["null_scores"] + np.nan}.items())
-    with pytest.raises(ValueError, match="the null scores are not a row of finite numbers"):
         SubsetScanDetector.load(path)
 
 

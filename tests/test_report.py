@@ -163,6 +163,15 @@ def test_damaged_scores_are_refused(tmp_path, rng, change, message):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"set,index\0", b'{"a": ' * 100_000])
+@pytest.mark.parametrize("name", ["scores.csv", "null_scores.csv", "summary.json"])
+def test_other_bytes_are_refused(name, content, tmp_path, rng):
+    write_folder(tmp_path, rng)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is (damaged|not JSON): "):
+        write_report(tmp_path)
+
+
 def test_other_damage_is_refused(tmp_path, rng):
     with pytest.raises(FileNotFoundError, match=r"scores\.csv"):
         write_report(tmp_path)
@@ -176,7 +185,13 @@ def test_other_damage_is_refused(tmp_path, rng):
     (tmp_path / "summary.json").write_text("{}")
     (tmp_path / "gallery").mkdir()
     one = {"title": "a", "p_value": None, "picture": "../secret.png", "text": None, "spaces": []}
-    for inputs, message in (([{"title": "a"}], "is not a gallery"), ([one], "lies outside the folder")):
+    cases = (
+        ([{"title": "a"}], "is not a gallery"),
+        ([one], "lies outside the folder"),
+        ([one | {"picture": 5}], "does not hold what `subsetscan scan` writes: "),
+        ([one | {"picture": None, "p_value": {}, "spaces": 5}], "does not hold what `subsetscan scan` writes: "),
+    )
+    for inputs, message in cases:
         (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"inputs": inputs}))
         with pytest.raises(ValueError, match=message):
             write_report(tmp_path)

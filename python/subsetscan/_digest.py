@@ -18,7 +18,7 @@ def digest(*parts: str | np.ndarray) -> str:
         text = part if isinstance(part, str) else f"{part.dtype.name} {part.shape}"
         result.update(f"{len(text)} {text}".encode())
         if not isinstance(part, str):
-            result.update(np.ascontiguousarray(part).tobytes())
+            result.update(np.ascontiguousarray(part).data)
     return result.hexdigest()
 
 

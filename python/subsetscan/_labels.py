@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils import gen_batches
 
-from ._validation import InvalidTypeError
+from ._validation import InvalidTypeError, refuse_masked
 
 __all__ = ["as_callable", "fingerprint_of_classifier", "predict_labels", "predicted_labels"]
 
@@ -47,6 +47,7 @@ def predicted_labels(outputs: Any) -> np.ndarray:
     >>> predicted_labels([[0.3], [0.8]]).tolist()
     [0, 1]
     """
+    refuse_masked(outputs, "a classifier's outputs")
     array = np.asarray(outputs)
     if array.ndim not in (1, 2) or 0 in array.shape[1:]:
         raise ValueError(

@@ -9,11 +9,13 @@ import numpy as np
 from scipy import stats
 
 from ._random import RandomState, check_random_state
+from ._validation import refuse_masked
 
 __all__ = [
     "CALIBRATIONS",
     "Plan",
     "check_probabilities",
+    "check_scores",
     "conformal_p_values",
     "extrapolated_null_p_values",
     "extrapolated_p_values",
@@ -94,14 +96,14 @@ def conformal_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarra
     Raises
     ------
     ValueError
-        If a score is NaN, which has no place among the others.
+        If a score is NaN, which has no place among the others, or masked.
 
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005.
     """
+    scores, null_scores = check_scores(scores), check_scores(null_scores, "null scores")
     n = len(null_scores)
-    scores, null_scores = _numbers(scores, "scores"), _numbers(null_scores, "null scores")
     return (1 + n - np.searchsorted(np.sort(null_scores), scores, side="left")) / (n + 1)
 
 
@@ -120,8 +122,8 @@ def null_p_values(null_scores: np.ndarray) -> np.ndarray:
     ndarray of shape (n,), float64
         (number of null scores >= its own) / (n + 1)
     """
+    null_scores = check_scores(null_scores, "null scores")
     n = len(null_scores)
-    null_scores = _numbers(null_scores, "null scores")
     return (n - np.searchsorted(np.sort(null_scores), null_scores, side="left")) / (n + 1)
 
 
@@ -181,7 +183,7 @@ def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n,), float64
     """
-    null_scores = _numbers(null_scores, "null scores")
+    null_scores = check_scores(null_scores, "null scores")
     n = len(null_scores)
     order = np.argsort(null_scores, kind="stable")
     ordered, place = null_scores[order], np.arange(n)
@@ -273,21 +275,27 @@ def score_threshold(null_scores: np.ndarray, false_positive_rate: float) -> floa
     """
     if not 0 < false_positive_rate < 1:
         raise ValueError(f"false_positive_rate must be in (0, 1), got {false_positive_rate}")
-    n, null_scores = len(null_scores), _numbers(null_scores, "null scores")
+    null_scores = check_scores(null_scores, "null scores")
+    n = len(null_scores)
     attainable = np.arange(1, n + 1) / (n + 1)
     n_allowed = int(np.searchsorted(attainable, false_positive_rate, side="right"))
     return float(np.sort(null_scores)[n - n_allowed]) if n_allowed else np.inf
 
 
-def _numbers(scores: Any, what: str) -> np.ndarray:
+def check_scores(scores: Any, what: str = "scores") -> np.ndarray:
+    """Take a row of scores as float64. Raises ValueError for another shape, NaN, and masked values."""
+    refuse_masked(scores, what)
     scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1:
+        raise ValueError(f"{what} must have 1 dimension, got shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"{what} must be numbers, got NaN at {int(np.isnan(scores).argmax())}")
     return scores
 
 
 def check_probabilities(p_values: Any) -> np.ndarray:
-    """Take p-values as float64. Raises ValueError for one that is not in [0, 1]."""
+    """Take p-values as float64. Raises ValueError for one that is not in [0, 1], or is masked."""
+    refuse_masked(p_values, "p-values")
     p_values = np.asarray(p_values, dtype=np.float64)
     inside = (p_values >= 0) & (p_values <= 1)
     if not inside.all():

@@ -12,7 +12,7 @@ import numpy as np
 from . import _core
 from ._random import RandomState, as_generator
 from ._tables import html_table, some_of
-from ._validation import probabilities
+from ._validation import probabilities, refuse_masked
 
 __all__ = ["Found", "GroupScanResult", "Limits", "limits_of", "scan_classes", "scan_group"]
 
@@ -166,6 +166,7 @@ def _classes(constraint: Any, n_images: int, smallest: int) -> list[np.ndarray |
     """List the rows of each class, in the order of their labels; None stands for all rows."""
     if constraint is None:
         return [None]
+    refuse_masked(constraint, "constraint")
     labels = np.asarray(constraint)
     if any(label is None or label != label for label in labels.ravel().tolist()):
         raise ValueError("constraint must be one label for each image, got None or NaN among them")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-from .calibration import score_threshold
+from .calibration import check_scores, score_threshold
 
 __all__ = ["Auroc", "area", "auroc", "mean_auroc", "shares_above"]
 
@@ -43,7 +43,7 @@ def auroc(clean: np.ndarray, anomalous: np.ndarray, *, n_resamples: int = 1000, 
     Raises
     ------
     ValueError
-        If one of them is empty.
+        If one of them is empty, or a score is NaN or masked.
     """
     return mean_auroc(clean, [anomalous], n_resamples=n_resamples, seed=seed)
 
@@ -61,8 +61,9 @@ def mean_auroc(clean: np.ndarray, anomalous: Sequence[np.ndarray], *, n_resample
     Raises
     ------
     ValueError
-        If one of them is empty, or there is no anomalous set.
+        If one of them is empty, there is no anomalous set, or a score is NaN or masked.
     """
+    clean, anomalous = check_scores(clean, "clean scores"), [check_scores(one, "scores") for one in anomalous]
     n_anomalous = [len(scores) for scores in anomalous]
     if not len(clean) or not n_anomalous or not all(n_anomalous):
         counts = ", ".join(map(str, n_anomalous)) or "0"
@@ -99,6 +100,7 @@ def shares_above(null_scores: np.ndarray, scores: np.ndarray, rates: Sequence[fl
     scores : ndarray of shape (m,)
     rates : sequence of float
     """
+    scores = check_scores(scores)
     return [float(np.mean(scores > score_threshold(null_scores, rate))) for rate in rates]
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from ._files import atomic_write
+from ._files import damage_as_value_error
+from ._sealed import as_text, read_sealed, write_sealed
 from ._validation import InvalidTypeError
 
 __all__ = [
@@ -26,8 +25,6 @@ __all__ = [
     "unpack",
     "unpack_attributes",
 ]
-
-_FORMAT_VERSION = "1"
 
 _FITTED = "fitted/"  # before the names of attributes' arrays
 
@@ -46,8 +43,12 @@ class Persistent:
     @classmethod
     def kind(cls) -> str:
         """Name the class in files: classes of other packages with the module, so that no two have the same name."""
-        own = cls.__module__.startswith(f"{__name__.partition('.')[0]}.")
-        return cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
+        return cls.__name__ if cls.is_own() else f"{cls.__module__}.{cls.__qualname__}"
+
+    @classmethod
+    def is_own(cls) -> bool:
+        """Whether the class is one of this package, which knows what a file of it must hold."""
+        return cls.__module__.startswith(f"{__name__.partition('.')[0]}.")
 
     @abstractmethod
     def _state(self) -> State:
@@ -56,7 +57,14 @@ class Persistent:
     @classmethod
     @abstractmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Persistent:
-        """Make what `_state` was called on. Raises KeyError, TypeError or ValueError for an invalid state."""
+        """Make what `_state` was called on. Raises any exception for an invalid state."""
+
+    def _take_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Take up what `unpack_attributes` returned. Raises ValueError for what would hide a method or a property."""
+        for name in attributes:
+            if callable(of_class := getattr(type(self), name, None)) or isinstance(of_class, property):
+                raise ValueError(f"no fit sets an attribute {name!r}")
+        self.__dict__.update(attributes)
 
     def save(self, path: Path | str) -> None:
         """Save the fitted detector as a safetensors file, whole or not at all.
@@ -68,14 +76,11 @@ class Persistent:
         OSError
             If the file cannot be written.
         """
-        description, tensors = self._state()
-        metadata = {
-            "format": f"subsetscan.{self.kind()}",
-            "format_version": _FORMAT_VERSION,
-            "description": json.dumps(description, default=lambda number: number.item()),
-        }
-        with atomic_write(path) as temporary:
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary, metadata)
+        self._save(path)
+
+    def _save(self, path: Path | str) -> str:
+        """Save, and return the digest of what was saved: equal detectors have the same bytes."""
+        return write_sealed(path, self.kind(), *self._state())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -86,39 +91,48 @@ class Persistent:
         OSError
             If the file cannot be read.
         ValueError
-            If it is damaged, or is no such file, or was written by a later version.
+            If it is damaged, or is no such file, or was written by a later version. A file of format version 2 has a
+            digest, which tells of any damage; one of version 1, which has none, is held to what its parts say.
         """
         detector: Self = load_detector(path, cls)
         return detector
 
 
-def load_detector(path: Path | str, kind: type[Persistent] = Persistent) -> Any:
-    """Load a detector of any kind, or of the given one, that its `save` wrote. Raises what `Persistent.load` does."""
+def load_detector(path: Path | str, kind: type[Persistent] = Persistent, digest: str | None = None) -> Any:
+    """Load a detector of any kind, or of the given one, that its `save` wrote. Raises what `Persistent.load` does.
+
+    With a `digest`, any other than the detector that has it is refused as well.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no detector file at {path}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
-    formats = {f"subsetscan.{name}" for name, one in Persistent._kinds.items() if issubclass(one, kind)}
-    if metadata.get("format") not in formats:
-        wanted = "a detector" if kind is Persistent else kind.__name__
-        raise ValueError(f"{path} is not a file of {wanted}: its format is {metadata.get('format')!r}")
-    if metadata.get("format_version") != _FORMAT_VERSION:
+    kinds = [name for name, one in Persistent._kinds.items() if issubclass(one, kind)]
+    found = read_sealed(path, kinds, "a detector" if kind is Persistent else kind.__name__)
+    if digest not in (None, found.digest):
         raise ValueError(
-            f"{path} has format version {metadata.get('format_version')!r}; this subsetscan reads {_FORMAT_VERSION}"
+            f"{path} is another detector than was saved in its place: files were swapped, or come from two"
         )
-    try:
-        return restore(json.loads(metadata["description"]), tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    with damage_as_value_error(path):
+        description = json.loads(found.description)
+        if description["kind"] != found.kind:
+            raise ValueError(f"it describes a {description['kind']}, its format is that of a {found.kind}")
+        detector = restore(description, found.tensors)
+        if found.digest and detector.is_own():
+            _check_same(detector._state(), (found.description, found.tensors))
+        return detector
+
+
+def _check_same(state: State, read: tuple[str, Mapping[str, np.ndarray]]) -> None:
+    """Refuse a file with something that nobody reads, or without something that has a default. Raises ValueError."""
+    (description, tensors), (text, arrays) = state, read
+    if strange := sorted(tensors.keys() ^ arrays.keys()):
+        raise ValueError(f"its arrays are not those of such a detector: {strange[0]} is missing or unknown")
+    if as_text(description) != text:
+        raise ValueError("its description is not that of such a detector: something is missing or unknown")
 
 
 def restore(description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Any:
-    """Make a fitted detector of the state of one. Raises KeyError, TypeError or ValueError for an invalid state."""
+    """Make a fitted detector of the state of one. Raises any exception for an invalid state, as `_from_state` does."""
     return Persistent._kinds[description["kind"]]._from_state(description, tensors)
 
 

@@ -243,8 +243,19 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     @classmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Residuals:
         residuals = cls(**description["parameters"])
-        residuals.__dict__.update(unpack_attributes(description, tensors))
+        residuals._take_attributes(unpack_attributes(description, tensors))
+        residuals._check_state()
         return residuals
+
+    def _check_state(self) -> None:
+        """Refuse arrays that do not fit each other. Raises AttributeError or ValueError."""
+        n = self.n_features_in_
+        rows = {"mean_": self.mean_, "scale_": self.scale_, "precision_": self.precision_, "matrix_": self.matrix_[0]}
+        for name, row in rows.items():
+            if row.shape != (n,) or not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must hold finite numbers for {n} nodes, got {row.dtype} of shape {row.shape}")
+        if not (self.scale_.min() > 0 and self.floor_ > 0 and 0 < self.shrinkage_ <= 1):
+            raise ValueError("the scales and the floor must be above 0, and the shrinkage in (0, 1]")
 
     def _checked(self, X: Any) -> np.ndarray:
         values = _finite(X)

@@ -12,7 +12,7 @@ from scipy import sparse
 from . import _core
 from ._extras import import_extra
 from ._tables import counted, html_table
-from ._validation import InvalidTypeError, probabilities
+from ._validation import InvalidTypeError, probabilities, refuse_masked
 
 __all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
 
@@ -280,6 +280,7 @@ def scan_histograms(
 
 def _counts(histogram: Any, what: str) -> np.ndarray:
     """Take a rank histogram as it is: no count may wrap around or lose a fraction on its way to uint32."""
+    refuse_masked(histogram, what)
     array = np.asarray(histogram)
     if array.dtype.kind not in "iu":
         raise InvalidTypeError(f"{what} must hold counts, as integers, got dtype {array.dtype}")

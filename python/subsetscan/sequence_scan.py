@@ -34,6 +34,8 @@ __all__ = ["SequenceScanner"]
 _AT_ONCE = 64
 _LEAST_SPREAD = 0.1  # of the mean spread
 _STEPS = 10  # of alpha, at least
+_OPTIONS = ("statistic", "tail", "alpha_max", "restarts")
+_MOST_RESTARTS = 10_000
 _LONGER = 1.25  # than any clean input, or shorter than any: what that does to scores is not known
 
 
@@ -174,7 +176,7 @@ class SequenceScanner(Persistent, BaseEstimator):
         values = np.concatenate([own.astype(min(own.dtype for own in rows), copy=False) for own in rows])
         if len(values) < 2:
             raise ValueError(f"the clean inputs must have at least 2 positions, got {len(values)}")
-        fitted.scan_options_ = {name: getattr(self, name) for name in ("statistic", "tail", "alpha_max", "restarts")}
+        fitted.scan_options_ = {name: getattr(self, name) for name in _OPTIONS}
         fitted.dtype_ = values.dtype.name
         fitted.residuals_ = Residuals()
         fitted.background_ = Background(on_grid(fitted.residuals_.fit_transform(values)))
@@ -275,6 +277,8 @@ class SequenceScanner(Persistent, BaseEstimator):
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
         if self.n_background < 2:
             raise ValueError(f"n_background must be at least 2, got {self.n_background}")
+        if self.restarts > _MOST_RESTARTS:
+            raise ValueError(f"restarts must be at most {_MOST_RESTARTS}, got {self.restarts}")
         p_values = np.array([[0.5], [0.5]])
         scan_group(p_values, self.statistic, self.alpha_max, restarts=self.restarts)  # it says what is wrong
 
@@ -381,10 +385,24 @@ class SequenceScanner(Persistent, BaseEstimator):
     @classmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> SequenceScanner:
         scanner = cls(**description["parameters"])
-        scanner.__dict__.update(unpack_attributes(description, tensors))
-        null = [getattr(scanner, name, ()) for name in ("null_scores_", "null_distances_", "null_sizes_")]
-        if not len(null[0]) == len(null[1]) == len(null[2]) > 0:
+        scanner._take_attributes(unpack_attributes(description, tensors))
+        null = [scanner.null_scores_, scanner.null_distances_, scanner.null_sizes_]
+        if not null[0].shape == null[1].shape == null[2].shape == (len(null[0]),) != (0,):
             raise ValueError("null scores, distances and sizes do not belong together")
+        if not all(np.isfinite(one).all() and (one >= 0).all() for one in null):
+            raise ValueError("null scores, distances and sizes must be finite and at least 0")
+        if scanner.scan_options_.keys() != set(_OPTIONS):
+            raise ValueError(f"the options of a scan are {', '.join(_OPTIONS)}, got {sorted(scanner.scan_options_)}")
+        SequenceScanner(**scanner.scan_options_)._check_options()
+        scanner._check_options()
+        if not scanner.n_features_in_ == scanner.background_.n_nodes == scanner.residuals_.n_features_in_:
+            raise ValueError("the background and the residuals have other numbers of units than the fit")
+        if not isinstance(scanner.channel_axis_, int | None) or not isinstance(scanner.fingerprint_, str | None):
+            raise ValueError(
+                f"no axis is {scanner.channel_axis_!r:.80}, or no fingerprint is {scanner.fingerprint_!r:.80}"
+            )
+        one = np.zeros((2, scanner.n_features_in_), scanner.dtype_)
+        scanner._judged([scanner._scan_one(one) for one in read_positions(None, [one], None)])
         scanner._watch()
         return scanner
 

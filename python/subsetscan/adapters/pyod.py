@@ -98,10 +98,7 @@ class SubsetScan(Persistent, BaseDetector):
         TypeError
             If `contamination` or `detector` is nothing of the kind.
         """
-        super().__init__(contamination=self.contamination)  # checks it: set_params has not
-        if not isinstance(self.contamination, float | int) and not hasattr(self.contamination, "fit"):
-            kind = type(self.contamination).__name__
-            raise InvalidTypeError(f"contamination must be a float or a thresholder of PyOD, got a {kind}")
+        self._check_contamination()
         fitted = self._new_detector()
         with warnings.catch_warnings():
             # That few rows cannot give a small p-value: the threshold here is another.
@@ -126,6 +123,12 @@ class SubsetScan(Persistent, BaseDetector):
         """
         check_is_fitted(self, "detector_")
         return self.detector_.anomaly_score(X)
+
+    def _check_contamination(self) -> None:
+        super().__init__(contamination=self.contamination)  # checks it: set_params has not
+        if not isinstance(self.contamination, float | int) and not hasattr(self.contamination, "fit"):
+            kind = type(self.contamination).__name__
+            raise InvalidTypeError(f"contamination must be a float or a thresholder of PyOD, got a {kind}")
 
     def _new_detector(self) -> CalibratedDetector:
         """Make the detector to be fitted. Raises TypeError or ValueError if it is none, or leaves no row out."""
@@ -160,5 +163,14 @@ class SubsetScan(Persistent, BaseDetector):
         fitted = unpack_attributes(description, tensors)
         detector = None if description["is_default"] else clone(fitted["detector_"])
         loaded = cls(**description["parameters"], detector=detector)
-        loaded.__dict__.update(fitted)
+        loaded._check_contamination()
+        loaded._take_attributes(fitted)
+        numbers = np.array([loaded.threshold_, *loaded.decision_scores_], np.float64)
+        if (
+            not isinstance(loaded.detector_, CalibratedDetector)
+            or loaded.labels_.shape != loaded.decision_scores_.shape
+        ):
+            raise ValueError("it must hold a detector, and a label for each score")
+        if not np.isfinite(numbers).all():
+            raise ValueError("the threshold and the scores must be finite")
         return loaded

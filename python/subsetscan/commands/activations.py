@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._files import check_expansion, damage_as_value_error
 from .arrays import ARRAY_FILES, check_rows, read_arrays
 
 __all__ = ["Activations", "read_activations"]
@@ -98,10 +99,14 @@ def _parquet(path: Path) -> Activations:
         raise ModuleNotFoundError(
             f"{error.name} is not installed, which reads .parquet files: pip install pyarrow", name=error.name
         ) from error
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a complete .parquet file: {error}") from error
+    batches, n_bytes = [], 0
+    with damage_as_value_error(path, "is not a complete .parquet file"), pyarrow.parquet.ParquetFile(path) as file:
+        # Its metadata may be wrong, and pyarrow ends the process at some that are.
+        for batch in file.iter_batches():
+            batches.append(batch)
+            n_bytes += batch.nbytes
+            check_expansion(path, n_bytes)
+        table = pyarrow.Table.from_batches(batches, file.schema_arrow)
     about = table.schema.pandas_metadata or {}
     table = table.drop_columns([name for name in about.get("index_columns", []) if isinstance(name, str)])
     kinds = pyarrow.types

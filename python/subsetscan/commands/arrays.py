@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile, is_zipfile
+from zipfile import ZipFile, ZipInfo, is_zipfile
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from numpy.lib import format as npy
 
+from .._files import check_expansion, damage_as_value_error
+from .._sealed import read_tensors
 from ..lab.array_files import load_array
 
 __all__ = ["ARRAY_FILES", "check_rows", "read_arrays"]
@@ -31,7 +33,7 @@ def read_arrays(path: Path, alone: str) -> dict[str, np.ndarray]:
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If it is damaged.
+        If it is damaged, or would decompress to far more than any of its size does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file of {alone} at {path}")
@@ -76,19 +78,27 @@ def _npz(path: Path, alone: str) -> dict[str, np.ndarray]:
     del alone
     if not is_zipfile(path):
         raise ValueError(f"{path} is not a complete .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is not a complete .npz file of numbers: {error}") from error
+    with damage_as_value_error(path, "is not a complete .npz file of numbers"), ZipFile(path) as archive:
+        members = archive.infolist()
+        check_expansion(path, sum(member.file_size for member in members))
+        return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
+
+
+def _member(archive: ZipFile, member: ZipInfo) -> np.ndarray:
+    """Read an array of an archive, once its header promises what is there. Raises ValueError, or what a reader does."""
+    with archive.open(member) as file:
+        version = npy.read_magic(file)
+        shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+        promised = file.tell() + math.prod(shape) * dtype.itemsize
+    if promised != member.file_size:
+        raise ValueError(f"{member.filename} has {member.file_size} bytes where its header promises {promised}")
+    with archive.open(member) as file:
+        return np.asarray(npy.read_array(file, allow_pickle=False))
 
 
 def _safetensors(path: Path, alone: str) -> dict[str, np.ndarray]:
     del alone
-    try:
-        return dict(sorted(load_file(path).items()))  # the file keeps no order
-    except (SafetensorError, KeyError, TypeError) as error:  # numpy lacks some of its types, as bfloat16
-        raise ValueError(f"{path} is damaged, or holds numbers that numpy has no type for: {error}") from error
+    return read_tensors(path, "is damaged, or holds numbers that numpy has no type for")[1]
 
 
 _READERS: Mapping[str, Callable[[Path, str], dict[str, np.ndarray]]] = {

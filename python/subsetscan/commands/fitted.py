@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .._files import damage_as_value_error
 from ..detectors import AutomaticDetector, CalibratedDetector, SubsetScanDetector
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
+from ..scanner_files import digest_beside
 from .subject import Subject
 
 __all__ = ["about_detector", "chosen_options", "false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
@@ -83,7 +85,8 @@ def keep(scanner: ModelScanner, subject: Subject, out: Path) -> None:
     """Keep a fitted scanner in a folder, with what makes its spaces again. Raises OSError if that fails."""
     start_writing(out, _SPACES)
     scanner.save(out)
-    write_json(out / _SPACES, subject.options)
+    options = dict(subject.options)
+    write_json(out / _SPACES, options | {"digest": digest_beside(out, options)})
 
 
 def open_fitted(
@@ -110,8 +113,10 @@ def open_fitted(
     kept = fitted / _SPACES
     if not kept.is_file():
         raise FileNotFoundError(f"{fitted} holds nothing that `subsetscan fit` kept: there is no {_SPACES}")
-    try:
+    with damage_as_value_error(kept):
         options = json.loads(kept.read_text(encoding="utf-8"))
+        if options.pop("digest", None) != digest_beside(fitted, options):
+            raise ValueError("it is not what was kept beside this scanner; copy the folder again, or fit anew")
         if "arrays" in options:
             shapes = {str(name): tuple(map(int, shape)) for name, shape in options["arrays"].items()}
             columns = None if options["columns"] is None else list(map(str, options["columns"]))
@@ -119,8 +124,6 @@ def open_fitted(
         else:
             automatic = bool(options.get("automatic"))
             options = {name: options[name] for name in ("layers", "reconstruction_error")} | {"automatic": automatic}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{kept} is damaged: {error!r}") from error
     subject = Subject.of(model, options, unsafe_model)
     scanner = ModelScanner.load(fitted, subject.spaces, batch_size=batch_size, progress=progress)
     if false_positive_rate is not None:

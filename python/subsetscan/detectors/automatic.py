@@ -120,6 +120,14 @@ class AutomaticDetector(CalibratedDetector):
         valued, far = self.value_scan_.scan_with_distances(X)
         return np.column_stack([ranked.scores, valued.scores, distances, far, self.nearest_.anomaly_score(X)])
 
+    def _check_scoring(self, n_values: int) -> None:
+        super()._check_scoring(n_values)
+        parts = [self.part_null_scores_.T[0], self.rank_scan_.distances_, self.value_scan_.distances_]
+        if {self.where_.n_samples, *map(len, (*parts, self.nearest_.points_))} != {self.where_.n_samples}:
+            raise ValueError("its parts are of different numbers of inputs")
+        if self.where_.n_nodes != self.n_features_in_:
+            raise ValueError(f"it points at {self.where_.n_nodes} nodes, but scores {self.n_features_in_}")
+
     def scan(self, X: Any, y: None = None, *, return_nodes: bool = False) -> ScanResult:
         """Score inputs, and point at the nodes that tell most of what is odd about each.
 

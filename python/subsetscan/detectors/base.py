@@ -13,10 +13,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
+from .. import _core
 from .._random import RandomState
 from .._validation import InvalidTypeError, refuse_masked, rounded
 from ..calibration import (
+    CALIBRATIONS,
     Plan,
+    check_scores,
     conformal_p_values,
     extrapolated_null_p_values,
     extrapolated_p_values,
@@ -36,6 +39,13 @@ __all__ = [
     "warn_of_few",
 ]
 
+_KNOWN: Mapping[str, tuple[Any, ...]] = {
+    "statistic": _core.STATISTICS,
+    "tail": _core.TAILS,
+    "scope": _core.SCOPES,
+    "ties": _core.TIES,
+    "calibration": CALIBRATIONS,
+}
 DTYPES = (np.float64, np.float32, np.float16)
 _ROWS_AT_ONCE = 1024
 
@@ -51,11 +61,14 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         Whether an input that is not one of the fit needs its label too, where the clean ones do.
     leaves_one_out : bool
         Whether the background alone tells the fit the scores of its inputs, each left out in turn.
+    least_score : float
+        No score is lower.
     """
 
     needs_labels: ClassVar[bool] = False
     scores_by_label: ClassVar[bool] = True
     leaves_one_out: ClassVar[bool] = False
+    least_score: ClassVar[float] = -math.inf
     calibration: str | None
     calibration_fraction: float
     false_positive_rate: float
@@ -266,6 +279,8 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
 
     def _take_feature_names(self, description: Mapping[str, Any]) -> None:
         if names := description.get("feature_names"):
+            if len(names) != self.n_features_in_ or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{self.n_features_in_} nodes must have as many names, got {names!r:.80}")
             self.feature_names_in_ = np.asarray(names, dtype=object)
 
 
@@ -298,7 +313,7 @@ class CalibratedDetector(Detector):
         check_is_fitted(self)
         self._check_calibrated()
         p_values = extrapolated_p_values if extrapolate else conformal_p_values
-        return p_values(np.asarray(scores), self.null_scores_)
+        return p_values(scores, self.null_scores_)
 
     def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
         check_is_fitted(self)
@@ -309,7 +324,7 @@ class CalibratedDetector(Detector):
         del y
         check_is_fitted(self)
         self._check_calibrated()
-        return -np.asarray(scores) - self.offset_
+        return -check_scores(scores) - self.offset_
 
     @property
     def offset_(self) -> float:  # noqa: D102 (the class says it)
@@ -377,23 +392,49 @@ class CalibratedDetector(Detector):
     @classmethod
     def _from_state(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
         detector = cls._new(description, tensors)
-        null_scores = tensors["null_scores"]
-        if null_scores.ndim != 1 or null_scores.dtype != np.float64 or not np.isfinite(null_scores).all():
-            raise ValueError("the null scores are not a row of finite numbers")
-        detector._take_null_scores(null_scores)
+        for name, known in _KNOWN.items():
+            if (value := getattr(detector, name, known[0])) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r:.80}")
+        detector._take_saved_null_scores(tensors["null_scores"])
+        if cls.is_own():
+            detector._check_scoring(sum(array.size for array in tensors.values()))
         detector._take_feature_names(description)
         return detector
+
+    def _check_scoring(self, n_values: int) -> None:
+        """Refuse a state of so many values that cannot score an input: its parts do not fit each other.
+
+        Raises
+        ------
+        Exception
+            Of any kind: what scoring raises, or ValueError.
+        """
+        n = self.n_features_in_
+        if type(n) is not int or not 0 < n <= n_values:
+            raise ValueError(f"{n!r:.80} nodes need at least as many values, but the arrays have {n_values}")
+        alike_and_not = np.outer([0.0, 1.0], np.linspace(0, 1, n))
+        if np.isnan(self.anomaly_score(alike_and_not)).any():
+            raise ValueError("it gives scores that are NaN")
 
     @classmethod
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
         """Make a detector of this kind from its state, but for the null scores."""
         detector = cls(**description["parameters"])
-        detector.__dict__.update(unpack_attributes(description, tensors), n_features_in_=description["n_features"])
+        detector._take_attributes(unpack_attributes(description, tensors))
+        detector.n_features_in_ = description["n_features"]
         return detector
 
     def _take_null_scores(self, null_scores: np.ndarray) -> None:
         score_threshold(null_scores, self.false_positive_rate)  # NaN, or a rate that is out of range, is refused now
         self.null_scores_ = null_scores
+
+    def _take_saved_null_scores(self, null_scores: np.ndarray) -> None:
+        """Take null scores of a file. Raises ValueError for what no fit gives."""
+        if null_scores.ndim != 1 or null_scores.dtype != np.float64 or not np.isfinite(null_scores).all():
+            raise ValueError("the null scores are not a row of finite numbers")
+        if null_scores.min(initial=np.inf) < self.least_score:
+            raise ValueError(f"no score is below {self.least_score:g}, got a null score of {null_scores.min():g}")
+        self._take_null_scores(null_scores)
 
     def _check_calibrated(self) -> None:
         if not len(self.null_scores_):
@@ -418,6 +459,7 @@ def check_labels(y: Any, n_samples: int | None = None) -> np.ndarray:
     """Take labels, one an input. Raises ValueError for another number of them, or one that is missing."""
     if y is None:
         raise ValueError("each input needs a label: y is missing")
+    refuse_masked(y, "labels")
     y = column_or_1d(y)
     if n_samples is not None and len(y) != n_samples:
         raise ValueError(f"{n_samples} inputs but {len(y)} labels")

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from .._validation import refuse_masked
 from ..calibration import Plan
 
 __all__ = ["Calibration", "CollectedFit", "Fit", "StreamedCalibration", "one_each"]
@@ -110,6 +111,7 @@ def _at_least_one(scores: list[np.ndarray]) -> np.ndarray:
 
 def one_each(scores: Any, X: Any) -> np.ndarray:
     """Refuse scores of which there is not one for each input."""
+    refuse_masked(scores, "scores")
     scores, n = np.asarray(scores), X.shape[0] if hasattr(X, "shape") else len(np.asarray(X))
     if scores.shape != (n,):
         raise ValueError(f"anomaly_score must return one score an input, shape ({n},), got {scores.shape}")

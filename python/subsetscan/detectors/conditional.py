@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import index
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from ..calibration import Plan, score_threshold
+from ..calibration import Plan, check_scores, score_threshold
 from ..persistence import State, pack, unpack
 from ..scanning import ScanResult
 from .base import CalibratedDetector, Detector, check_labels, warn_of_few
@@ -177,7 +178,7 @@ class ClassConditionalDetector(Detector):
 
     def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
         """Compute the p-values of scores that this detector gave, calibrated with clean inputs of the same class."""
-        scores = np.asarray(scores)
+        scores = check_scores(scores)
         if self.minimum_ is not None:
             return self.minimum_.p_values_of(scores, extrapolate=extrapolate)
         return self._by_class(
@@ -198,7 +199,7 @@ class ClassConditionalDetector(Detector):
         """Compute the threshold of each input's class minus its score, float64 of shape (N,)."""
         if not self.is_calibrated:
             raise ValueError("calibration=None gives scores only; fit with another calibration, or call calibrate")
-        rate, scores = self.false_positive_rate, np.asarray(scores)
+        rate, scores = self.false_positive_rate, check_scores(scores)
         if self.minimum_ is not None:
             return score_threshold(self.minimum_.null_scores_, rate) - scores
         return self._by_class(
@@ -237,12 +238,21 @@ class ClassConditionalDetector(Detector):
         parts = unpack(description, {name: array for name, array in tensors.items() if name != _MINIMUM})
         template = clone(parts[0])
         template.set_params(false_positive_rate=description.get("false_positive_rate", template.false_positive_rate))
+        score_threshold(np.empty(0), template.false_positive_rate)  # it refuses one that is out of range
         conditional = description.get("conditional", "label")
-        detector = cls(template, conditional=conditional, min_class_size=description["min_class_size"])
-        labels = np.asarray(description["classes"])
-        detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[description["null_labels"]])
+        detector = cls(template, conditional=conditional, min_class_size=index(description["min_class_size"]))
+        labels, places = np.asarray(description["classes"]), np.asarray(description["null_labels"], dtype=np.int64)
+        if conditional not in CONDITIONALS or len(np.unique(labels)) != len(parts):
+            raise ValueError(f"{conditional!r} is unknown, or {labels.tolist()!r:.80} are not the classes of the parts")
+        if not (places < len(parts)).all() or np.bincount(places, minlength=len(parts)).tolist() != [
+            len(part.null_scores_) for part in parts
+        ]:
+            raise ValueError("the null labels are not those of the parts' null scores")
+        if len({part.n_features_in_ for part in parts}) > 1:
+            raise ValueError("the parts have different numbers of nodes")
+        detector._take_detectors(dict(zip(labels.tolist(), parts, strict=True)), labels[places])
         if detector.minimum_ is not None:
-            detector.minimum_._take_null_scores(null_scores[_MINIMUM])
+            detector.minimum_._take_saved_null_scores(null_scores[_MINIMUM])
         detector._take_feature_names(description)
         return detector
 

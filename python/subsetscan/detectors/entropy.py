@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 
 from .._extras import import_extra
 from .._random import RandomState
+from .._validation import refuse_masked
 from ..calibration import Plan
 from ..persistence import State
 from .base import DTYPES, CalibratedDetector
@@ -165,6 +166,7 @@ class LocalSpatialEntropy(CalibratedDetector):
             As for `anomaly_score`.
         """
         entropy = self._patch_entropy()
+        refuse_masked(maps, "maps")
         maps = np.asarray(maps)
         if maps.ndim != 2 and maps.shape[1:] == entropy.shape:
             maps = maps.reshape(len(maps), math.prod(entropy.shape))
@@ -186,8 +188,13 @@ class LocalSpatialEntropy(CalibratedDetector):
         detector = cls(tuple(parameters.pop("shape")), **parameters)
         detector._take_entropy(_PatchEntropy(**description["options"]))
         if dtype := description.get("dtype"):
+            if dtype not in (known := [np.dtype(one).name for one in DTYPES]):
+                raise ValueError(f"maps are of {', '.join(known)}, got {dtype!r:.80}")
             detector.dtype_ = dtype
         return detector
+
+    def _check_scoring(self, n_values: int) -> None:
+        """Look at nothing more: the entropy has checked its options, and keeps no values to score by."""
 
     def _take_entropy(self, entropy: _PatchEntropy) -> None:
         self._entropy = entropy

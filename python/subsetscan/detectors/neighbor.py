@@ -61,6 +61,7 @@ class NearestNeighborDetector(CalibratedDetector):
     """
 
     leaves_one_out = True
+    least_score = 0.0
 
     def __init__(
         self,
@@ -97,6 +98,11 @@ class NearestNeighborDetector(CalibratedDetector):
         del y
         X = self.check_values(X)
         return self._distances(self._points(X)) if len(X) else np.empty(0)
+
+    def _check_scoring(self, n_values: int) -> None:
+        super()._check_scoring(n_values)
+        if not self.scale_.shape == self.points_.shape[1:] == (self.n_features_in_,):
+            raise ValueError(f"its points must have {self.n_features_in_} nodes, got shape {self.points_.shape}")
 
     def _points(self, X: np.ndarray) -> np.ndarray:
         scaled = X / self.scale_

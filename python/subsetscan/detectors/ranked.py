@@ -27,6 +27,7 @@ class BackgroundDetector(CalibratedDetector):
         The options of the score, as they were when fitted.
     """
 
+    least_score = 0.0
     tail: str
     ties: str
 
@@ -66,8 +67,16 @@ class BackgroundDetector(CalibratedDetector):
     def _new(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> CalibratedDetector:
         detector = cls(**description["parameters"])
         tail, alpha_max = description["kept"] or (None, None)
-        background = Background._from_columns(tensors["background"], description["n_samples"], tail, alpha_max)
-        detector._take_background(background, description["scan_options"])
+        columns, options = tensors["background"], description["scan_options"]
+        background = Background._from_columns(columns, description["n_samples"], tail, alpha_max)
+        if not np.isfinite(columns).all():
+            raise ValueError("the background has infinite values, which no fit takes")
+        expected = {*detector._options(), *(["random_state"] if options["ties"] == "random" else [])}
+        if options.keys() != expected:
+            raise ValueError(
+                f"the options of a scan are {', '.join(sorted(expected))}, got {', '.join(sorted(options))}"
+            )
+        detector._take_background(background, options)
         return detector
 
     def _take_background(self, background: Background, options: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ class ResidualScanDetector(CalibratedDetector):
     """
 
     leaves_one_out = True
+    least_score = 0.0
 
     def __init__(
         self,

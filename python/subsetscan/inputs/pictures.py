@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import struct
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._extras import import_extra
+from .._files import check_expansion, damage_as_value_error
 from .._tables import counted
 
 if TYPE_CHECKING:
@@ -111,24 +113,21 @@ class PictureFolder:
     def _read(self, file: Path) -> np.ndarray:
         """Read one, uint8 of shape (H, W, C)."""
         height, width = self.image_shape[1:] if self._is_channels_first else self.image_shape[:2]
-        with self._open(file) as picture:
-            try:
+        with self._open(file, io.BytesIO(file.read_bytes())) as picture:  # Pillow allocates what a header promises
+            check_expansion(file, math.prod(picture.size) * len(picture.getbands()))
+            with damage_as_value_error(file):
                 picture = import_extra("PIL.ImageOps", "responses").exif_transpose(picture)
                 if picture.mode == "P":  # Pillow warns where it makes RGB of a palette with transparency
                     picture = picture.convert("RGBA")
                 picture = picture.convert(self._colours)
-            except (OSError, SyntaxError, ValueError, struct.error) as error:  # Pillow raises each for damaged files
-                raise ValueError(f"{file} is damaged: {error}") from error
             pixels = np.asarray(picture.resize((width, height), import_extra("PIL.Image", "responses").BILINEAR))
         return pixels.reshape(height, width, -1)
 
     @staticmethod
-    def _open(file: Path) -> ImageFile:
+    def _open(file: Path, content: io.BytesIO | None = None) -> ImageFile:
         pillow = import_extra("PIL.Image", "responses")
-        try:
-            picture: ImageFile = pillow.open(file, formats=("PNG", "JPEG"))
-        except (pillow.UnidentifiedImageError, pillow.DecompressionBombError) as error:
-            raise ValueError(f"{file} is not a readable PNG or JPEG picture") from error
+        with damage_as_value_error(file, "is not a readable PNG or JPEG picture"):
+            picture: ImageFile = pillow.open(content or file, formats=("PNG", "JPEG"))
         why = None
         if picture.mode.startswith(("I", "F")) or any(";16" in str(tile.args) for tile in picture.tile):
             why = "has more than 8 bits for each channel: save it with 8"  # of colours Pillow would drop the lower 8

@@ -96,6 +96,8 @@ class InputSummary:
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Take up what `as_dict` returned. Raises KeyError, TypeError or ValueError for anything else."""
         name, shape = str(np.dtype(content["dtype"])), tuple(int(n) for n in content["shape"])
+        if np.dtype(name).kind not in "biuf":
+            raise ValueError(f"inputs that are summarised are numbers, got {name}")
         return cls(name, shape, float(content["low"]), float(content["high"]))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from .._files import atomic_write
+from .._files import atomic_write, damage_as_value_error
 from .._tables import counted
 from ..inputs.pictures import PictureFolder, is_pictures
 
@@ -37,10 +37,12 @@ def load_array(path: Path | str, what: str) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of {what} at {path}")
-    try:
+    with damage_as_value_error(path, "is not a complete .npy file of numbers"):
+        with path.open("rb") as file:
+            start = file.read(12)
+        if start[6:7] > b"\1" and (length := int.from_bytes(start[8:], "little")) > path.stat().st_size:
+            raise ValueError(f"its header is of {length} bytes")  # for which numpy makes room before it reads
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a complete .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise ValueError(f"{path} must hold one array of {what}, got an archive")

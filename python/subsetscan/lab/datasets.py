@@ -6,12 +6,14 @@ The sample that travels with the package is read by the same code as the full da
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .._files import check_expansion, damage_as_value_error
 from .._tables import counted
 from .._validation import InvalidTypeError
 
@@ -20,6 +22,9 @@ __all__ = ["DATA", "DATASETS", "folder_in", "load", "load_from", "load_sample", 
 DATA = Path(__file__).parent / "data"  # what travels with the package
 
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_AXES = 32  # that any numpy takes
+_CHUNK = 1 << 20
+_N_CLASSES = 10
 _SPLITS = {"train": "train", "test": "t10k"}
 _SAMPLE = "fashion-mnist-sample"
 
@@ -61,26 +66,43 @@ def read_idx(path: Path | str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the file is not in the IDX format, or is shorter or longer than its header says.
+        If the file is not in the IDX format, is shorter or longer than its header says, or would decompress to far more
+        than any of its size does.
     """
     path = Path(path)
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read()
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not a complete gzip file: {error}") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
-        raise ValueError(f"{path} is not an IDX file: it starts with the bytes {content[:4]!r}")
-    dtype, ndim = np.dtype(_IDX_DTYPES[content[2]]), content[3]
-    header = 4 + 4 * ndim
-    if len(content) < header:
-        raise ValueError(f"{path} ends within its header: {len(content)} of {header} bytes")
-    shape = struct.unpack(f">{ndim}I", content[4:header])
-    expected = header + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if len(content) != expected:
-        raise ValueError(f"{path} has {len(content)} bytes where its header promises {expected}")
-    array = np.frombuffer(content, dtype, offset=header).reshape(shape)
-    return array.astype(dtype.newbyteorder("="))
+    is_compressed = path.suffix == ".gz"
+    with gzip.open(path, "rb") if is_compressed else path.open("rb") as file:
+
+        def read(n_bytes: int) -> bytes:
+            with damage_as_value_error(path, "is not a complete gzip file"):
+                return file.read(n_bytes)
+
+        start = read(4)
+        if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _IDX_DTYPES:
+            raise ValueError(f"{path} is not an IDX file: it starts with the bytes {start!r}")
+        dtype, ndim = np.dtype(_IDX_DTYPES[start[2]]), start[3]
+        header = 4 + 4 * ndim
+        if not 1 <= ndim <= _MOST_AXES:
+            raise ValueError(f"{path} must have from 1 to {_MOST_AXES} axes, its header says {ndim}")
+        if len(lengths := read(4 * ndim)) < 4 * ndim:
+            raise ValueError(f"{path} ends within its header: {4 + len(lengths)} of {header} bytes")
+        shape = struct.unpack(f">{ndim}I", lengths)
+        expected = header + dtype.itemsize * math.prod(shape)
+        if is_compressed:
+            check_expansion(path, expected)
+        received = header if is_compressed else path.stat().st_size
+        if is_compressed or received == expected:
+            content, received = np.empty(expected - header, np.uint8), header
+            while part := read(min(_CHUNK, expected - received)):
+                content[received - header :][: len(part)] = np.frombuffer(part, np.uint8)
+                received += len(part)
+        if received != expected or read(1):
+            raise ValueError(
+                f"{path} has {'more' if received == expected else received} bytes where its header promises {expected}"
+            )
+    with damage_as_value_error(path):
+        array = content.view(dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def write_idx(path: Path | str, array: np.ndarray) -> None:
@@ -125,7 +147,7 @@ def load(name: str, split: str = "test", folder: Path | str | None = None) -> tu
     folders = dataset.folders if folder is None else (Path(folder),)
     for place in folders:
         if (pair := _find_pair(place, split)) is not None:
-            return _as_images(*(read_idx(path) for path in pair))
+            return _as_images(read_idx(pair[0]), read_idx(pair[1]), str(pair[0]))
     tried = [str(place) for place in folders]
     if folder is None:
         try:
@@ -178,9 +200,8 @@ def load_sample() -> tuple[np.ndarray, np.ndarray]:
     images : ndarray of shape (2000, 28, 28, 1), float32 in [0, 1]
     labels : ndarray of shape (2000,), int64
     """
-    return _as_images(
-        read_idx(DATA / f"{_SAMPLE}-images-idx3-ubyte.gz"), read_idx(DATA / f"{_SAMPLE}-labels-idx1-ubyte.gz")
-    )
+    images, labels = (DATA / f"{_SAMPLE}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+    return _as_images(read_idx(images), read_idx(labels), str(images))
 
 
 def write_sample(folder: Path | str = DATA, n_per_class: int = 200) -> None:
@@ -207,10 +228,19 @@ def _load_by_keras(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray
     import keras
 
     train, test = getattr(keras.datasets, dataset.keras_module).load_data()
-    return _as_images(*(train if split == "train" else test))
+    images, labels = train if split == "train" else test
+    return _as_images(images, labels, f"keras.datasets.{dataset.keras_module}")
 
 
-def _as_images(pixels: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _as_images(pixels: np.ndarray, labels: np.ndarray, origin: str) -> tuple[np.ndarray, np.ndarray]:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (28, 28):
+        raise ValueError(f"{origin} must hold bytes of shape (n, 28, 28), got {pixels.dtype} of shape {pixels.shape}")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise ValueError(f"the labels of {origin} must be integers, got {labels.dtype} of shape {labels.shape}")
     if len(pixels) != len(labels):
-        raise ValueError(f"{counted(len(pixels), 'image')} but {counted(len(labels), 'label')}")
+        raise ValueError(f"{origin}: {counted(len(pixels), 'image')} but {counted(len(labels), 'label')}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < _N_CLASSES:
+        raise ValueError(
+            f"the labels of {origin} must be from 0 to {_N_CLASSES - 1}, got {labels.min()} to {labels.max()}"
+        )
     return (pixels.astype(np.float32) / np.float32(255))[..., np.newaxis], labels.astype(np.int64)

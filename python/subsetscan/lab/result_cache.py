@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from .._files import atomic_write
+from .._files import atomic_write, damage_as_value_error
 
 if TYPE_CHECKING:
     import keras
@@ -106,12 +106,12 @@ class ResultCache:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="np") as file:
+            with damage_as_value_error(path), safe_open(path, framework="np") as file:
                 about = file.metadata() or {}
                 if about.get("made_from") != self._as_text(made_from):
                     return None
                 arrays = {key: file.get_tensor(key) for key in sorted(file.keys())}
-        except (SafetensorError, ValueError):
+        except ValueError:
             return None
         return arrays if about.get("digest") == _digest(arrays) else None
 

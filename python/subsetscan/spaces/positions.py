@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import refuse_masked
 from ..input_checks import InputError
 from ..networks import TextNetwork
 from ..networks.tokens import mask_of
@@ -68,6 +69,7 @@ def read_positions(space: Layers | None, inputs: Any, channel_axis: int | None =
 def _given(inputs: Any, channel_axis: int | None) -> list[Positions]:
     found = []
     for n, one in enumerate(inputs):
+        refuse_masked(one, f"input {n}")
         array = np.asarray(one)
         if array.dtype.kind not in "biuf":
             raise InputError(n, f"has dtype {array.dtype}, expected numbers")

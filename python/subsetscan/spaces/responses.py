@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._digest import digest
-from .._validation import InvalidTypeError
+from .._validation import InvalidTypeError, refuse_masked
 from ..input_checks import as_rows, check_inputs
 from ..networks.passes import Batched, parts
 from ..networks.wrap import as_network, is_network
@@ -194,6 +194,7 @@ class FeatureResponse(Batched, Space):
             return np.zeros(n_images, np.int64)
         if labels is None:
             raise ValueError('target "true-logit" needs the labels of the images: call responses(images, labels)')
+        refuse_masked(labels, "labels")
         labels = np.asarray(labels)
         if labels.shape != (n_images,) or labels.dtype.kind not in "iu":
             raise ValueError(f"expected {n_images} labels, whole numbers, got {labels.dtype} of shape {labels.shape}")

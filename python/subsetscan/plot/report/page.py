@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._extras import import_extra
-from ..._files import atomic_write
+from ..._files import atomic_write, damage_as_value_error
 from .charts import charts
 from .content import CLEAN, RATES, content_of, start_of
 from .results import Results, read_results
@@ -56,21 +56,22 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
         loader=jinja2.FileSystemLoader(_HERE), undefined=jinja2.StrictUndefined, autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    content = content_of(results)
-    drawn = charts(bool(results.counts.get(CLEAN)), len({row["place"] for row in content["map"]}))
-    text = environment.get_template("report.html.jinja").render(
-        content=content,
-        start_rate=RATES[start_of(results)],
-        charts=drawn,
-        about=_about(results),
-        gallery=[_shown(one, results.folder) for one in results.gallery],
-        version=version("subsetscan"),
-        data=_packed(json.dumps(content, allow_nan=False, separators=(",", ":"))),
-        specifications=_packed(json.dumps(drawn)),
-        libraries={name: _packed(code) for name, code in libraries.items()},
-        style=(_HERE / "report.css").read_text(encoding="utf-8"),
-        script=(_HERE / "report.js").read_text(encoding="utf-8"),
-    )
+    with damage_as_value_error(folder, "does not hold what `subsetscan scan` writes"):
+        content = content_of(results)
+        drawn = charts(bool(results.counts.get(CLEAN)), len({row["place"] for row in content["map"]}))
+        text = environment.get_template("report.html.jinja").render(
+            content=content,
+            start_rate=RATES[start_of(results)],
+            charts=drawn,
+            about=_about(results),
+            gallery=[_shown(one, results.folder) for one in results.gallery],
+            version=version("subsetscan"),
+            data=_packed(json.dumps(content, allow_nan=False, separators=(",", ":"))),
+            specifications=_packed(json.dumps(drawn)),
+            libraries={name: _packed(code) for name, code in libraries.items()},
+            style=(_HERE / "report.css").read_text(encoding="utf-8"),
+            script=(_HERE / "report.js").read_text(encoding="utf-8"),
+        )
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

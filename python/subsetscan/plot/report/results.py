@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._files import damage_as_value_error
 from ...calibration import check_probabilities
 
 __all__ = ["COMBINED", "Results", "read_results"]
@@ -137,13 +138,13 @@ def _read_null_scores(path: Path) -> dict[str, np.ndarray]:
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the lines of a table with their numbers. Raises ValueError where columns or cells are missing."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with damage_as_value_error(path), path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
-            raise ValueError(f"{path} has no column {missing[0]!r}: expected a table as `subsetscan scan` writes it")
+            raise ValueError(f"it has no column {missing[0]!r}: expected a table as `subsetscan scan` writes it")
         for row in reader:
             if any(row[name] is None for name in columns):
-                raise ValueError(f"{path}, line {reader.line_num}: cells are missing")
+                raise ValueError(f"line {reader.line_num}: cells are missing")
             yield reader.line_num, row
 
 
@@ -157,11 +158,8 @@ def _read_gallery(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    with path.open(encoding="utf-8") as file:
-        try:
-            content = json.load(file)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
+    with damage_as_value_error(path, "is not JSON"):
+        content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} where an object is expected")
     return content

@@ -1,0 +1,146 @@
+"""Safetensors files that say what they are, with a digest over all of it.
+
+The digest tells of damage and of files that were mixed up. It is no signature: who can write the file can write it too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from ._digest import digest
+from ._files import atomic_write, damage_as_value_error
+
+__all__ = ["Sealed", "as_text", "read_sealed", "read_tensors", "write_sealed"]
+
+_FORMAT_VERSION = "2"
+_WITHOUT_DIGEST = "1"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What a file holds.
+
+    Attributes
+    ----------
+    kind : str
+        The format, without "subsetscan.".
+    description : str
+        JSON.
+    tensors : mapping of str to ndarray
+    digest : str or None
+        Of all of this; None in a file of format version 1, which has none.
+    """
+
+    kind: str
+    description: str
+    tensors: Mapping[str, np.ndarray]
+    digest: str | None
+
+
+def as_text(description: Any) -> str:
+    """Return the one text in JSON of a description: the same for equal ones."""
+    return json.dumps(description, default=lambda number: number.item(), sort_keys=True)
+
+
+def write_sealed(path: Path | str, kind: str, description: Any, tensors: Mapping[str, np.ndarray]) -> str:
+    """Write a file, whole or not at all, whose bytes depend on what it holds alone, and return its digest.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    text, tensors = as_text(description), {name: _as_saved(tensor) for name, tensor in tensors.items()}
+    own = _digest(kind, _FORMAT_VERSION, text, tensors)
+    metadata = {
+        "description": text,
+        "digest": own,
+        "format": f"subsetscan.{kind}",
+        "format_version": _FORMAT_VERSION,
+    }
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata)
+        _put_in_order(temporary)
+    return own
+
+
+def read_sealed(path: Path | str, kinds: Collection[str], wanted: str) -> Sealed:
+    """Read what `write_sealed` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    kinds : collection of str
+        Those that are taken.
+    wanted : str
+        What to call them in messages.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged, or of another kind, or was written by a later version.
+    """
+    metadata, tensors = read_tensors(path, "is not a complete safetensors file")
+    kind = metadata.get("format", "").removeprefix("subsetscan.")
+    if kind not in kinds or metadata["format"] == kind:
+        raise ValueError(f"{path} is not a file of {wanted}: its format is {metadata.get('format')!r}")
+    version, text, own = (metadata.get(name) for name in ("format_version", "description", "digest"))
+    if version not in (_WITHOUT_DIGEST, _FORMAT_VERSION):
+        raise ValueError(
+            f"{path} has format version {version!r}; this subsetscan reads {_WITHOUT_DIGEST} and {_FORMAT_VERSION}: "
+            "load it with the version that saved it, or fit and save anew"
+        )
+    expected = None if version == _WITHOUT_DIGEST else _digest(kind, version, text or "", tensors)
+    if text is None or own != expected:
+        raise ValueError(
+            f"{path} is damaged: its content has not the digest that it was saved with; copy it again from where it "
+            "was saved, or fit and save anew"
+        )
+    return Sealed(kind, text, tensors, own)
+
+
+def read_tensors(path: Path | str, complaint: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Read the metadata and the arrays, by sorted names, of a safetensors file: as many bytes as it has.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is damaged, or holds numbers that numpy has no type for; the message begins with path and complaint.
+    """
+    with damage_as_value_error(path, complaint), safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        if strange := [f"{name} holds {one.dtype}" for name, one in tensors.items() if one.dtype.kind not in "biuf"]:
+            raise ValueError(strange[0])  # bfloat16, where another library has taught numpy what it is
+        return file.metadata() or {}, tensors
+
+
+def _as_saved(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+
+
+def _digest(kind: str, version: str, text: str, tensors: Mapping[str, np.ndarray]) -> str:
+    named = (part for name in sorted(tensors) for part in (name, tensors[name]))
+    return digest(f"subsetscan.{kind}", version, text, *named)
+
+
+def _put_in_order(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which its library writes in another order each time."""
+    with path.open("r+b") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        content = json.loads(header)
+        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(len(header)))
