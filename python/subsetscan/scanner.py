@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,7 @@ from .inputs import Inputs, InputSummary, SeenInputs, as_inputs, one_input
 from .joint import JointScan, JointScanResult
 from .scanner_streams import LabelledStreams, ValuesOf
 from .scanning import ScanResult
+from .spaces.arrays import Arrays
 from .spaces.automatic import as_spaces
 from .spaces.base import Space, check_node_shapes, join
 
@@ -195,6 +197,49 @@ class ModelScanner(LabelledStreams, Decisions):
             self._inputs = seen.summaries
             self._columns = dict(inputs.columns)
             self._warn_of_few_null_scores()
+        return self
+
+    def fit_activations(
+        self, activations: Mapping[str, Any], fingerprints: Mapping[str, str] | None = None, labels: Any = None
+    ) -> ModelScanner:
+        """Fit on what the spaces gave for clean inputs, computed before or elsewhere: no model runs.
+
+        Parameters
+        ----------
+        activations : mapping of str to array-like of shape (n, ...)
+            By the names of the spaces.
+        fingerprints : mapping of str to str, optional
+            Of the networks that computed them, by the names of the spaces.
+        labels : array-like of shape (n,), optional
+            As for `fit`.
+
+        Returns
+        -------
+        ModelScanner
+            Itself. It does not know the range of the inputs, and warns of no other.
+
+        Raises
+        ------
+        ValueError
+            If the names or the numbers of nodes are others, the networks are, or as for `fit`.
+        """
+        shapes = {name: np.shape(array)[1:] for name, array in activations.items()}
+        sizes = {name: math.prod(shape) for name, shape in self.node_shapes.items()}
+        if set(shapes) != set(self.names) or any(math.prod(shapes[name]) != size for name, size in sizes.items()):
+            raise ValueError(f"expected activations of {', '.join(self.names)} with the nodes {sizes}, got {shapes}")
+        now = self._networks.now()
+        if others := [name for name, own in (fingerprints or {}).items() if now.get(name, own) != own]:
+            raise ValueError(
+                f"the activations of {', '.join(others)} were computed by another network: take that one, or compute "
+                "them anew"
+            )
+        inner = ModelScanner(
+            Arrays({name: shapes[name] for name in self.names}), self.detectors, joint=self.joint,
+            batch_size=self.batch_size, progress=self.progress,
+        ).fit(activations, labels)  # fmt: skip
+        self.detectors_, self._joint = inner.detectors_, inner._joint
+        self._networks.expect(now)
+        self._inputs, self._columns = {}, {}
         return self
 
     @classmethod

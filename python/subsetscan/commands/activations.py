@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._files import check_expansion, damage_as_value_error
+from ..shards import is_extracted, read_extracted
 from .arrays import ARRAY_FILES, check_rows, read_arrays
 
 __all__ = ["Activations", "read_activations"]
@@ -61,7 +62,7 @@ def read_activations(path: Path) -> Activations:
     path : Path
         ``.npy``: one array, named "activations". ``.npz`` and ``.safetensors``: arrays under their own names.
         ``.parquet``: one array, named "activations", whose nodes are the columns; or, where the columns hold lists of
-        numbers, as embeddings, an array for each column, under its name.
+        numbers, as embeddings, an array for each column, under its name. Or what `subsetscan merge` wrote.
 
     Returns
     -------
@@ -76,6 +77,8 @@ def read_activations(path: Path) -> Activations:
     ModuleNotFoundError
         If pyarrow is needed and not installed.
     """
+    if path.is_dir() and is_extracted(path):
+        return Activations(read_extracted(path).arrays)
     if path.suffix.lower() not in _FILES:
         raise ValueError(
             f"without --model, activations are read from {', '.join(_FILES)} files, got {path}; "

@@ -12,7 +12,22 @@ from typing import Annotated, Any
 import typer
 
 from .._validation import InvalidTypeError
-from . import attack, demo, experiment, explain, fit, report, reproduce, responses, scan, score, trace, train
+from . import (
+    attack,
+    demo,
+    experiment,
+    explain,
+    extract,
+    fit,
+    merge,
+    report,
+    reproduce,
+    responses,
+    scan,
+    score,
+    trace,
+    train,
+)
 
 __all__ = ["app", "main"]
 
@@ -36,6 +51,8 @@ for _command in (
     score.score,
     explain.explain,
     report.report,
+    extract.extract,
+    merge.merge,
     responses.responses,
     attack.attack,
     train.train,

@@ -75,8 +75,12 @@ def fit_scanner(
         combine = combine or ("fisher+harmonic" if detector.calibration is not None else None)
     if combine is not None and detector.calibration is None:
         raise ValueError("combining needs p-values: choose a calibration")
-    inputs = subject.load_background(background, whole=not scan)
     scanner = ModelScanner(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
+    if subject.extracted is not None:
+        about = subject.extracted.about
+        out.mkdir(parents=True, exist_ok=True)
+        return scanner.fit_activations(subject.extracted.arrays, about["fingerprints"]), about["n_inputs"]
+    inputs = subject.load_background(background, whole=not scan)
     out.mkdir(parents=True, exist_ok=True)
     return scanner.fit(inputs), len(inputs)
 

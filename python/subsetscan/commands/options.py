@@ -18,7 +18,7 @@ from ..spaces.reconstruction import METRICS
 
 __all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
            "FalsePositiveRate", "Fitted", "FittedModel", "FittedRate", "Input", "Json", "KeptFolder",
-           "Layers", "Model", "NamedModel", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
+           "Layers", "Model", "NamedModel", "NetworkFile", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
            "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "holds_data", "in_unit_interval", "one_of",
            "start_keras"]  # fmt: skip
 
@@ -68,6 +68,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON, a
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.", min=0)]
 
+NetworkFile = Annotated[Path, typer.Option("--model", help="File of a network: .onnx, or .keras or .h5 of Keras.")]
 NamedModel = Annotated[Path, typer.Option(help="Keras model file, .keras or .h5.")]
 Model = Annotated[
     Path | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..inputs import PictureFolder, as_inputs
 from ..inputs.base import SizedInputs
 from ..inputs.pictures import is_channels_first, is_pictures
 from ..networks import KerasNetwork, Network
+from ..shards import Extracted, is_extracted, read_extracted
 from ..spaces import Arrays, Layers, ReconstructionError, Space
 from ..spaces.automatic import WIDEST
 from .activations import read_activations
@@ -36,11 +37,14 @@ class Subject:
         What makes the same spaces again, with the model: see `of`.
     open : callable
         From the path of a file or folder to its inputs, or its activations; pictures are not yet read.
+    extracted : Extracted, optional
+        The background's activations, where `subsetscan merge` wrote them.
     """
 
     spaces: list[Space]
     options: dict[str, Any]
     open: Callable[[Path], SizedInputs]
+    extracted: Extracted | None = None
 
     @classmethod
     def of(cls, model: Path | None, options: Mapping[str, Any], unsafe_model: bool = False) -> Subject:
@@ -97,12 +101,27 @@ class Subject:
         OSError, ValueError
             As for `of`.
         """
+        options = {"layers": layers, "reconstruction_error": reconstruction_error, "automatic": automatic}
+        if model is not None and is_extracted(background):
+            return cls._of_extracted(model, background, options, unsafe_model)
         if model is not None or layers is not None or reconstruction_error is not None:
-            options = {"layers": layers, "reconstruction_error": reconstruction_error, "automatic": automatic}
             return cls.of(model, options, unsafe_model)
         found = read_activations(background)
         shapes = {name: array.shape[1:] for name, array in found.arrays.items()}
         return cls.of(None, {"arrays": shapes, "columns": found.columns})
+
+    @classmethod
+    def _of_extracted(cls, model: Path, background: Path, options: Mapping[str, Any], unsafe_model: bool) -> Subject:
+        """Take the spaces whose activations were extracted. Raises ValueError if others are asked for."""
+        extracted = read_extracted(background)
+        own = dict(extracted.about["spaces"])
+        for name in ("layers", "reconstruction_error"):
+            if options[name] is not None and options[name] != own[name]:
+                raise ValueError(
+                    f"{background} holds activations of {name.replace('_', ' ')} {own[name]!r}, not of "
+                    f"{options[name]!r}: leave the option out, or extract anew"
+                )
+        return replace(cls.of(model, own, unsafe_model), extracted=extracted)
 
     def load(self, path: Path) -> SizedInputs:
         """Load inputs or activations. Raises OSError or ValueError if they cannot be read or do not fit."""
