@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -21,6 +22,7 @@ OUTSIDE = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "examples/service/README.md": "examples/service/index.md",
 }
 BY_HAND = (
@@ -65,6 +67,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]  # an address, an anchor, or what the build complains of
         place = _place(path)
         if files.get_file_from_path(place) is None:
+            if path.suffix == ".md":
+                raise PluginError(
+                    f"{page.file.src_uri} links to {place}, which is no page: add it to OUTSIDE in hooks.py"
+                )
             files.append(File.generated(config, place, abs_src_path=str(path)))
         return f"]({os.path.relpath(place, here)}{anchor})"
 

@@ -73,6 +73,6 @@ def test_a_small_run(tmp_path, monkeypatch):
         kept = run.texts(tmp_path, quick=True, progress=False, say=lambda line: None)
     assert {**kept, "seconds": 0} == {**results, "seconds": 0}
     page = (tmp_path / "texts.md").read_text()
-    assert "`subsetscan experiment texts --quick --seed 0 --out FOLDER`" in page
+    assert "`subsetscan experiment texts --quick --out FOLDER`" in page
     for example in results["examples"]:
         assert f"    {example['text'][:60]}" in page
