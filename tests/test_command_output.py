@@ -128,7 +128,7 @@ def test_shell_completion(tmp_path):
     script = complete(arguments=["--show-completion", "bash"], _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert "complete -o default -F _subsetscan_completion subsetscan" in script
     asked = {"_SUBSETSCAN_COMPLETE": "complete_bash"}
-    assert complete(**asked, COMP_WORDS="subsetscan ex", COMP_CWORD="1").split() == ["explain", "experiment"]
+    assert complete(**asked, COMP_WORDS="subsetscan ex", COMP_CWORD="1").split() == ["explain", "extract", "experiment"]
     found = complete(**asked, COMP_WORDS="subsetscan scan --tail ", COMP_CWORD="3").split()
     assert found == list(TAILS)
     assert complete(**asked, COMP_WORDS="subsetscan scan --statistic h", COMP_CWORD="3").split() == ["higher-criticism"]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from subsetscan.detectors import AutomaticDetector, NearestNeighborDetector, SubsetScanDetector
 from subsetscan.lab.markdown import table
 from subsetscan.lab.networks import load_pretrained, start_keras
-from subsetscan.lab.subjects.images import _inputs
+from subsetscan.lab.subjects.images import _of_fashion
 from subsetscan.measures import area
 from subsetscan.networks import PerturbedNetwork
 from subsetscan.spaces import Layers
@@ -64,7 +64,7 @@ with temperature 1000, and is not clipped. Backgrounds are perturbed as the imag
 def measure(mnist):
     """Measure the AUROC of every kind, by magnitude, layer and detector."""
     start_keras()
-    clean, kinds = _inputs(SEED, N_BACKGROUND + N_CLEAN, N_KIND, mnist)
+    clean, kinds = _of_fashion(SEED, N_BACKGROUND + N_CLEAN, N_KIND, mnist)
     model = load_pretrained("classifier")
     rows = []
     for magnitude in tqdm(MAGNITUDES, desc="steps"):
