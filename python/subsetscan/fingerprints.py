@@ -9,7 +9,7 @@ from typing import Any
 from ._labels import fingerprint_of_classifier
 from .spaces.base import Space
 
-__all__ = ["NetworkWatch"]
+__all__ = ["NetworkWatch", "differing"]
 
 _CLASSIFIER = "the classifier"  # beside the names of spaces
 
@@ -57,7 +57,7 @@ class NetworkWatch:
             return
         self._stamps = stamps
         now = self.now()
-        others = {name: now[name] for name, own in self.fingerprints.items() if now.get(name, own) != own}
+        others = differing(self.fingerprints, now)
         if new := [name for name, digest in others.items() if self._warned_of.get(name) != digest]:
             warnings.warn(
                 f"{what} with another network for {', '.join(new)}: its weights, its settings, or what is read of it "
@@ -65,3 +65,8 @@ class NetworkWatch:
                 stacklevel=stacklevel,
             )
         self._warned_of = others
+
+
+def differing(expected: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return the fingerprints of now that are others than expected; what has none now is not told."""
+    return {name: now[name] for name, own in expected.items() if now.get(name, own) != own}

@@ -339,7 +339,7 @@ class _Solved:
         """Compute the residuals of each input by a fit without it, in units of the fit with it."""
         growth = self._growth[:, np.newaxis]
         diagonal = precision + self._farther * self.share * self.y**2 * growth  # of P
-        return self._farther * self.y * growth * np.sqrt(precision) / diagonal
+        return self.without * np.sqrt(precision) / diagonal
 
     @property
     def _farther(self) -> float:

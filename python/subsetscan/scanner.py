@@ -23,7 +23,7 @@ from .detectors.base import unchanged_on_error
 from .detectors.batches import Fit
 from .detectors.by_name import detectors_by_name
 from .explanation import Explanation, SpaceExplanation
-from .fingerprints import NetworkWatch
+from .fingerprints import NetworkWatch, differing
 from .inputs import Inputs, InputSummary, SeenInputs, as_inputs, one_input
 from .joint import JointScan, JointScanResult
 from .scanner_streams import LabelledStreams, ValuesOf
@@ -228,7 +228,7 @@ class ModelScanner(LabelledStreams, Decisions):
         if set(shapes) != set(self.names) or any(math.prod(shapes[name]) != size for name, size in sizes.items()):
             raise ValueError(f"expected activations of {', '.join(self.names)} with the nodes {sizes}, got {shapes}")
         now = self._networks.now()
-        if others := [name for name, own in (fingerprints or {}).items() if now.get(name, own) != own]:
+        if others := differing(fingerprints or {}, now):
             raise ValueError(
                 f"the activations of {', '.join(others)} were computed by another network: take that one, or compute "
                 "them anew"

@@ -27,7 +27,7 @@ from .spaces import Space
 from .spaces.base import join
 from .spaces.network import NetworkSpace
 
-__all__ = ["ACTIVATIONS", "BLOCK", "Extracted", "extract", "is_extracted", "merge", "read_extracted"]
+__all__ = ["ACTIVATIONS", "BLOCK", "Extracted", "extract", "file_of", "is_extracted", "merge", "read_extracted"]
 
 ACTIVATIONS = "activations.safetensors"  # in a folder of merged shards
 BLOCK = 256  # inputs
@@ -71,6 +71,7 @@ def extract(
     folder : path-like
         Where a file for each block goes; shards may share it.
     spaces : sequence of Space
+        Those of networks get a `forward_batch`.
     inputs : SizedInputs
         All of them: the blocks of other shards are not read.
     shard : (int, int)
@@ -112,21 +113,16 @@ def extract(
     made = 0
     mine = range(own, n_blocks, n_shards)
     for block in tqdm(mine, desc=f"shard {own}/{n_shards}", unit="block", disable=not progress):
-        path, text = folder / _BLOCKS.format(block), as_text({**common, "block": block})
-        if _is_there(path, text):
+        path, description = folder / _BLOCKS.format(block), {**common, "block": block}
+        if _is_there(path, as_text(description)):
             continue
         found: dict[str, np.ndarray] = {}
         for space in passes:
             found |= space.transform(inputs[block * BLOCK : (block + 1) * BLOCK])
         shapes = {name: shape for space in spaces for name, shape in space.node_shapes.items()}
+        arrays = {name: rows.reshape(len(rows), *shapes[name]) for name, rows in found.items()}
         write_sealed(
-            path,
-            _KIND,
-            json.loads(text),
-            {
-                name: rows.reshape(len(rows), *shapes[name]).astype(np.float32, copy=False)
-                for name, rows in found.items()
-            },
+            path, _KIND, description, {name: own.astype(np.float32, copy=False) for name, own in arrays.items()}
         )
         made += 1
     return made, len(mine) - made
@@ -162,11 +158,11 @@ def merge(folders: Iterable[Path | str], out: Path | str) -> Extracted:
             sealed = read_sealed(path, [_KIND], "activations")
             about = json.loads(sealed.description)
             number = about.pop("block", None)
+            if number is None:
+                raise ValueError(f"{path} is of other content than the first block")
             common = common or about
-            if number is None or (differs := _differences(about, common)):
-                raise ValueError(
-                    f"{path} is of other {differs if number is not None else 'content'} than the first block"
-                )
+            if differs := _differences(about, common):
+                raise ValueError(f"{path} is of other {differs} than the first block")
             if number in blocks and blocks[number].digest != sealed.digest:
                 raise ValueError(f"{path} holds other activations than another file of block {number}")
             blocks[number] = sealed
@@ -181,7 +177,7 @@ def merge(folders: Iterable[Path | str], out: Path | str) -> Extracted:
         )
     names = list(blocks[0].tensors)
     arrays = {name: np.concatenate([blocks[number].tensors[name] for number in range(n_blocks)]) for name in names}
-    path = _file_of(Path(out))
+    path = file_of(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_sealed(path, _KIND, common, arrays)
     return Extracted(common, arrays)
@@ -189,7 +185,7 @@ def merge(folders: Iterable[Path | str], out: Path | str) -> Extracted:
 
 def is_extracted(path: Path | str) -> bool:
     """Tell whether a file, or the file in a folder, is what `merge` wrote."""
-    path = _file_of(Path(path))
+    path = file_of(path)
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         return False
     with damage_as_value_error(path, "is not a complete safetensors file"), safe_open(path, framework="numpy") as file:
@@ -206,7 +202,7 @@ def read_extracted(path: Path | str) -> Extracted:
     ValueError
         If it is damaged, or a single block.
     """
-    path = _file_of(Path(path))
+    path = file_of(path)
     sealed = read_sealed(path, [_KIND], "activations")
     about = json.loads(sealed.description)
     if "block" in about:
@@ -216,7 +212,9 @@ def read_extracted(path: Path | str) -> Extracted:
     return Extracted(about, dict(sealed.tensors))
 
 
-def _file_of(path: Path) -> Path:
+def file_of(path: Path | str) -> Path:
+    """Return the file of merged activations: the path itself, or within a folder."""
+    path = Path(path)
     return path if path.suffix.lower() == ".safetensors" else path / ACTIVATIONS
 
 

@@ -131,7 +131,7 @@ class SubsetScan(Persistent, BaseDetector):
             raise InvalidTypeError(f"contamination must be a float or a thresholder of PyOD, got a {kind}")
 
     def _new_detector(self) -> CalibratedDetector:
-        """Make the detector to be fitted. Raises TypeError or ValueError if it is none, or leaves no row out."""
+        """Make the detector to be fitted. Raises TypeError for no detector, ValueError if it leaves no row out."""
         if self.detector is None:
             return SubsetScanDetector(tail="two-sided", calibration="leave-one-out")
         if not isinstance(self.detector, CalibratedDetector):

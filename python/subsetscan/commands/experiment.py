@@ -13,6 +13,7 @@ from ..lab.adaptive import run as adaptive
 from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
 from ..lab.files import run as files
+from ..lab.markdown import listed
 from ..lab.options import names_in, no_empty_folders
 from ..lab.peers import run as peers
 from ..lab.subjects.registry import SUBJECTS
@@ -34,8 +35,7 @@ _EXPERIMENTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _takers(option: str) -> str:
     """Name the experiments that take an option."""
-    names = [name for name, run in _EXPERIMENTS.items() if option in inspect.signature(run).parameters]
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return listed([name for name, run in _EXPERIMENTS.items() if option in inspect.signature(run).parameters])
 
 
 def _known(name: str) -> str:

@@ -47,7 +47,7 @@ def in_unit_interval(value: float | None) -> float | None:
 
 def holds_data(folder: Path | None) -> Path | None:
     """Refuse a folder that has no dataset."""
-    datasets.folder_in(folder, "")
+    datasets.check_data(folder)
     return folder
 
 

@@ -120,7 +120,7 @@ def as_rows_of(array: Any, what: str) -> Any:
     Raises
     ------
     TypeError
-        If text, bytes and others are mixed, or it is none of these: see `refuse_mistaken`.
+        If text, bytes and others are mixed, or `array` is of another kind: see `refuse_mistaken`.
     ValueError
         If there is no first axis that counts them, the arrays of a list have different shapes, or a value is masked or
         null.

@@ -92,7 +92,7 @@ def sequence_inputs(inputs: Any) -> list[np.ndarray]:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these, such as the one array of one input.
+        If `inputs` are of another kind, such as the one array of one input.
     """
     expected = "an array (P, C) for each input, in a list"
     refuse_mistaken(inputs, expected)

@@ -17,7 +17,18 @@ from .._files import check_expansion, damage_as_value_error
 from .._tables import counted
 from .._validation import InvalidTypeError
 
-__all__ = ["DATA", "DATASETS", "folder_in", "load", "load_from", "load_sample", "read_idx", "write_idx", "write_sample"]
+__all__ = [
+    "DATA",
+    "DATASETS",
+    "check_data",
+    "folder_in",
+    "load",
+    "load_from",
+    "load_sample",
+    "read_idx",
+    "write_idx",
+    "write_sample",
+]
 
 DATA = Path(__file__).parent / "data"  # what travels with the package
 
@@ -184,12 +195,15 @@ def folder_in(data: Path | str | None, name: str) -> Path | None:
     FileNotFoundError
         If `data` holds a folder of no dataset at all.
     """
-    if data is None:
-        return None
-    folder = Path(data) / name
-    if not any((Path(data) / known).is_dir() for known in DATASETS):
+    check_data(data)
+    folder = None if data is None else Path(data) / name
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def check_data(data: Path | str | None) -> None:
+    """Raise FileNotFoundError for a folder that holds none of a dataset."""
+    if data is not None and not any((Path(data) / known).is_dir() for known in DATASETS):
         raise FileNotFoundError(f"{data} holds no folder of a dataset: expected {' or '.join(DATASETS)} in it")
-    return folder if folder.is_dir() else None
 
 
 def load_sample() -> tuple[np.ndarray, np.ndarray]:

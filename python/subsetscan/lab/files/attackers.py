@@ -5,7 +5,7 @@ The second sees the fitted detector and its background: every change that it tri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..subjects.magika_attack import PRINTABLE, margin_aim, promises, slopes
 from ..subjects.magika_network import PADDING
 from .methods import AUTOMATIC, RATE, Judge
 
-__all__ = ["Pursued", "Usual", "pursue", "usual_of"]
+__all__ = ["Pursued", "Usual", "pursue", "seen_by", "usual_of"]
 
 _BATCH = 16
 _LAYER = "layer norm"  # the last before the logits
@@ -118,10 +118,15 @@ def pursue(
         current[rows, places[mine, best]] = values[mine, best]
         free[rows, places[mine, best]] = False
         odds[rows], p_values[rows] = own_odds[mine, best], own_p[mine, best]
-    if not weight:
-        p_values = _looked(judge, current, labels, against)[2]
-        undetected[p_values <= RATE] = -1
-    return Pursued(current, reached, undetected, p_values)
+    ended = Pursued(current, reached, undetected, p_values)
+    return ended if weight else seen_by(judge, ended, against)
+
+
+def seen_by(judge: Judge, ended: Pursued, against: str) -> Pursued:
+    """Tell of attacks that never asked a detector which of them it flags."""
+    rows = judge.network.rows(ended.tokens)
+    _, p_values = judge.looked(against, rows, judge.nearest(rows["logits"].astype(np.float64)))
+    return replace(ended, undetected=np.where(p_values > RATE, ended.reached, -1), p_values=p_values)
 
 
 def _looked(

@@ -12,7 +12,7 @@ import numpy as np
 from ...measures import area, auroc
 from ..experiment.files import write_rows
 from .methods import METHODS, RATE, Judged
-from .sample import Sample
+from .sample import PYTHON, Sample
 
 __all__ = ["ALL", "APART", "BINS", "CLEAN", "CONFIDENCES", "OTHERS", "Cell", "binned", "cells_of", "confidence_name",
            "read_cells", "write_cells"]  # fmt: skip
@@ -76,26 +76,22 @@ def cells_of(sample: Sample, kinds: Mapping[str, Kind], judged: Mapping[str, Jud
     """
     cells = []
     clean = dict.fromkeys((ALL, *sample.types), judged[CLEAN].scores)
-    clean[APART] = clean[ALL][_types_of(sample, kinds[CLEAN]) != "python"]
+    clean[APART] = clean[ALL][sample.type_names(kinds[CLEAN][1]) != PYTHON]
     attacks = [confidence_name(confidence) for confidence in CONFIDENCES]
-    for kind, made in kinds.items():
-        of, n_changed = _types_of(sample, made), made[2]
+    for kind, (_, sources, n_changed) in kinds.items():
+        of = sample.type_names(sources)
         every = np.ones(len(of), bool)
-        chosen = {ALL: every, APART: of != "python"} | {name: of == name for name in sample.types}
+        chosen = {ALL: every, APART: of != PYTHON} | {name: of == name for name in sample.types}
         cells += [_cell(kind, name, judged[kind], own, clean[name]) for name, own in chosen.items() if own.any()]
         if kind in attacks:
             for least, most in BINS:
                 own = (n_changed >= least) & (n_changed <= most)
                 cells += [
                     _cell(binned(kind, least, most), name, judged[kind], own & also, clean[name])
-                    for name, also in ((ALL, every), (APART, of != "python"))
+                    for name, also in ((ALL, every), (APART, of != PYTHON))
                     if (own & also).any()
                 ]
     return cells
-
-
-def _types_of(sample: Sample, kind: Kind) -> np.ndarray:
-    return np.array(sample.types)[sample.test_types[kind[1]]]
 
 
 def _cell(kind: str, name: str, judged: Judged, own: np.ndarray, clean: np.ndarray) -> Cell:

@@ -13,12 +13,12 @@ from ..markdown import number, percent, render, table
 from .cells import APART, BINS, CLEAN, CONFIDENCES, OTHERS, Cell, binned, confidence_name
 from .edits import BINARY, HARMLESS
 from .methods import AUTOMATIC, BOTH, BY_TYPE, METHODS, RATE
+from .sample import PYTHON
 
 __all__ = ["write_page"]
 
 _BUDGETS = (5, 10, 20, 40, 60)
 _BARELY, _SURELY = (confidence_name(confidence) for confidence in CONFIDENCES)
-_PYTHON = "python"
 _NEAR_CHANCE = 0.6
 
 
@@ -36,8 +36,8 @@ class _Page:
         self._cells = {(cell.kind, cell.type): cell for cell in cells}
         self.known = results["types"][:-1]
         self.binary = [kind for kind in self.known if kind in BINARY]
-        python = self.known.index(_PYTHON) if _PYTHON in self.known else -1
-        self.where = [one for one in results["where"] if one["type"] != _PYTHON]
+        python = self.known.index(PYTHON) if PYTHON in self.known else -1
+        self.where = [one for one in results["where"] if one["type"] != PYTHON]
         self._pursued: dict[str, list[dict[str, Any]]] = {AUTOMATIC: [], BOTH: []}  # by what the attacker aims at
         for one in results["pursued"]:
             own = {
@@ -99,7 +99,7 @@ class _Page:
                 f"{self._flagged(cell, BOTH)}."
             )
         if self.binary:
-            texts = [kind for kind in self.known if kind not in (*self.binary, _PYTHON)]
+            texts = [kind for kind in self.known if kind not in (*self.binary, PYTHON)]
             for kind in (_BARELY, _SURELY):
                 shares = self._flagged_of(kind, self.binary), self._flagged_of(kind, texts)
                 said.append(f"{kind.capitalize()}: of binary files {shares[0]} are flagged, of texts {shares[1]}.")
@@ -260,7 +260,7 @@ class _Page:
         kinds = [kind for kind in self.known if any(one["type"] == kind for one in self._results["where"])]
         for name, of in [(kind, [kind]) for kind in kinds] + [
             ("binary, together", self.binary),
-            ("texts but python, together", [kind for kind in kinds if kind not in (*self.binary, _PYTHON)]),
+            ("texts but python, together", [kind for kind in kinds if kind not in (*self.binary, PYTHON)]),
         ]:
             own = [one for one in self._results["where"] if one["type"] in of]
             if own:

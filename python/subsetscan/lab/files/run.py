@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from ..result_cache import Arrays, ResultCache, code_version, fingerprint
 from ..subjects.found import version_of
 from ..subjects.magika_attack import Attacked, attack, changed_at_random
 from ..subjects.magika_network import Magika
-from .attackers import Pursued, Usual, pursue, usual_of
+from .attackers import Pursued, Usual, pursue, seen_by, usual_of
 from .cells import CLEAN, CONFIDENCES, OTHERS, Cell, cells_of, confidence_name, read_cells, write_cells
 from .drawing import draw
 from .edits import EDITS
 from .methods import AUTOMATIC, BOTH, RATE, Judge, Judged
 from .page import write_page
-from .sample import Sample, Setting, make_sample
+from .sample import PYTHON, Sample, Setting, make_sample
 from .where import Found, Within, measures, over_changes
 
 __all__ = ["files"]
@@ -254,8 +255,8 @@ class _Study:
     def _retyped(self, judged: Judged, sources: np.ndarray) -> float:
         """Return the share of files, but Python's, that Magika sees as another type than the test file they were."""
         seen = np.array(self.network.types)[judged.seen]
-        before = np.array(self.sample.types)[self.sample.test_types[sources]]
-        own = before != "python"
+        before = self.sample.type_names(sources)
+        own = before != PYTHON
         return float(np.mean((seen != before)[own])) if own.any() else float("nan")
 
     def _where(self, attacked: Attacked, originals: np.ndarray) -> list[dict[str, Any]]:
@@ -265,7 +266,7 @@ class _Study:
         n_right = (self._found.positions & over_changes(changed)).sum(axis=1)
         return [
             {
-                "type": self.sample.types[self.sample.test_types[source]],
+                "type": kind,
                 "precision": None if np.isnan(precision[n]) else round(float(precision[n]), _DIGITS),
                 "recall": round(float(recall[n]), _DIGITS),
                 "chance": round(float(chance[n]), _DIGITS),
@@ -274,7 +275,7 @@ class _Study:
                 "p_value": round(float(self._found.p_values[n]), _DIGITS),
                 "p_value_before": round(float(self._clean_found.p_values[n]), _DIGITS),
             }
-            for n, source in enumerate(attacked.sources.tolist())
+            for n, kind in enumerate(self.sample.type_names(attacked.sources).tolist())
         ]
 
     def _pursuits(self) -> list[dict[str, Any]]:
@@ -284,7 +285,6 @@ class _Study:
             for against in (AUTOMATIC, BOTH)
             for weight, n_tried in [(0.0, 1), *((weight, setting.n_tried) for weight in (0.0, *setting.weights))]
         ]
-        usual: list[Usual] = []
         pursued = []
         with self.stages.stage("adaptive attacks", len(attackers) * len(rows)) as done:
             for against, weight, n_tried in attackers:
@@ -292,14 +292,7 @@ class _Study:
                 reached, undetected, p_values = [], [], []
                 for start in range(0, len(rows), _CHUNK):
                     tokens = self.sample.test[rows[start : start + _CHUNK]]
-
-                    def make(tokens: np.ndarray = tokens, options: dict[str, Any] = options) -> Arrays:
-                        if options["weight"] and not usual:
-                            usual.append(usual_of(self.judge, self.sample.background_types))
-                        own = usual[0] if options["weight"] else None
-                        return vars(pursue(self.judge, tokens, **options, budget=setting.budget, usual=own))
-
-                    found = Pursued(**self._keep(f"pursued/{against}/{weight:g}-{n_tried}/{start}", tokens, make))
+                    found = self._pursued(tokens, start, against, weight, n_tried)
                     reached += found.reached.tolist()
                     undetected += found.undetected.tolist()
                     p_values += found.p_values.round(_DIGITS).tolist()
@@ -314,6 +307,22 @@ class _Study:
                     }
                 )
         return pursued
+
+    def _pursued(self, tokens: np.ndarray, start: int, against: str, weight: float, n_tried: int) -> Pursued:
+        """Let an attacker try. One who never asks the detector tries once, whatever detector then looks."""
+
+        def make() -> Arrays:
+            if not weight and against != AUTOMATIC:
+                plain = self._pursued(tokens, start, AUTOMATIC, weight, n_tried)
+                return vars(seen_by(self.judge, plain, against))
+            options: dict[str, Any] = {"n_tried": n_tried, "budget": self.setting.budget, "weight": weight}
+            return vars(pursue(self.judge, tokens, **options, usual=self._usual if weight else None, against=against))
+
+        return Pursued(**self._keep(f"pursued/{against}/{weight:g}-{n_tried}/{start}", tokens, make))
+
+    @cached_property
+    def _usual(self) -> Usual:
+        return usual_of(self.judge, self.sample.background_types)
 
     def _shown(self, attacked: Attacked, judged: Judged, where: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """List the first attacked file of each type."""

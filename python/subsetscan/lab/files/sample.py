@@ -16,9 +16,10 @@ from ..subjects.found import draw, draw_named, paths_by_ending
 from ..subjects.magika_network import Magika, as_tokens
 from .edits import EDITS
 
-__all__ = ["OTHER", "Sample", "Setting", "make_sample", "share_out"]
+__all__ = ["OTHER", "PYTHON", "Sample", "Setting", "make_sample", "share_out"]
 
 OTHER = "other"  # all types that have too few files
+PYTHON = "python"  # the type whose files options were chosen on
 _MOST_A_PACKAGE = 100
 
 
@@ -87,6 +88,10 @@ class Sample:
         """Numbers of files of each type: of the background, and for testing."""
         every = range(len(self.types))
         return [(int((self.background_types == n).sum()), int((self.test_types == n).sum())) for n in every]
+
+    def type_names(self, sources: np.ndarray) -> np.ndarray:
+        """Name the type of each of these test files, given their places: ndarray of str."""
+        return np.array(self.types)[self.test_types[sources]]
 
     def first_of_each(self, n: int) -> np.ndarray:
         """Return the places of the first n test files of each type but "other"."""

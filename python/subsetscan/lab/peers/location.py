@@ -16,6 +16,7 @@ from ...calibration import score_threshold
 from ...spaces import OnnxLayers
 from ...spaces.positions import read_positions
 from ..defaults.cells import RATE
+from ..files.where import BYTES, measures, over_changes
 from ..subjects.found import file_of_package
 from ..subjects.magika_attack import attack
 from ..subjects.magika_network import Magika, as_tokens
@@ -36,7 +37,6 @@ __all__ = [
 
 TENSOR = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/LayerNorm_0/AddV2_1:0"
 _CONFIDENCE = 0.95  # in another type, that attacks are to reach
-BYTES = 4  # of a file that a position of this layer stands for
 _SMALLEST = 4096  # bytes of a file
 _RIDGE = 0.01  # as PaDiM adds to each covariance
 _RESAMPLES = 1000
@@ -146,7 +146,7 @@ def located(found: Mapping[str, np.ndarray]) -> list[dict[str, str | float]]:
     attacked and of original files of which any is returned.
     """
     changed = found["changed"]
-    over = changed.reshape(len(changed), -1, BYTES).any(axis=2)
+    over = over_changes(changed)
     rows: list[dict[str, str | float]] = []
     for method in METHODS:
         for rule in RULES:
@@ -155,13 +155,12 @@ def located(found: Mapping[str, np.ndarray]) -> list[dict[str, str | float]]:
             returned, of_clean = found[f"{method}/{rule}"], found[f"{method}/{rule}/clean"]
             some = returned.any(axis=1)
             n_right, n_returned = (returned & over).sum(axis=1), returned.sum(axis=1)
-            precision = n_right[some] / n_returned[some]
-            recall = (np.repeat(returned, BYTES, axis=1) & changed).sum(axis=1) / changed.sum(axis=1)
+            precision, recall, _ = measures(returned, changed)
             rows.append(
                 {
                     "method": method,
                     "rule": rule,
-                    **_mean("precision", precision),
+                    **_mean("precision", precision[some]),
                     **_mean("recall", recall),
                     "pooled": float(n_right.sum() / max(1, n_returned.sum())),
                     "positions": float(n_returned.mean()),
