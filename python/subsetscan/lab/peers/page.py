@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...measures import Auroc
-from ..defaults.cells import CLEAN, RATE, Cell
+from ..defaults.cells import RATE, Cell
 from ..defaults.methods import AUTOMATIC, PAPER
 from ..defaults.page import outside
 from ..defaults.times import Timing
@@ -19,11 +19,11 @@ from ..subjects.subject import CHOOSE, REPORT
 from .kinds import GROUPS
 from .location import AS_MANY, OF_FILES, RULES, SCAN
 from .location import METHODS as LOCATORS
+from .means import NETWORK, WITHIN, Means, auroc_of, best_peer_of, flagged_of, mean_of, means_of_pairs
 from .methods import BY_CLASS, LAYER_METHODS, NETWORK_METHODS, OURS
 
-__all__ = ["NETWORK", "write_page"]
+__all__ = ["write_page"]
 
-WITHIN, NETWORK = "within a layer", "all layers"
 CLOSE = 0.005  # of the best: as good
 _N_WORST = 3
 _WHERE = {
@@ -43,8 +43,6 @@ _ASKED_OF_LOCATION = (
     (AS_MANY, "recall", "recall, with as many positions of each file"),
     (OF_FILES, "attacked", "attacked files that are flagged, at 5% of clean files"),
 )
-
-Measure = Callable[[Cell], Mapping[str, float]]
 
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times: Sequence[Timing]) -> None:
@@ -67,58 +65,16 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times
     )
 
 
-class _Page:
+class _Page(Means):
     """The tables and sentences of the page."""
 
     def __init__(self, subjects: dict[str, Any], cells: Sequence[Cell], location: dict[str, Any] | None) -> None:
-        self.subjects = subjects
+        super().__init__(subjects, cells)
         self._location: list[dict[str, Any]] = location["measured"] if location else []
-        self._cells: dict[tuple[str, str], list[Cell]] = {}
-        for cell in cells:
-            view = NETWORK if cell.layer == NETWORK else WITHIN
-            self._cells.setdefault((view, cell.network), []).append(cell)
         self.n_layers = sum(len(about["layers"]) for about in subjects.values())
         self.n_kinds = sum(len(about["groups"]) for about in subjects.values())
-        self.chosen_on, self.reported_on = (
-            listed([name for name, about in subjects.items() if about["role"] == role]) or "none of these"
-            for role in (CHOOSE, REPORT)
-        )
-
-    # What is selected and averaged.
-
-    def kinds(self, view: str, network: str, group: str | None = None) -> list[Cell]:
-        """Select the cells of a network's anomalous inputs, of one group or all."""
-        groups = self.subjects[network]["groups"]
-        return [
-            cell for cell in self._cells[view, network] if cell.kind != CLEAN and group in (None, groups[cell.kind])
-        ]
-
-    def clean(self, view: str, network: str) -> list[Cell]:
-        """Select the cells of a network's clean inputs."""
-        return [cell for cell in self._cells[view, network] if cell.kind == CLEAN]
-
-    def methods(self, view: str) -> list[str]:
-        """List the methods of a view, whatever networks they are for."""
-        return list(dict.fromkeys(m for name in self.subjects for m in self.clean(view, name)[0].flagged))
-
-    def best_peer(self, view: str, network: str, among: Iterable[str] | None = None) -> tuple[str, float]:
-        """Name the peer with the highest mean AUROC on a network, and give that."""
-        return _best_peer(self.kinds(view, network), among)
-
-    def lead_of(self, view: str, network: str, among: Iterable[str] | None = None) -> float:
-        """Tell by how much the automatic detector is ahead of the best peer, in mean AUROC."""
-        return _mean(self.kinds(view, network), _auroc, AUTOMATIC) - self.best_peer(view, network, among)[1]
-
-    def _over_networks(self, view: str, measure: Measure, method: str, role: str | None = None) -> float:
-        """Average over networks, of one role or all; NaN where a network lacks the method."""
-        names = [name for name, about in self.subjects.items() if role in (None, about["role"])]
-        of = [_mean(self.kinds(view, name), measure, method) for name in names]
-        return float(np.mean(of)) if of else np.nan
-
-    def _single_best(self, view: str) -> tuple[str, float]:
-        """Name the peer that is best over all networks."""
-        means = {m: self._over_networks(view, _auroc, m) for m in self.methods(view) if m not in OURS}
-        return max(((m, mean) for m, mean in means.items() if not np.isnan(mean)), key=lambda one: one[1])
+        self.chosen_on = listed([name for name in subjects if name not in self.aside]) or "none of these"
+        self.reported_on = listed(self.aside) or "none of these"
 
     @property
     def minutes(self) -> int:
@@ -131,10 +87,10 @@ class _Page:
         """Lay out the automatic detector beside the best peer of each network, and beside the best of all."""
         rows = []
         for view in (WITHIN, NETWORK):
-            single, _ = self._single_best(view)
+            single, _ = self.single_best(view)
             peers = [self.best_peer(view, name) for name in self.subjects]
             for method, words in ((AUTOMATIC, AUTOMATIC), (single, f"best other over all networks: {single}")):
-                of = [_mean(self.kinds(view, name), _auroc, method) for name in self.subjects]
+                of = [mean_of(self.kinds(view, name), auroc_of, method) for name in self.subjects]
                 rows.append([f"{words}, {view}", *map(number, of), *self._means_of(of)])
             rows.append(
                 [
@@ -147,17 +103,17 @@ class _Page:
 
     def _means_of(self, values: Sequence[float]) -> tuple[str, str]:
         """Average values of networks: over all of them, and over those that were kept aside."""
-        aside = [value for value, about in zip(values, self.subjects.values(), strict=True) if about["role"] == REPORT]
+        aside = [value for name, value in zip(self.subjects, values, strict=True) if name in self.aside]
         return number(float(np.mean(values))), number(float(np.mean(aside))) if aside else ""
 
     def findings(self) -> list[str]:
         """Say what the tables mean, whichever way the numbers fall."""
         n = len(self.subjects)
         close = {view: [self.lead_of(view, name) >= -CLOSE for name in self.subjects] for view in (WITHIN, NETWORK)}
-        single = {view: self._single_best(view) for view in close}
-        mine = {view: self._over_networks(view, _auroc, AUTOMATIC) for view in close}
+        single = {view: self.single_best(view) for view in close}
+        mine = {view: self.over_networks(view, auroc_of, AUTOMATIC) for view in close}
         flagged = {
-            method: self._over_networks(NETWORK, _flagged, method) for method in (AUTOMATIC, single[NETWORK][0], PAPER)
+            method: self.over_networks(NETWORK, flagged_of, method) for method in (AUTOMATIC, single[NETWORK][0], PAPER)
         }
         said = [
             "The automatic detector is first, or within "
@@ -200,16 +156,14 @@ class _Page:
 
     def _kept_aside(self) -> list[str]:
         """Say how the automatic detector does on networks that no option was chosen on, beside the best there."""
-        aside = [name for name, about in self.subjects.items() if about["role"] == REPORT]
-        if not aside or len(aside) == len(self.subjects):
+        if not self.aside or len(self.aside) == len(self.subjects):
             return []
         told = []
         for view in (WITHIN, NETWORK):
-            mine = self._over_networks(view, _auroc, AUTOMATIC, REPORT)
-            means = {m: self._over_networks(view, _auroc, m, REPORT) for m in self.methods(view) if m not in OURS}
-            name = max((m for m in means if not np.isnan(means[m])), key=lambda m: means[m])
-            told.append(f"{_words(view)} {number(mine)}, the best other there, {name}, {number(means[name])}")
-        return [f"On the {len(aside)} networks that were kept aside, {listed(aside)}: {'; '.join(told)}."]
+            mine = self.over_networks(view, auroc_of, AUTOMATIC, REPORT)
+            name, value = self.single_best(view, REPORT)
+            told.append(f"{_words(view)} {number(mine)}, the best other there, {name}, {number(value)}")
+        return [f"On the {len(self.aside)} networks that were kept aside, {listed(self.aside)}: {'; '.join(told)}."]
 
     def _located(self, rule: str, measure: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take the scan by a rule of what is returned, and the other that is best by a measure."""
@@ -283,7 +237,7 @@ class _Page:
             )
             said.append(f"**{name}**: {verdicts[0]}; {verdicts[1]}. {kinds}.")
             if pairs := list(self.subjects[name]["against_noise"].values()):
-                means = _means_of_pairs(pairs)
+                means = means_of_pairs(pairs)
                 peer = max((m for m in means if m not in OURS), key=lambda m, of=means: of[m])  # type: ignore[misc]
                 if means[AUTOMATIC] < means[peer] - CLOSE:
                     said.append(
@@ -307,8 +261,8 @@ class _Page:
             for name in self.subjects:
                 cells = self.kinds(NETWORK, name, group)
                 if cells:
-                    peer, value = _best_peer(cells)
-                    lead = _mean(cells, _auroc, AUTOMATIC) - value
+                    peer, value = best_peer_of(cells)
+                    lead = mean_of(cells, auroc_of, AUTOMATIC) - value
                     if lead < -CLOSE:
                         of.append(f"{name} {lead:+.3f} ({peer})")
             said.append(f"{group}: {', '.join(of) or 'nowhere'}.")
@@ -318,11 +272,11 @@ class _Page:
 
     def by_network(self, view: str, what: str) -> str:
         """Lay out the means of each method on each network, of ``"auroc"`` or ``"flagged"``."""
-        measure, write = (_auroc, number) if what == "auroc" else (_flagged, percent)
+        measure, write = (auroc_of, number) if what == "auroc" else (flagged_of, percent)
         values = {
             method: [
-                *(_mean(self.kinds(view, name), measure, method) for name in self.subjects),
-                *(self._over_networks(view, measure, method, role) for role in (CHOOSE, REPORT, None)),
+                *(mean_of(self.kinds(view, name), measure, method) for name in self.subjects),
+                *(self.over_networks(view, measure, method, role) for role in (CHOOSE, REPORT, None)),
             ]
             for method in self.methods(view)
         }
@@ -335,7 +289,9 @@ class _Page:
             values[method] = []
             for group in GROUPS:
                 cells = [of for name in self.subjects if (of := self.kinds(view, name, group))]
-                values[method].append(float(np.mean([_mean(of, _auroc, method) for of in cells])) if cells else np.nan)
+                values[method].append(
+                    float(np.mean([mean_of(of, auroc_of, method) for of in cells])) if cells else np.nan
+                )
         return _methods_table(["", *GROUPS], values, number)
 
     def grouped(self) -> str:
@@ -366,7 +322,7 @@ class _Page:
 
     def _against_noise(self) -> dict[str, float]:
         """Average over the pairs, of methods that all of them have."""
-        return _means_of_pairs([of for about in self.subjects.values() for of in about["against_noise"].values()])
+        return means_of_pairs([of for about in self.subjects.values() for of in about["against_noise"].values()])
 
     def false_positives(self) -> str:
         """Lay out how many clean inputs every method flags."""
@@ -421,13 +377,13 @@ class _Page:
         groups = self.subjects[network]["groups"]
         within = self.kinds(WITHIN, network)
         for cell in self.kinds(NETWORK, network):
-            peer, _ = _best_peer([cell])
+            peer, _ = best_peer_of([cell])
             layers = [one for one in within if one.kind == cell.kind]
-            layer_peer, layer_value = _best_peer(layers)
+            layer_peer, layer_value = best_peer_of(layers)
             rows.append(
                 [
                     f"{cell.kind} ({groups[cell.kind]}, {cell.n})",
-                    number(_mean(layers, _auroc, AUTOMATIC)),
+                    number(mean_of(layers, auroc_of, AUTOMATIC)),
                     f"{number(layer_value)} ({layer_peer})",
                     str(_interval_of(cell, AUTOMATIC)),
                     f"{_interval_of(cell, peer)} ({peer})",
@@ -451,28 +407,6 @@ class _Page:
             for one in times
         ]
         return table(["", "nodes x clean rows", "fit", "scoring", "memory, MB"], rows)
-
-
-def _auroc(cell: Cell) -> Mapping[str, float]:
-    return cell.auroc
-
-
-def _flagged(cell: Cell) -> Mapping[str, float]:
-    return cell.flagged
-
-
-def _mean(cells: Iterable[Cell], measure: Measure, method: str) -> float:
-    """Average over cells; NaN where one lacks the method."""
-    return float(np.mean([measure(cell).get(method, np.nan) for cell in cells]))
-
-
-def _best_peer(cells: Sequence[Cell], among: Iterable[str] | None = None) -> tuple[str, float]:
-    peers = [m for m in cells[0].auroc if m not in OURS and (among is None or m in among)]
-    return max(((name, _mean(cells, _auroc, name)) for name in peers), key=lambda one: one[1])
-
-
-def _means_of_pairs(pairs: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, float]:
-    return {m: float(np.mean([of[m]["auroc"] for of in pairs])) for m in pairs[0] if all(m in of for of in pairs)}
 
 
 def _interval(found: Mapping[str, float]) -> Auroc:

@@ -24,8 +24,9 @@ from ..subjects.found import version_of
 from ..subjects.registry import SUBJECTS
 from .kinds import PAIRS, group_of
 from .location import locate, located
+from .means import NETWORK
 from .methods import LAYER_METHODS, NETWORK_METHODS, over_network
-from .page import NETWORK, write_page
+from .page import write_page
 
 __all__ = ["LOCATED", "SHAPES", "peers"]
 
