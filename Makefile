@@ -20,7 +20,7 @@ help:  ## List what can be made
 demo: $(BUILT)  ## Tell attacked images from clean ones, in about a minute; results in demo/
 	$(BIN)/subsetscan demo --out demo
 
-demo-files: $(BUILT)  ## Tell attacked files of this machine from clean ones, in about a minute; results in demo-files/
+demo-files: $(BUILT)  ## Tell attacked files of this machine from clean ones, in a minute or two; results in demo-files/
 	$(BIN)/subsetscan experiment files --quick --out demo-files
 
 test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
