@@ -249,8 +249,11 @@ def test_what_goes_wrong(made, tmp_path, monkeypatch, run):
         raise ModuleNotFoundError("no x.onnx of lost: pip install lost", name="lost")
 
     monkeypatch.setitem(defaults.SUBJECTS, "tuned", missing)
+    earlier = tmp_path / "defaults.md"
+    earlier.write_text("earlier")
     with pytest.raises(ModuleNotFoundError, match="tuned cannot be made: no x.onnx .*; --subjects aside leaves it out"):
         ran(tmp_path)
+    assert earlier.read_text() == "earlier"  # a run that is refused takes nothing away
     with pytest.raises(ValueError, match="expected some of tuned, aside, got lines"):
         ran(tmp_path, subjects=["lines"])
     monkeypatch.setattr(defaults, "N_QUICK_BACKGROUND", 260)

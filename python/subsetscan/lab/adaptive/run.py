@@ -81,8 +81,6 @@ def adaptive(
         If a file cannot be read or written.
     """
     started, out = time.monotonic(), Path(out)
-    start_writing(out, "adaptive.md")
-    start_writing(out / "adaptive", "cells.csv", "results.json", "success.png")
     import_extra("matplotlib", "plots")
     start_keras()
     if (backend := import_extra("keras", "all").backend.backend()) != "tensorflow":
@@ -91,6 +89,8 @@ def adaptive(
         images, labels = load_from(data, "fashion-mnist")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; on Debian install the package dataset-fashion-mnist") from error
+    start_writing(out, "adaptive.md")
+    start_writing(out / "adaptive", "cells.csv", "results.json", "success.png")
     setting, package = _QUICK if quick else Setting(), __name__.partition(".")[0]
     cache = ResultCache(
         Path(out / "kept" if kept is None else kept) / "adaptive",

@@ -106,8 +106,6 @@ def defaults(
     out = Path(out)
     folder = Path(out / "kept" if kept is None else kept)
     names = list(dict.fromkeys(subjects))
-    start_writing(out, "defaults.md")
-    start_writing(out / "defaults", "cells.csv", "results.json", *["times.csv"] * times)
     stages = Progress(progress=progress, say=say)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
@@ -117,6 +115,8 @@ def defaults(
         with stages.stage(f"{name}: activations", 1) as done:
             take_subject(folder, name, data, quick, seed)
             done(1)
+    start_writing(out, "defaults.md")
+    start_writing(out / "defaults", "cells.csv", "results.json", *["times.csv"] * times)
     cells: list[Cell] = []
     for name in names:
         subject = take_subject(folder, name, data, quick, seed)

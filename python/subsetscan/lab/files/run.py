@@ -87,11 +87,11 @@ def files(
     for package, extra in (("jinja2", "report"), ("matplotlib.figure", "plots")):
         import_extra(package, extra)  # known to be missing before the work
     network = Magika()
-    start_writing(out, "files.md")
-    start_writing(out / "files", "cells.csv", "results.json", "files.png")
     study = _Study(
         network, setting, seed, Path(out / "kept" if kept is None else kept), Progress(progress=progress, say=say)
     )
+    start_writing(out, "files.md")
+    start_writing(out / "files", "cells.csv", "results.json", "files.png")
     cells, results = study.results()
     results |= {
         "quick": quick,

@@ -83,8 +83,6 @@ def peers(
     out = Path(out)
     folder = Path(out / "kept" if kept is None else kept)
     names = list(dict.fromkeys(subjects))
-    start_writing(out, "peers.md")
-    start_writing(out / "peers", "cells.csv", "results.json", *["times.csv"] * times)
     stages = Progress(progress=progress, say=say)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
@@ -99,6 +97,8 @@ def peers(
             subject = take_subject(folder, name, data, quick, seed)
             groups[name] = {kind: group_of(name, kind) for kind in subject.kinds}
             done(1)
+    start_writing(out, "peers.md")
+    start_writing(out / "peers", "cells.csv", "results.json", *["times.csv"] * times)
     for name in names:
         judged = Judged(take_subject(folder, name, data, quick, seed), N_QUICK_BACKGROUND if quick else N_BACKGROUND)
         with stages.stage(f"{name}: scores", len(judged.subject.layers) + 1) as done:

@@ -85,8 +85,6 @@ def texts(
         If a file cannot be read or written.
     """
     started, out = time.monotonic(), Path(out)
-    start_writing(out, "texts.md")
-    start_writing(out / "texts", "results.json")
     network = text_network()
     package = __name__.partition(".")[0]
     made_by = code_version(*(f"{package}.{name}" for name in _MADE_BY))
@@ -98,6 +96,8 @@ def texts(
     stages.expect("scores", 600)
     encoder = version_of(PACKAGE)
     drawn = draw_texts(seed, sizes)
+    start_writing(out, "texts.md")
+    start_writing(out / "texts", "results.json")
     sets = {"background": drawn.background, CLEAN: drawn.clean} | {name: own for name, (_, own) in drawn.kinds.items()}
     with stages.stage("activations", len(sets)) as done:
         rows: dict[str, Rows] = {}

@@ -91,8 +91,6 @@ def groups(
     started = time.monotonic()
     out, setting = Path(out), _QUICK if quick else Setting()
     folder = Path(out / "kept" if kept is None else kept)
-    start_writing(out, "campaigns.md")
-    start_writing(out / "campaigns", "cells.csv", "results.json")
     stages = Progress(progress=progress, say=say)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
@@ -101,10 +99,14 @@ def groups(
     cache = ResultCache(folder / "groups", code_version(*(f"{package}.{module}" for module in _SCORED_BY)))
     results: dict[str, Any] = {"subjects": {}, "setting": vars(setting), "stories": [], "quick": quick, "seed": seed}
     cells: list[Cell] = []
-    for name in names:
+    for name in names:  # all of them first: a missing package is known before earlier results go
         with stages.stage(f"{name}: activations", 1) as done:
-            subject = take_subject(folder, name, data, quick, seed)
+            take_subject(folder, name, data, quick, seed)
             done(1)
+    start_writing(out, "campaigns.md")
+    start_writing(out / "campaigns", "cells.csv", "results.json")
+    for name in names:
+        subject = take_subject(folder, name, data, quick, seed)
         attacks = tuple(kind for kind in ATTACKS.get(name, ()) if kind in subject.kinds)
         chosen = every_nth(list(subject.kinds), setting.most_kinds)
         seconds = 0.0
