@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from subsetscan import Background, ScanResult, scan
+from subsetscan import Background, ScanResult, _core, scan
 from subsetscan.background import BackgroundBuilder
 
 VALUES = np.arange(12.0).reshape(4, 3)
@@ -188,6 +191,73 @@ def test_an_unfinished_background():
     builder.add(VALUES[:1])
     with pytest.raises(ValueError, match="was to hold 4 inputs, but 1 were given"):
         builder.finish()
+
+
+@given(
+    st.integers(1, 700), st.sampled_from([None, *_core.TAILS]), st.floats(0.01, 1), st.sampled_from("efd"), st.data()
+)
+def test_parts_of_a_background_are_merged(n, tail, alpha_max, dtype, data):
+    values = np.random.default_rng(n).integers(-50, 50, (n, 3)).astype(dtype)
+    kept = (None, None) if tail is None else (tail, alpha_max)
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, n), max_size=4))), n]
+    parts = []
+    for start, end in pairwise(cuts):
+        parts.append(BackgroundBuilder(n, *kept))
+        parts[-1].add(values[start:end])
+    order = data.draw(st.permutations(parts))
+    whole = pickle.loads(pickle.dumps(order[0]))
+    for part in order[1:]:
+        whole.merge(pickle.loads(pickle.dumps(part)) if data.draw(st.booleans()) else part)
+    assert whole.n_seen == n
+    expected = Background(values, *kept)
+    assert np.array_equal(whole.finish()._columns(), expected._columns())
+    if tail is None:
+        first, *others = [Background(values[start:end]) for start, end in pairwise(cuts) if start < end]
+        assert np.array_equal(first.merge(*others)._columns(), expected._columns())
+
+
+def test_only_parts_of_one_background_are_merged():
+    builder = BackgroundBuilder(4, "upper", 0.5)
+    builder.add(VALUES[:3])
+    for kept in ((5, "upper", 0.5), (4, "lower", 0.5), (4, "upper", 0.4), (4,)):
+        with pytest.raises(
+            ValueError, match=r"n_samples, tail and alpha_max are \(4, 'upper', 0.5\) here and \(.* there"
+        ):
+            builder.merge(BackgroundBuilder(*kept))
+    for other, error, message in [
+        (VALUES[:1].astype(np.float32), TypeError, "of this builder are float64, those of the other float32"),
+        (VALUES[:1, :1], ValueError, "the inputs have 1 nodes, but the background has"),
+        (VALUES[:2], ValueError, "was to hold 4 inputs, but 5 were given"),
+    ]:
+        part = BackgroundBuilder(4, "upper", 0.5)
+        part.add(other)
+        with pytest.raises(error, match=message):
+            builder.merge(part)
+    with pytest.raises(TypeError, match="merged with a BackgroundBuilder, got Background"):
+        builder.merge(Background(VALUES))
+    with pytest.raises(ValueError, match="cannot be merged with itself"):
+        builder.merge(builder)
+    builder.merge(BackgroundBuilder(4, "upper", 0.5))  # nothing has come to it
+    assert builder.n_seen == 3
+    assert np.array_equal(builder.finish(early=True)._columns(), Background(VALUES[:3], "upper", 0.5)._columns())
+
+    with pytest.raises(ValueError, match="is compact, and has dropped .*: merge builders"):
+        Background(VALUES).merge(Background(VALUES, "upper", 0.5))
+    for other in (VALUES.astype(np.float32), VALUES[:, :1]):
+        with pytest.raises(ValueError, match="only backgrounds of the same nodes and type can be merged"):
+            Background(VALUES).merge(Background(other))
+
+
+def test_a_compact_builder_holds_little_more_than_it_keeps():
+    values = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
+    builder = BackgroundBuilder(len(values), "upper", 0.05)
+    for batch in np.array_split(values, 50):
+        builder.add(batch)
+    background = builder.finish()
+    assert np.array_equal(background._columns(), Background(values, "upper", 0.05)._columns())
+    builder = BackgroundBuilder(len(values), "upper", 0.05)
+    builder.add(values)
+    assert builder.nbytes < 0.065 * values.nbytes
 
 
 def test_results_are_put_together():

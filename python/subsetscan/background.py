@@ -328,6 +328,31 @@ class Background(Persistent):
         core, values = self._in_one_type(x)
         return core.summarise(values, membership, summary, tail, ties, random_state)
 
+    def merge(self, *others: Background) -> Background:
+        """Return the background of the inputs of this one and of others, as if built from all at once.
+
+        Parameters
+        ----------
+        *others : Background
+            Of the same nodes, in the same type. All of them whole: what a compact one dropped may be among what a
+            larger one keeps. Compact ones are built in parts by `BackgroundBuilder`.
+
+        Raises
+        ------
+        ValueError
+            If one is compact, or its nodes, their names or its type are others.
+        """
+        parts = (self, *others)
+        for part in parts:
+            if part.tail is not None:
+                raise ValueError(f"{part} is compact, and has dropped what may count among more inputs: merge builders")
+            if (part.n_nodes, part.dtype, part._names) != (self.n_nodes, self.dtype, self._names):
+                raise ValueError(f"only backgrounds of the same nodes and type can be merged, got {self} and {part}")
+        builder = BackgroundBuilder(sum(part.n_samples for part in parts))
+        for part in parts:
+            builder.add(part._columns().T)  # which input a value came from is forgotten anyway
+        return Background._wrap(builder.finish()._core, self._names)
+
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
         return f"<Background of {self.n_samples} inputs x {self.n_nodes} nodes, {self.dtype}{kept}>"
@@ -397,12 +422,24 @@ class Background(Persistent):
 class BackgroundBuilder:
     """A background whose inputs come in batches, so that they need never be in memory together.
 
+    Of a compact background no more than 1.25 times what it keeps is ever held, and 64 values for each node. Parts of
+    one background may be built apart, on other machines too, as builders can be pickled: each is announced the number
+    of all inputs, and `merge` puts them together. Batches, parts and their order make no difference to the result.
+
     Parameters
     ----------
     n_samples : int
-        How many inputs will come.
+        How many inputs will come, here and to the builders that are merged; where that is not known, a number that
+        they will not exceed, and `finish` with `early`.
     tail, alpha_max
         As for `Background`.
+
+    Attributes
+    ----------
+    n_seen : int
+        How many inputs have come.
+    nbytes : int
+        Size in bytes of the memory for what is held.
 
     Raises
     ------
@@ -416,6 +453,15 @@ class BackgroundBuilder:
     >>> builder.add([[1.0, 3.0]])
     >>> builder.finish()
     <Background of 3 inputs x 2 nodes, float64>
+
+    In parts:
+
+    >>> parts = [BackgroundBuilder(3), BackgroundBuilder(3)]
+    >>> parts[0].add([[1.0, 3.0]])
+    >>> parts[1].add([[0.0, 1.0], [0.5, 2.0]])
+    >>> parts[0].merge(parts[1])
+    >>> parts[0].finish()
+    <Background of 3 inputs x 2 nodes, float64>
     """
 
     def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
@@ -425,6 +471,14 @@ class BackgroundBuilder:
         self._kept = _kept(tail, alpha_max)
         self._core: _core.BackgroundBuilder | None = None
         self._dtype: np.dtype | None = None
+
+    @property
+    def n_seen(self) -> int:  # noqa: D102 (the class says it)
+        return 0 if self._core is None else self._core.n_pushed
+
+    @property
+    def nbytes(self) -> int:  # noqa: D102
+        return 0 if self._core is None else self._core.nbytes
 
     def add(self, activations: Any) -> None:
         """Add the node values of some inputs, of shape (n, J).
@@ -439,23 +493,66 @@ class BackgroundBuilder:
         """
         values = node_values(activations, "activations")
         if self._core is None:
-            self._core = _core.BackgroundBuilder(self._n_samples, values.shape[1], values.dtype.name, *self._kept)
-            self._dtype = values.dtype
+            self._core, self._dtype = self._new(values.shape[1], values.dtype), values.dtype
         if values.dtype != self._dtype:
             raise InvalidTypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
         self._core.push(values)
 
-    def finish(self) -> Background:
-        """Sort what has come.
+    def merge(self, other: BackgroundBuilder) -> None:
+        """Add the inputs that came to another builder of the same background; it stays as it is.
 
         Raises
         ------
         ValueError
-            If fewer inputs came than were announced.
+            If the other was announced another number of inputs, keeps something else, has another number of nodes, or
+            has too many inputs.
+        TypeError
+            If it is no builder, or its values are of another type.
+        """
+        if not isinstance(other, BackgroundBuilder):
+            raise InvalidTypeError(f"a builder is merged with a BackgroundBuilder, got {type(other).__name__}")
+        if other is self:
+            raise ValueError("a builder cannot be merged with itself: its inputs would count twice")
+        if (ours := (self._n_samples, *self._kept)) != (theirs := (other._n_samples, *other._kept)):
+            what = "n_samples, tail and alpha_max"
+            raise ValueError(f"only parts of one background can be merged: {what} are {ours} here and {theirs} there")
+        if other._core is None or other._dtype is None:
+            return
+        if self._core is None:
+            self._core, self._dtype = self._new(other._core.n_nodes, other._dtype), other._dtype
+        if other._dtype != self._dtype:
+            raise InvalidTypeError(f"the values of this builder are {self._dtype}, those of the other {other._dtype}")
+        self._core.merge(other._core)
+
+    def finish(self, early: bool = False) -> Background:
+        """Sort what has come.
+
+        Parameters
+        ----------
+        early : bool
+            Whether the inputs that have come are all, even where more were announced.
+
+        Raises
+        ------
+        ValueError
+            If no inputs came, or fewer than were announced and not `early`.
         """
         if self._core is None:
             raise ValueError(f"the background was to hold {self._n_samples} inputs, but none were given")
-        return Background._wrap(self._core.finish())
+        return Background._wrap(self._core.finish(early))
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = None if self._core is None else (self._core.held(), self._core.n_pushed)
+        return vars(self) | {"_core": None, "_held": held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if (held := vars(self).pop("_held")) is not None:
+            values, n_pushed = held
+            self._core = _core.BackgroundBuilder.from_held(values, self._n_samples, n_pushed, *self._kept)
+
+    def _new(self, n_nodes: int, dtype: np.dtype) -> _core.BackgroundBuilder:
+        return _core.BackgroundBuilder(self._n_samples, n_nodes, dtype.name, *self._kept)
 
 
 def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float | None]:

@@ -18,8 +18,6 @@ use crate::simd::set::{self, InstructionSet};
 use crate::simd::sort::{SortEnds, sort_ends};
 use crate::value::{Value, Values, not_a_number};
 
-const IMAGE_BLOCK: usize = 256;
-
 /// How much of every node's values a background keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Keep {
@@ -37,7 +35,7 @@ pub enum Keep {
 
 impl Keep {
     /// How many of the smallest and of the largest values of a node are kept.
-    fn extent(self, n_samples: usize) -> Result<(usize, usize), Error> {
+    pub(crate) fn extent(self, n_samples: usize) -> Result<(usize, usize), Error> {
         let Keep::Scans { tail, alpha_max } = self else { return Ok((n_samples, n_samples)) };
         // One more than there are thresholds: leave-one-out counts the image itself, and the value after the last
         // threshold's is what tells which nodes are beyond it.
@@ -139,7 +137,7 @@ impl<V: Value> Background<V> {
         Background::of_sorted(n_samples, n_nodes, keep, shape, keys, interrupt)
     }
 
-    fn of_sorted(
+    pub(crate) fn of_sorted(
         n_samples: usize,
         n_nodes: usize,
         keep: Keep,
@@ -298,7 +296,7 @@ impl<V: Value> Background<V> {
     }
 }
 
-fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
+pub(crate) fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
     match (n_samples, n_nodes) {
         (0, _) => Err(Error::NoImages),
         (_, 0) => Err(Error::NoNodes),
@@ -307,7 +305,7 @@ fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error> {
 }
 
 /// Sort a column as far as its `low` smallest and `high` largest keys are concerned.
-fn keep_sorted<V: Value>(
+pub(crate) fn keep_sorted<V: Value>(
     column: &mut [V::Key],
     (low, high): (usize, usize),
     scratch: &mut Vec<u32>,
@@ -321,96 +319,4 @@ fn keep_sorted<V: Value>(
 
 fn describe(tail: Tail, alpha_max: AlphaMax) -> String {
     format!("{} scans with alpha_max up to {}", tail.name(), alpha_max.get())
-}
-
-/// A background that is under way: images come in batches, sorting comes last.
-#[derive(Debug)]
-pub struct BackgroundBuilder<V: Value> {
-    n_samples: usize,
-    n_nodes: usize,
-    keep: Keep,
-    n_pushed: usize,
-    columns: AlignedVec<V::Key>,
-}
-
-impl<V: Value> BackgroundBuilder<V> {
-    /// Make room for `n_samples` images of `n_nodes` nodes.
-    ///
-    /// # Errors
-    ///
-    /// If either is 0, or there is not enough memory for them.
-    pub fn new(n_samples: usize, n_nodes: usize, keep: Keep) -> Result<Self, Error> {
-        check_shape(n_samples, n_nodes)?;
-        let columns = AlignedVec::zeros(n_nodes, Shape::new(n_samples).stride)?;
-        Ok(BackgroundBuilder { n_samples, n_nodes, keep, n_pushed: 0, columns })
-    }
-
-    /// Add images, one row each. After an error none of them counts.
-    ///
-    /// # Errors
-    ///
-    /// If the number of nodes is another, more images come than were announced, or a value is NaN.
-    pub fn push(&mut self, values: &ArrayView2<'_, V>, interrupt: &Interrupt) -> Result<(), Error> {
-        let (n_images, received) = values.dim();
-        if received != self.n_nodes {
-            return Err(Error::Nodes { expected: self.n_nodes, received });
-        }
-        let (start, end) = (self.n_pushed, self.n_pushed + n_images);
-        if end > self.n_samples {
-            return Err(Error::Images { expected: self.n_samples, received: end });
-        }
-        let values = V::wrap(values.view());
-        let stride = Shape::new(self.n_samples).stride;
-        let fill_error = |error| match error {
-            Error::NotANumber { count, image, node } => Error::NotANumber { count, image: start + image, node },
-            other => other,
-        };
-        let rooms = Reused::default();
-        let new_room = || KeyBlock::<V>::new(n_images.min(IMAGE_BLOCK), NODE_BLOCK.min(self.n_nodes));
-        self.columns.par_chunks_mut(NODE_BLOCK * stride).enumerate().try_for_each(|(n_block, columns)| {
-            let mut block = rooms.take().map_or_else(new_room, Ok)?;
-            let first = n_block * NODE_BLOCK;
-            let nodes = first..first + columns.len() / stride;
-            for row in (0..n_images).step_by(IMAGE_BLOCK) {
-                interrupt.check()?;
-                let rows = row..n_images.min(row + IMAGE_BLOCK);
-                block.fill(&values, &rows, &nodes).map_err(fill_error)?;
-                for (n, column) in columns.chunks_exact_mut(stride).enumerate() {
-                    column[start + rows.start..start + rows.end].copy_from_slice(block.at_least(n));
-                }
-            }
-            rooms.give(block);
-            Ok(())
-        })?;
-        self.n_pushed = end;
-        Ok(())
-    }
-
-    /// Sort what has come.
-    ///
-    /// # Errors
-    ///
-    /// If fewer images came than were announced.
-    pub fn finish(self, interrupt: &Interrupt) -> Result<Background<V>, Error> {
-        let BackgroundBuilder { n_samples, n_nodes, keep, n_pushed, mut columns } = self;
-        if n_pushed != n_samples {
-            return Err(Error::Images { expected: n_samples, received: n_pushed });
-        }
-        let (low, high) = keep.extent(n_samples)?;
-        let (whole, shape) = (Shape::new(n_samples).stride, Shape::new((low + high).min(n_samples)));
-        columns.par_chunks_mut(whole).try_for_each_init(Vec::new, |scratch, column| {
-            interrupt.check()?;
-            keep_sorted::<V>(&mut column[..n_samples], (low, high), scratch)
-        })?;
-        if low + high < n_samples {
-            for node in 0..n_nodes {
-                interrupt.check()?;
-                let (from, to) = (node * whole, node * shape.stride);
-                columns.copy_within(from..from + low, to);
-                columns.copy_within(from + n_samples - high..from + n_samples, to + low);
-            }
-            columns.truncate(n_nodes * shape.stride);
-        }
-        Background::of_sorted(n_samples, n_nodes, keep, shape, columns, interrupt)
-    }
 }

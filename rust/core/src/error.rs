@@ -56,6 +56,20 @@ pub enum Error {
         /// The number given.
         received: usize,
     },
+    /// Builders of different backgrounds.
+    #[error(
+        "only parts of one background can be merged: one was announced {expected} inputs, the other {received}, \
+             and both must keep the same"
+    )]
+    Parts {
+        /// The number announced to the one.
+        expected: usize,
+        /// The number announced to the other.
+        received: usize,
+    },
+    /// A builder that was interrupted while it took something in.
+    #[error("this background was interrupted while inputs were added: make a new builder")]
+    BrokenOff,
     /// A p-value outside (0, 1].
     #[error("p-values must be in (0, 1], got {received} at input {image}, node {node}")]
     PValue {

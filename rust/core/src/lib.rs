@@ -28,6 +28,7 @@
 
 mod background;
 mod bins;
+mod builder;
 mod error;
 mod group;
 mod histogram;
@@ -49,8 +50,9 @@ mod ties;
 mod value;
 mod within;
 
-pub use background::{Background, BackgroundBuilder, Keep};
+pub use background::{Background, Keep};
 pub use bins::Membership;
+pub use builder::BackgroundBuilder;
 pub use error::Error;
 pub use group::{GroupOptions, GroupScan, SideLimits, Starts, scan_group_p_values};
 pub use interrupt::Interrupt;

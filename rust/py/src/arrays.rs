@@ -53,6 +53,18 @@ macro_rules! with_background {
 }
 pub(crate) use with_background;
 
+/// Do the same with whichever builder it is.
+macro_rules! with_builder {
+    ($any:expr, $builder:ident => $body:expr) => {
+        match $any {
+            $crate::arrays::AnyBuilder::F16($builder) => $body,
+            $crate::arrays::AnyBuilder::F32($builder) => $body,
+            $crate::arrays::AnyBuilder::F64($builder) => $body,
+        }
+    };
+}
+pub(crate) use with_builder;
+
 impl AnyBackground {
     pub fn new(py: Python<'_>, values: &PyValues<'_>, keep: Keep) -> PyResult<Self> {
         match values {
@@ -101,17 +113,63 @@ impl AnyBuilder {
             (AnyBuilder::F16(builder), PyValues::F16(array)) => add(py, builder, array),
             (AnyBuilder::F32(builder), PyValues::F32(array)) => add(py, builder, array),
             (AnyBuilder::F64(builder), PyValues::F64(array)) => add(py, builder, array),
-            _ => Err(PyTypeError::new_err("the values of a batch have another type than the background")),
+            _ => Err(other_type()),
         }
     }
 
-    pub fn finish(self, py: Python<'_>) -> PyResult<AnyBackground> {
-        match self {
-            AnyBuilder::F16(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F16),
-            AnyBuilder::F32(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F32),
-            AnyBuilder::F64(builder) => run(py, |stop| builder.finish(stop)).map(AnyBackground::F64),
+    pub fn merge(&mut self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        match (self, other) {
+            (AnyBuilder::F16(builder), AnyBuilder::F16(other)) => run(py, |stop| builder.merge(other, stop)),
+            (AnyBuilder::F32(builder), AnyBuilder::F32(other)) => run(py, |stop| builder.merge(other, stop)),
+            (AnyBuilder::F64(builder), AnyBuilder::F64(other)) => run(py, |stop| builder.merge(other, stop)),
+            _ => Err(other_type()),
         }
     }
+
+    pub fn from_held(
+        py: Python<'_>,
+        (n_samples, n_pushed): (usize, usize),
+        held: &PyValues<'_>,
+        keep: Keep,
+    ) -> PyResult<Self> {
+        match held {
+            PyValues::F16(array) => resume(py, (n_samples, n_pushed), array, keep).map(Self::F16),
+            PyValues::F32(array) => resume(py, (n_samples, n_pushed), array, keep).map(Self::F32),
+            PyValues::F64(array) => resume(py, (n_samples, n_pushed), array, keep).map(Self::F64),
+        }
+    }
+
+    pub fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        with_builder!(self, builder => {
+            run(py, |stop| builder.held(stop)).map(|held| held.into_pyarray(py).into_any())
+        })
+    }
+
+    pub fn finish(self, py: Python<'_>, early: bool) -> PyResult<AnyBackground> {
+        match self {
+            AnyBuilder::F16(builder) => complete(py, builder, early).map(AnyBackground::F16),
+            AnyBuilder::F32(builder) => complete(py, builder, early).map(AnyBackground::F32),
+            AnyBuilder::F64(builder) => complete(py, builder, early).map(AnyBackground::F64),
+        }
+    }
+}
+
+fn complete<V: Value>(py: Python<'_>, builder: BackgroundBuilder<V>, early: bool) -> PyResult<Background<V>> {
+    run(py, |stop| if early { builder.finish_early(stop) } else { builder.finish(stop) })
+}
+
+fn other_type() -> PyErr {
+    PyTypeError::new_err("the values of a batch have another type than the background")
+}
+
+fn resume<V: Value + Element>(
+    py: Python<'_>,
+    (n_samples, n_pushed): (usize, usize),
+    held: &PyReadonlyArray2<'_, V>,
+    keep: Keep,
+) -> PyResult<BackgroundBuilder<V>> {
+    let view = held.as_array();
+    run(py, |stop| BackgroundBuilder::from_held(n_samples, n_pushed, keep, &view, stop))
 }
 
 fn add<V: Value + Element>(

@@ -9,6 +9,7 @@ use subsetscan_core::{
 
 use crate::arrays::{
     AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, hand_back, hand_back_group, with_background,
+    with_builder,
 };
 use crate::parse::{ByName, PyAlphaMax, image_limits, keep, n_nodes, n_samples, node_limits, ranking, seed};
 use crate::running::{run, run_small};
@@ -220,8 +221,49 @@ impl PyBackgroundBuilder {
         self.0.as_mut().ok_or_else(finished)?.push(py, &values)
     }
 
-    fn finish(&mut self, py: Python<'_>) -> PyResult<PyBackground> {
-        self.0.take().ok_or_else(finished)?.finish(py).map(PyBackground)
+    fn merge(&mut self, py: Python<'_>, other: PyRef<'_, Self>) -> PyResult<()> {
+        let other = other.0.as_ref().ok_or_else(finished)?;
+        self.0.as_mut().ok_or_else(finished)?.merge(py, other)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (held, n_samples, n_pushed, tail=None, alpha_max=None))]
+    fn from_held(
+        py: Python<'_>,
+        held: PyValues<'_>,
+        #[pyo3(from_py_with = n_samples)] n_samples: usize,
+        n_pushed: usize,
+        tail: Option<ByName<Tail>>,
+        alpha_max: Option<PyAlphaMax>,
+    ) -> PyResult<Self> {
+        let builder = AnyBuilder::from_held(py, (n_samples, n_pushed), &held, keep(tail, alpha_max))?;
+        Ok(PyBackgroundBuilder(Some(builder)))
+    }
+
+    fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.as_mut().ok_or_else(finished)?.held(py)
+    }
+
+    #[getter]
+    fn n_nodes(&self) -> PyResult<usize> {
+        let builder = self.0.as_ref().ok_or_else(finished)?;
+        Ok(with_builder!(builder, builder => builder.n_nodes()))
+    }
+
+    #[getter]
+    fn n_pushed(&self) -> PyResult<usize> {
+        let builder = self.0.as_ref().ok_or_else(finished)?;
+        Ok(with_builder!(builder, builder => builder.n_pushed()))
+    }
+
+    #[getter]
+    fn nbytes(&self) -> PyResult<usize> {
+        let builder = self.0.as_ref().ok_or_else(finished)?;
+        Ok(with_builder!(builder, builder => builder.nbytes()))
+    }
+
+    fn finish(&mut self, py: Python<'_>, early: bool) -> PyResult<PyBackground> {
+        self.0.take().ok_or_else(finished)?.finish(py, early).map(PyBackground)
     }
 }
 
