@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import rel_entr
 from strategies import DTYPES, SCOPES, STATISTICS, TAILS, TIES, cases, layouts, scan_options
 
-from subsetscan import Background, _core, reference, scan
+from subsetscan import Background, _core, reference, scan, scan_group
 from subsetscan.background import BackgroundBuilder
 from subsetscan.scanning import scan_histograms
 
@@ -426,3 +426,53 @@ def test_compact_backgrounds_do_not_know_the_ties():
 def test_integers_and_booleans_are_numbers():
     assert Background([[1], [2], [3]]).p_values(np.array([[2]], np.uint8)) == 0.75
     assert Background([[True], [False]]).p_values([[True]]) == 2 / 3
+
+
+@given(cases(), scan_options, st.sampled_from(["outside", "inside", "calibrating"]))
+def test_nodes_within_are_those_of_the_scan(case, options, membership):
+    background, images = case
+    if membership != "outside":
+        images = background
+    how = {name: options[name] for name in ("tail", "alpha_max", "ties", "random_state") if name in options}
+    whole = Background(background)
+    if how.get("ties") == "range":
+        with pytest.raises(ValueError, match='ties "range" leave every node a range'):
+            whole.nodes_within(images, np.zeros(len(images)), **how)
+        return
+    if membership == "outside":
+        found = whole.scan(images, **options, return_nodes=True)
+    else:
+        found = whole.leave_one_out(images, **options, return_nodes=True, same_grid=membership == "calibrating")
+    nodes = whole.nodes_within(images, found.alphas, **how, membership=membership)
+    assert (nodes != found.nodes).nnz == 0
+    counts = whole.rank_histogram(images, **how, membership=membership)
+    all_of_them = whole.nodes_within(images, np.full(len(images), how["alpha_max"]), **how, membership=membership)
+    assert np.array_equal(np.diff(all_of_them.indptr), counts.sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("alphas", "message"),
+    [
+        ([0.1], "expected 2 thresholds from 0 to 0.5, one for each input, got 1 of them"),
+        ([0.1, 0.6], "got 0.6 at input 1"),
+        ([0.1, np.nan], "got NaN at input 1"),
+        ([-0.1, 0.2], "got -0.1 at input 0"),
+    ],
+)
+def test_thresholds_that_are_none(alphas, message):
+    with pytest.raises(ValueError, match=message):
+        Background([[0.0], [1.0]]).nodes_within([[0.0], [1.0]], alphas)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Background(np.broadcast_to(np.float32(0), (1, 2**31))), "at most 2147483647 nodes .* got 2147483648"),
+        (lambda: Background(np.broadcast_to(np.float32(0), (2**32, 1))), "4294967295 background inputs .* 4294967296"),
+        (lambda: scan(np.broadcast_to(0.5, (1, 2**31))), "at most 2147483647 nodes .* got 2147483648"),
+        (lambda: scan_group(np.broadcast_to(0.5, (2, 2**31))), "at most 2147483647 nodes .* got 2147483648"),
+    ],
+)
+def test_more_than_numbers_count_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -70,6 +70,16 @@ class Background:
         seed: int,
         return_nodes: bool,
     ) -> _Found: ...
+    def nodes_within(
+        self,
+        images: _Values,
+        up_to: NDArray[np.float64],
+        membership: str,
+        tail: str,
+        alpha_max: float,
+        ties: str,
+        seed: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]: ...
     def summarise(
         self, images: _Values, membership: str, summary: str, tail: str, ties: str, seed: int
     ) -> NDArray[np.float64]: ...

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from . import _core
 from ._validation import InvalidTypeError, check_columns, column_names, node_values, rounded
 from .persistence import Persistent, State
-from .scanning import ScanResult
+from .scanning import ScanResult, subsets
 
 __all__ = ["Background", "BackgroundBuilder"]
 
@@ -288,6 +289,41 @@ class Background(Persistent):
         """
         core, values = self._in_one_type(x)
         return core.rank_histogram(values, membership, tail, alpha_max, ties, random_state)
+
+    def nodes_within(
+        self,
+        x: Any,
+        alphas: Any,
+        tail: str = "upper",
+        alpha_max: float = 0.5,
+        ties: str = "upper",
+        random_state: int = 0,
+        membership: str = "outside",
+    ) -> sparse.csr_array:
+        """Find the nodes of each input whose p-values are at most a threshold of its own.
+
+        With the thresholds of `scan_histograms` these are the nodes of its subsets that are here.
+
+        Parameters
+        ----------
+        x, tail, alpha_max, ties, random_state, membership
+            As for `rank_histogram`.
+        alphas : array-like of shape (N,)
+            Thresholds from 0 to `alpha_max`.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of shape (N, J), bool
+
+        Raises
+        ------
+        ValueError
+            As for `scan`, and if there is not one such threshold for each input.
+        """
+        core, values = self._in_one_type(x)
+        up_to = np.ascontiguousarray(alphas, np.float64).reshape(-1)
+        found = core.nodes_within(values, up_to, membership, tail, alpha_max, ties, random_state)
+        return subsets(found, (len(values), self.n_nodes))
 
     def summarise(
         self,

@@ -160,14 +160,16 @@ class ScanResult:
 
     @classmethod
     def _from_core(cls, found: _Found, n_nodes: int) -> ScanResult:
-        scores, alphas, sizes, subsets = found
-        if subsets is None:
-            return cls(scores, alphas, sizes)
-        indptr, indices = subsets
-        if indptr[-1] <= np.iinfo(np.int32).max:
-            indptr = indptr.astype(np.int32)  # both of one type, or scipy copies the longer array
-        members = np.ones(len(indices), dtype=bool)
-        return cls(scores, alphas, sizes, sparse.csr_array((members, indices, indptr), shape=(len(scores), n_nodes)))
+        scores, alphas, sizes, nodes = found
+        return cls(scores, alphas, sizes, None if nodes is None else subsets(nodes, (len(scores), n_nodes)))
+
+
+def subsets(found: tuple[np.ndarray, np.ndarray], shape: tuple[int, int]) -> sparse.csr_array:
+    """Make a matrix of where each input's nodes begin, and of the nodes."""
+    indptr, indices = found
+    if indptr[-1] <= np.iinfo(np.int32).max:
+        indptr = indptr.astype(np.int32)  # both of one type, or scipy copies the longer array
+    return sparse.csr_array((np.ones(len(indices), dtype=bool), indices, indptr), shape=shape)
 
 
 def scan(

@@ -300,8 +300,22 @@ pub(crate) fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error>
     match (n_samples, n_nodes) {
         (0, _) => Err(Error::NoImages),
         (_, 0) => Err(Error::NoNodes),
-        _ => check_n_samples(n_samples),
+        _ => {
+            check_n_samples(n_samples)?;
+            check_most("background inputs", n_samples, u32::MAX as usize)?; // which a search counts
+            check_n_nodes(n_nodes)
+        }
     }
+}
+
+/// Refuse more nodes than subsets have numbers for.
+pub(crate) fn check_n_nodes(n_nodes: usize) -> Result<(), Error> {
+    check_most("nodes", n_nodes, i32::MAX as usize)
+}
+
+/// Refuse more than fits the numbers that are counted with.
+pub(crate) fn check_most(what: &'static str, received: usize, most: usize) -> Result<(), Error> {
+    if received <= most { Ok(()) } else { Err(Error::TooMany { what, most, received }) }
 }
 
 /// Sort a column as far as its `low` smallest and `high` largest keys are concerned.

@@ -30,6 +30,26 @@ pub enum Error {
     /// Images without nodes.
     #[error("at least 1 node is needed, got 0")]
     NoNodes,
+    /// More images than the columns of a search count, or more nodes than numbers of them.
+    #[error("at most {most} {what} can be handled at once, got {received}: scan them in parts")]
+    TooMany {
+        /// Inputs or nodes.
+        what: &'static str,
+        /// The largest number.
+        most: usize,
+        /// The number received.
+        received: usize,
+    },
+    /// Thresholds for another number of images, or beyond the largest one.
+    #[error("expected {expected} thresholds from 0 to {alpha_max}, one for each input, got {received}")]
+    Thresholds {
+        /// The number of images.
+        expected: usize,
+        /// The largest threshold.
+        alpha_max: f64,
+        /// What was received.
+        received: String,
+    },
     /// NaN has no rank.
     #[error("{count} of the values are NaN, the first at input {image}, node {node}")]
     NotANumber {

@@ -22,7 +22,7 @@ use self::elements::{Elements, IMAGES, NODES};
 use self::pair_index::PairIndex;
 use self::problem::Problem;
 pub use self::problem::SideLimits;
-use crate::background::Background;
+use crate::background::{Background, check_most, check_n_nodes};
 use crate::bins::Membership;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
@@ -84,6 +84,8 @@ pub fn scan_group_p_values(
     if p_values.ncols() == 0 {
         return Err(Error::NoNodes);
     }
+    check_n_nodes(p_values.ncols())?;
+    check_most("inputs", p_values.nrows(), u32::MAX as usize)?;
     let elements = Elements::from_p_values(p_values, options.alpha_max, interrupt)?;
     scan_elements(&elements, starts, options, interrupt)
 }
@@ -103,6 +105,7 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<GroupScan, Error> {
         self.check_nodes(images)?;
+        check_most("inputs", images.dim().0, u32::MAX as usize)?;
         self.check_scan(ranking, options.alpha_max)?;
         ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, options.alpha_max, Membership::Outside, interrupt)?;

@@ -25,19 +25,28 @@ pub struct NodeSubsets {
     pub indices: Vec<i32>,
 }
 
+impl NodeSubsets {
+    pub(crate) fn of(nodes: impl IntoIterator<Item = Vec<i32>>) -> Self {
+        let mut subsets = NodeSubsets { indptr: vec![0], indices: Vec::new() };
+        for own in nodes {
+            subsets.indices.extend(own);
+            #[allow(clippy::cast_possible_wrap)] // no images have 2^63 nodes
+            subsets.indptr.push(subsets.indices.len() as i64);
+        }
+        subsets
+    }
+}
+
 impl Scan {
     pub(crate) fn of(found: impl IntoIterator<Item = Found>, with_nodes: bool) -> Self {
         let mut scan = Scan::default();
-        let mut subsets = NodeSubsets { indptr: vec![0], indices: Vec::new() };
-        for Found { best, nodes } in found {
+        let subsets = NodeSubsets::of(found.into_iter().map(|Found { best, nodes }| {
             scan.scores.push(best.score);
             scan.alphas.push(best.alpha);
             #[allow(clippy::cast_possible_wrap)] // no image has 2^63 nodes
             scan.sizes.push(best.size as i64);
-            subsets.indices.extend(nodes);
-            #[allow(clippy::cast_possible_wrap)]
-            subsets.indptr.push(subsets.indices.len() as i64);
-        }
+            nodes
+        }));
         scan.nodes = with_nodes.then_some(subsets);
         scan
     }

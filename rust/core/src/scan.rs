@@ -6,14 +6,14 @@
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use crate::background::Background;
+use crate::background::{Background, check_n_nodes};
 use crate::bins::Membership;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, n_thresholds, thresholds};
 use crate::range;
-use crate::result::{BestSubset, Found, Scan, Scorer};
+use crate::result::{BestSubset, Found, NodeSubsets, Scan, Scorer};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
 
@@ -59,6 +59,44 @@ impl<V: Value> Background<V> {
         })?;
         Ok(Scan::of(found, with_nodes))
     }
+
+    /// The nodes of each image whose p-values are at most a threshold of its own, as that of a scan over more nodes than
+    /// are here.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Background::scan`], if there is not one threshold in 0 to `alpha_max` for each image, and for ties that
+    /// keep their range.
+    pub fn nodes_within(
+        &self,
+        images: &Values<'_>,
+        up_to: &[f64],
+        ranking: Ranking,
+        alpha_max: AlphaMax,
+        membership: Membership,
+        interrupt: &Interrupt,
+    ) -> Result<NodeSubsets, Error> {
+        self.check_nodes(images)?;
+        self.check_scan(ranking, alpha_max)?;
+        ranking.ties.check_one_p_value()?;
+        let (n_images, alpha_max_) = (images.dim().0, alpha_max.get());
+        let wrong = |received| Error::Thresholds { expected: n_images, alpha_max: alpha_max_, received };
+        if up_to.len() != n_images {
+            return Err(wrong(format!("{} of them", up_to.len())));
+        }
+        if let Some(n) = up_to.iter().position(|alpha| !(*alpha >= 0.0 && *alpha <= alpha_max_)) {
+            return Err(wrong(format!("{} at input {n}", up_to[n])));
+        }
+        let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;
+        let nodes = up_to.par_iter().enumerate().map(|(image, alpha)| {
+            interrupt.check()?;
+            match bins.thresholds().partition_point(|threshold| threshold <= alpha) {
+                0 => Ok(Vec::new()),
+                n => self.nodes_up_to(images, image, &bins, n - 1, interrupt),
+            }
+        });
+        Ok(NodeSubsets::of(nodes.collect::<Result<Vec<_>, Error>>()?))
+    }
 }
 
 /// Scan p-values that came from anywhere: (images, nodes), each in (0, 1].
@@ -78,6 +116,7 @@ pub fn scan_p_values(
     if n_nodes == 0 {
         return Err(Error::NoNodes);
     }
+    check_n_nodes(n_nodes)?;
     let found = (0..n_images)
         .into_par_iter()
         .map(|image| {

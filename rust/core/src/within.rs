@@ -1,10 +1,12 @@
 //! The ranks of an image's values among each other: which nodes are high for this image, whatever its overall level.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Ix2};
 
+use crate::background::check_n_nodes;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
+use crate::memory::zeros;
 use crate::value::{Value, Values, not_a_number};
 
 /// Rank each image's values from 1, the smallest, to the number of nodes; equal values share the mean of their ranks.
@@ -24,7 +26,8 @@ fn ranks<V: Value>(view: &ArrayView2<'_, V>, interrupt: &Interrupt) -> Result<Ar
     if view.iter().any(|value| value.is_nan()) {
         return Err(not_a_number(view));
     }
-    let mut out = Array2::zeros(view.dim());
+    check_n_nodes(view.ncols())?;
+    let mut out = zeros(Ix2(view.nrows(), view.ncols()))?;
     let rank_row = |sorted: &mut Vec<_>, (mut out, values): (ArrayViewMut1<'_, f64>, ArrayView1<'_, V>)| {
         interrupt.check()?;
         rank(&values, sorted, |node, rank| out[node] = rank);
@@ -43,7 +46,7 @@ fn ranks<V: Value>(view: &ArrayView2<'_, V>, interrupt: &Interrupt) -> Result<Ar
 /// Tell the rank of every node; `sorted` is room to work in.
 fn rank<V: Value>(values: &ArrayView1<'_, V>, sorted: &mut Vec<(V::Key, u32)>, mut tell: impl FnMut(usize, f64)) {
     sorted.clear();
-    #[allow(clippy::cast_possible_truncation)] // no array that fits in memory has 2^32 nodes an image
+    #[allow(clippy::cast_possible_truncation)] // that is checked
     sorted.extend(values.iter().enumerate().map(|(node, value)| (value.key(), node as u32)));
     sorted.sort_unstable();
     let mut below = 0;

@@ -4,7 +4,7 @@ use half::f16;
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use subsetscan_core::{Background, BackgroundBuilder, GroupScan, Keep, Scan, Value, Values};
+use subsetscan_core::{Background, BackgroundBuilder, GroupScan, Keep, NodeSubsets, Scan, Value, Values};
 
 use crate::running::{run, to_py};
 
@@ -191,15 +191,18 @@ pub fn dtype_of<V: Value>(_: &Background<V>) -> &'static str {
 }
 
 /// Scores, alphas, sizes, and the index arrays of the subsets.
-pub type PyScan<'py> = (
-    Bound<'py, PyArray1<f64>>,
-    Bound<'py, PyArray1<f64>>,
-    Bound<'py, PyArray1<i64>>,
-    Option<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i32>>)>,
-);
+pub type PyScan<'py> =
+    (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<i64>>, Option<PySubsets<'py>>);
+
+/// Where each image's nodes begin, and the nodes.
+pub type PySubsets<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i32>>);
+
+pub fn hand_back_subsets(py: Python<'_>, nodes: NodeSubsets) -> PySubsets<'_> {
+    (nodes.indptr.into_pyarray(py), nodes.indices.into_pyarray(py))
+}
 
 pub fn hand_back(py: Python<'_>, scan: Scan) -> PyScan<'_> {
-    let nodes = scan.nodes.map(|nodes| (nodes.indptr.into_pyarray(py), nodes.indices.into_pyarray(py)));
+    let nodes = scan.nodes.map(|nodes| hand_back_subsets(py, nodes));
     (scan.scores.into_pyarray(py), scan.alphas.into_pyarray(py), scan.sizes.into_pyarray(py), nodes)
 }
 

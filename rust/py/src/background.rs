@@ -1,6 +1,6 @@
 //! The classes of the module: a background, and one that is under way.
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use subsetscan_core::{
@@ -8,8 +8,8 @@ use subsetscan_core::{
 };
 
 use crate::arrays::{
-    AnyBackground, AnyBuilder, PyGroupScan, PyScan, PyValues, dtype_of, hand_back, hand_back_group, with_background,
-    with_builder,
+    AnyBackground, AnyBuilder, PyGroupScan, PyScan, PySubsets, PyValues, dtype_of, hand_back, hand_back_group,
+    hand_back_subsets, with_background, with_builder,
 };
 use crate::parse::{ByName, PyAlphaMax, image_limits, keep, n_nodes, n_samples, node_limits, ranking, seed};
 use crate::running::{run, run_small};
@@ -147,6 +147,25 @@ impl PyBackground {
             background.scan(&images, &options, membership.0, return_nodes, stop)
         }))
         .map(|scan| hand_back(py, scan))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn nodes_within<'py>(
+        &self,
+        py: Python<'py>,
+        images: PyValues<'_>,
+        up_to: PyReadonlyArray1<'_, f64>,
+        membership: ByName<Membership>,
+        tail: ByName<Tail>,
+        alpha_max: PyAlphaMax,
+        ties: ByName<Ties>,
+        #[pyo3(from_py_with = seed)] seed: u64,
+    ) -> PyResult<PySubsets<'py>> {
+        let (images, ranking, up_to) = (images.view(), ranking(&tail, &ties, seed), up_to.as_array().to_vec());
+        with_background!(&self.0, background => run(py, |stop| {
+            background.nodes_within(&images, &up_to, ranking, alpha_max.0, membership.0, stop)
+        }))
+        .map(|nodes| hand_back_subsets(py, nodes))
     }
 
     #[allow(clippy::too_many_arguments)]
