@@ -74,7 +74,7 @@ class BlockedBackground:
     >>> with TemporaryDirectory() as folder:
     ...     background = BlockedBackground.fit(clean, folder, memory_limit=10_000)
     ...     print(background.scan(x).scores.round(3), Background(clean).scan(x).scores.round(3))
-    [1.833] [1.833]
+    [1.609] [1.609]
     """
 
     def __init__(self, folder: Path | str, memory_limit: int = _LIMIT, progress: bool = False) -> None:
