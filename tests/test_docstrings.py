@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import subsetscan
-from subsetscan import _core
+from subsetscan import _core, blocked
 from subsetscan.calibration import CALIBRATIONS
 from subsetscan.combination import COMBINATIONS
 from subsetscan.detectors.conditional import CONDITIONALS
@@ -51,6 +51,8 @@ REGISTRIES = {
     "over": OVER,
     "network": NETWORKS,
     "against": (AUTOMATIC, BOTH),
+    "blocked.py ties": blocked.TIES,
+    "adapters/dask.py ties": blocked.TIES,
     "spaces/token_pooling.py pool": TOKEN_POOLS,
     "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,

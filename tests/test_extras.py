@@ -16,6 +16,7 @@ MODULES = {
     "cli": {"typer"},
     "onnx": {"onnxruntime", "onnx"},
     "torch": {"torch"},
+    "dask": {"dask"},
     "pyod": {"pyod"},
     "tables": {"pandas", "pyarrow"},
     "report": {"jinja2", "vl_convert", "itables"},
@@ -98,6 +99,12 @@ assert found.shape == (150, 5)
 import torch
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
 assert ModelScanner.automatic(model).fit(rows).p_values(rows[:3]).shape == (3,)
+""",
+    "dask": """
+import dask.array as da
+from subsetscan.adapters.dask import DaskSubsetScan
+chunks = da.from_array(rows.reshape(150, 64), (40, 30))
+assert DaskSubsetScan(random_state=0).fit(chunks).p_values(chunks[:3]).shape == (3,)
 """,
     "pyod": """
 from subsetscan.adapters.pyod import SubsetScan

@@ -577,6 +577,16 @@ class BackgroundBuilder:
             raise ValueError(f"the background was to hold {self._n_samples} inputs, but none were given")
         return Background._wrap(self._core.finish(early))
 
+    def empty(self) -> BackgroundBuilder:
+        """Return a builder of the same background to which nothing has come."""
+        return BackgroundBuilder(self._n_samples, *self._kept)
+
+    def copy(self) -> BackgroundBuilder:
+        """Return a builder to which the same has come."""
+        other = self.empty()
+        other.merge(self)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         held = None if self._core is None else (self._core.held(), self._core.n_pushed)
         return vars(self) | {"_core": None, "_held": held}

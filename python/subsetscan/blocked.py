@@ -25,7 +25,7 @@ from .background import Background, BackgroundBuilder
 from .persistence import load_detector
 from .scanning import ScanResult, scan_histograms
 
-__all__ = ["BlockedBackground"]
+__all__ = ["TIES", "BlockedBackground", "check_ties", "part_of"]
 
 _MANIFEST = "background.json"
 _FORMAT = "subsetscan.BlockedBackground"
@@ -35,7 +35,7 @@ _COPIES = (
     4  # of a block, while it is written or read: as it is built, as an array, as a file's bytes; and room for inputs
 )
 _LIMIT = 1 << 30
-_TIES = ("upper", "midrank")
+TIES = ("upper", "midrank")
 
 
 class BlockedBackground:
@@ -205,7 +205,7 @@ class BlockedBackground:
         ValueError
             As for `Background.p_values`, and if `ties` is another or `out` has another shape or type.
         """
-        _check_ties(ties)
+        check_ties(ties)
         n = self._check(x)
         if out is None:
             out = np.empty((n, self.n_nodes))
@@ -238,7 +238,7 @@ class BlockedBackground:
         ValueError
             As for `Background.rank_histogram`, and if `ties` is another.
         """
-        _check_ties(ties)
+        check_ties(ties)
         return self._count(x, slice(0, self._check(x)), (tail, alpha_max, ties, membership))
 
     def scan(
@@ -324,7 +324,7 @@ class BlockedBackground:
         self, x: Any, how: tuple[str, float, str, str], options: dict[str, str], return_nodes: bool
     ) -> ScanResult:
         tail, alpha_max, ties, membership = how
-        _check_ties(ties)
+        check_ties(ties)
         n, n_ranked = self._check(x), self.n_samples - (membership == "inside")
         n_thresholds = 1 + int(alpha_max * (2 if ties == "midrank" else 1) * (self.n_samples + 1))
         found = []
@@ -386,14 +386,19 @@ def _shape_of(activations: Any, name: str) -> tuple[int, int]:
 
 
 def _read(activations: Any, rows: slice, nodes: slice, name: str = "x") -> np.ndarray:
-    """Take a part of an array. Raises ValueError with the first NaN's place in the whole."""
-    values = node_values(activations[rows, nodes], name)
+    return part_of(activations[rows, nodes], (rows.start, nodes.start), name)
+
+
+def part_of(values: Any, place: tuple[int, int], name: str = "x") -> np.ndarray:
+    """Take a part of an array, which begins at this input and node. Raises ValueError with the place of a NaN."""
+    values = node_values(values, name)
     if np.isnan(values).any():
         row, node = np.argwhere(np.isnan(values))[0]
-        raise ValueError(f"{name} holds NaN, the first one met at input {rows.start + row}, node {nodes.start + node}")
+        raise ValueError(f"{name} holds NaN, the first one met at input {place[0] + row}, node {place[1] + node}")
     return values
 
 
-def _check_ties(ties: str) -> None:
-    if ties not in _TIES:
-        raise ValueError(f"blocks of nodes are scanned with ties {' or '.join(map(repr, _TIES))}, got {ties!r}")
+def check_ties(ties: str) -> None:
+    """Refuse ties that need all nodes together. Raises ValueError."""
+    if ties not in TIES:
+        raise ValueError(f"blocks of nodes are scanned with ties {' or '.join(map(repr, TIES))}, got {ties!r}")

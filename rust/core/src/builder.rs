@@ -188,17 +188,22 @@ impl<V: Value> BackgroundBuilder<V> {
     /// # Errors
     ///
     /// If there is not enough memory for it.
-    pub fn held(&mut self, interrupt: &Interrupt) -> Result<Array2<V>, Error> {
+    pub fn held(&self, interrupt: &Interrupt) -> Result<Array2<V>, Error> {
         self.check_whole()?;
         let (ends, n_pushed) = (self.ends, self.n_pushed);
-        if n_pushed > ends.capacity {
-            self.compact(interrupt)?;
-        }
         let width = if n_pushed > ends.capacity { ends.low + ends.high } else { n_pushed };
         let mut held = zeros(Ix2(self.n_nodes, width))?;
-        for (mut values, column) in held.outer_iter_mut().zip(self.columns.chunks_exact(self.stride())) {
+        let columns = self.columns.chunks_exact(self.stride()).zip(&self.n_held);
+        let (mut room, mut scratch) = (Vec::new(), Vec::new());
+        for (mut values, (column, n_held)) in held.outer_iter_mut().zip(columns) {
             interrupt.check()?;
-            values.iter_mut().zip(column).for_each(|(value, key)| *value = V::from_key(*key));
+            let mut n_held = *n_held;
+            room.clear();
+            room.extend_from_slice(&column[..n_held]);
+            if n_held > width {
+                ends.compact::<V>(&mut room, &mut n_held, &mut scratch)?;
+            }
+            values.iter_mut().zip(&room).for_each(|(value, key)| *value = V::from_key(*key));
         }
         Ok(held)
     }

@@ -139,7 +139,7 @@ impl AnyBuilder {
         }
     }
 
-    pub fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn held<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         with_builder!(self, builder => {
             run(py, |stop| builder.held(stop)).map(|held| held.into_pyarray(py).into_any())
         })

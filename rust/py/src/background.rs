@@ -259,8 +259,8 @@ impl PyBackgroundBuilder {
         Ok(PyBackgroundBuilder(Some(builder)))
     }
 
-    fn held<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.as_mut().ok_or_else(finished)?.held(py)
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.as_ref().ok_or_else(finished)?.held(py)
     }
 
     #[getter]
