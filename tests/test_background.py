@@ -256,8 +256,11 @@ def test_a_compact_builder_holds_little_more_than_it_keeps():
     background = builder.finish()
     assert np.array_equal(background._columns(), Background(values, "upper", 0.05)._columns())
     builder = BackgroundBuilder(len(values), "upper", 0.05)
-    builder.add(values)
-    assert builder.nbytes < 0.065 * values.nbytes
+    builder.add(values[:100])
+    assert values[:100].nbytes < sys.getsizeof(builder) < values[:120].nbytes
+    builder.add(values[100:])
+    assert sys.getsizeof(builder) - 1000 < builder.nbytes < 0.065 * values.nbytes
+    assert background.nbytes < sys.getsizeof(background) < background.nbytes + 1000
 
 
 def test_results_are_put_together():

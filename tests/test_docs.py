@@ -193,6 +193,16 @@ def test_performance_is_what_the_code_writes(out, monkeypatch):
     _assert_same("performance.md", out)
 
 
+def test_large_is_what_the_code_writes(out, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.syspath_prepend(ROOT / "benches")
+    large = _import(ROOT / "benches" / "large.py")
+    results = _results("large")
+    large.write(results, out / "large")
+    _assert_same("large.md", out)
+    assert all(row["equal"] for row in (results["blocks"], *results["builders"], *results["cluster"]))
+
+
 def test_latency_is_what_the_code_writes(out, monkeypatch):
     pytest.importorskip("keras")
     monkeypatch.syspath_prepend(str(ROOT / "benches"))

@@ -396,6 +396,9 @@ class Background(Persistent):
     def __reduce__(self) -> tuple[Any, ...]:
         return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max, self._names)
 
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.nbytes  # what schedulers of tasks ask for
+
     def check_names(self, x: Any) -> None:
         """Refuse a data frame whose columns are not those of the background. Raises ValueError."""
         check_columns(column_names(x), self._names, "the background")
@@ -586,6 +589,10 @@ class BackgroundBuilder:
         other = self.empty()
         other.merge(self)
         return other
+
+    def __sizeof__(self) -> int:
+        held = 0 if self._core is None or self._dtype is None else self._core.n_nodes * self._dtype.itemsize
+        return object.__sizeof__(self) + min(self.nbytes, held * self.n_seen)
 
     def __getstate__(self) -> dict[str, Any]:
         held = None if self._core is None else (self._core.held(), self._core.n_pushed)

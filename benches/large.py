@@ -1,0 +1,264 @@
+"""Measure what is larger than memory, and more than one process: write docs/large.md and its numbers.
+
+python benches/large.py [--gigabytes 12] [--folder FOLDER]   with as much free disk, twice, in FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dask
+import dask.array as da
+import jinja2
+import numpy as np
+from compare import processor
+from distributed import Client, LocalCluster
+
+from subsetscan import Background
+from subsetscan._files import atomic_write
+from subsetscan.adapters.dask import DaskBackground
+from subsetscan.background import BackgroundBuilder
+from subsetscan.blocked import BlockedBackground
+
+HERE = Path(__file__).parent
+OUT = HERE.parent / "docs" / "large"
+SAMPLES, TESTED = 20_000, 200
+ALPHA_MAX = 0.5
+LIMIT, OWN_LIMIT = 1 << 30, 600 << 20  # of the process, and what BlockedBackground is given of it
+SINGLES = 1_000_000
+CLUSTER = (8_000, 4_000, 400)  # inputs of the background, nodes, inputs
+ROWS, NODES = 500, 500  # of a chunk
+PLANNED = (10**9, 10**6)  # inputs and nodes of the plan
+PLANNED_ALPHA, PLANNED_CHUNK = 0.001, (10**7, 200)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=12)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        what, folder = asked.child
+        sys.stdout.write(json.dumps({"fit": fit_blocks, "scan": scan_blocks}[what](Path(folder))))
+        return
+    with TemporaryDirectory(dir=asked.folder) as folder:
+        results = {
+            "processor": processor(),
+            "builders": [
+                builder(tail, alpha_max) for tail, alpha_max in (("upper", 0.05), ("upper", 0.5), (None, None))
+            ],
+            "blocks": blocks(Path(folder), int(asked.gigabytes * 1e9)),
+            "cluster": [cluster(n) for n in (1, 2, 4)],
+            "singles": singles(),
+        }
+    write(results, OUT)
+
+
+def builder(tail: str | None, alpha_max: float | None) -> dict[str, Any]:
+    """Fit in batches, and hold it against a fit of everything at once."""
+    values = np.maximum(np.random.default_rng(0).normal(size=(SAMPLES, 2_000)).astype(np.float32), 0)
+    started = time.perf_counter()
+    whole = Background(values, tail, alpha_max)
+    at_once = time.perf_counter() - started
+    started, parts = time.perf_counter(), [BackgroundBuilder(SAMPLES, tail, alpha_max) for _ in range(3)]
+    for n, batch in enumerate(np.array_split(values, 60)):
+        parts[n % 3].add(batch)
+    held = parts[0].nbytes
+    for part in parts[1:]:
+        parts[0].merge(part)
+    merged = parts[0].finish()
+    return {
+        "what": "whole" if tail is None else f"{tail}, alpha_max {alpha_max}",
+        "held": held / values.nbytes,
+        "kept": whole.nbytes / values.nbytes,
+        "slower": (time.perf_counter() - started) / at_once,
+        "equal": bool(np.array_equal(merged._columns(), whole._columns())),
+    }
+
+
+def blocks(folder: Path, n_bytes: int) -> dict[str, Any]:
+    """Fit and scan a file under a limit that the system holds, and the same in memory if there is as much."""
+    n_nodes = n_bytes // (4 * (SAMPLES + TESTED))
+    path = folder / "x.npy"
+    out = np.lib.format.open_memmap(path, "w+", np.float32, (SAMPLES + TESTED, n_nodes))
+    rng = np.random.default_rng(0)
+    drawn = np.maximum(rng.normal(size=n_nodes + 4_000_037), 0).astype(np.float32)
+    for row in range(len(out)):
+        start = rng.integers(len(drawn) - n_nodes)
+        out[row] = drawn[start : start + n_nodes] * np.float32(1 + row % 97 / 97)
+    out.flush()
+    del out
+    started = time.perf_counter()
+    for _ in range(2):
+        with path.open("rb", buffering=0) as file:
+            room = bytearray(1 << 24)
+            while file.readinto(room):
+                pass
+    found: dict[str, Any] = {
+        "bytes": path.stat().st_size,
+        "n_nodes": n_nodes,
+        "read_twice": time.perf_counter() - started,
+    }
+    for what in ("fit", "scan"):
+        run = subprocess.run(  # noqa: S603
+            [sys.executable, __file__, "--child", what, str(folder)], capture_output=True, text=True, check=True
+        )
+        found[what] = json.loads(run.stdout)
+    x = np.load(path, mmap_mode="r")
+    started = time.perf_counter()
+    whole = Background(x[:SAMPLES], "upper", ALPHA_MAX)
+    found["fit_whole"], started = time.perf_counter() - started, time.perf_counter()
+    scores = whole.scan(x[SAMPLES:]).scores
+    found["scan_whole"] = time.perf_counter() - started
+    found["equal"] = bool(np.array_equal(scores, np.load(folder / "scores.npy")))
+    return found
+
+
+def fit_blocks(folder: Path) -> dict[str, Any]:
+    x = limited(folder)
+    started = time.perf_counter()
+    background = BlockedBackground.fit(
+        x[:SAMPLES], folder / "blocks", tail="upper", alpha_max=ALPHA_MAX, memory_limit=OWN_LIMIT
+    )
+    return {"seconds": time.perf_counter() - started, "n_blocks": background.n_blocks}
+
+
+def scan_blocks(folder: Path) -> dict[str, Any]:
+    x = limited(folder)
+    started = time.perf_counter()
+    background = BlockedBackground(folder / "blocks", OWN_LIMIT)
+    opened, started = time.perf_counter() - started, time.perf_counter()
+    scores = background.scan(x[SAMPLES:]).scores
+    np.save(folder / "scores.npy", scores)
+    return {"opened": opened, "seconds": time.perf_counter() - started}
+
+
+def limited(folder: Path) -> np.ndarray:
+    """Have the system refuse this process more memory of its own; mapped files are not its own."""
+    resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT))
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+def cluster(n_workers: int) -> dict[str, Any]:
+    """Fit and scan on processes of one thread each, and count the bytes that go from one to another."""
+    n_samples, n_nodes, n = CLUSTER
+    rng = np.random.default_rng(0)
+    values = np.maximum(rng.normal(size=(n_samples + n, n_nodes)), 0).astype(np.float32)
+    whole = Background(values[:n_samples], "upper", ALPHA_MAX).scan(values[n_samples:], return_nodes=True)
+    with (
+        TemporaryDirectory() as folder,
+        dask.config.set({"distributed.admin.low-level-log-length": 1_000_000}),
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as local,
+        Client(local) as client,
+    ):
+        da.to_zarr(da.from_array(values, (ROWS, NODES)), folder)  # workers read their own chunks
+        file = da.from_zarr(folder)
+        clean, x = file[:n_samples], file[n_samples:]
+        client.run(lambda: os.environ.update(RAYON_NUM_THREADS="1"))
+        started = time.perf_counter()
+        background = DaskBackground.fit(clean, "upper", ALPHA_MAX)
+        fit = time.perf_counter() - started
+        moved = [sum(client.run(received).values())]
+        started = time.perf_counter()
+        found = background.scan(x, return_nodes=True)
+        scan = time.perf_counter() - started
+        moved.append(sum(client.run(received).values()))
+        peak = max(client.run(most_resident).values())
+    return {
+        "n_workers": n_workers,
+        "fit": fit,
+        "scan": scan,
+        "fit_moved": moved[0],
+        "scan_moved": moved[1] - moved[0],
+        "peak": peak,
+        "equal": bool(np.array_equal(found.scores, whole.scores) and not (found.nodes != whole.nodes).nnz),
+    }
+
+
+def received(dask_worker: Any) -> int:
+    return sum(one["total"] for one in dask_worker.transfer_incoming_log)
+
+
+def most_resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def most_moved(n_samples: int, n_nodes: int, n: int, alpha_max: float, rows: int, nodes: int) -> dict[str, float]:
+    """Bytes that a fit and a scan move if everything that is added up comes from elsewhere, and those of all blocks."""
+    kept = 1.25 * alpha_max * n_samples
+    n_chunks, fit = n_samples / rows, 0.0
+    held = float(rows)  # of each node
+    while n_chunks > 1:
+        fit += n_chunks * min(held, kept) * n_nodes * 4
+        n_chunks, held = np.ceil(n_chunks / 8), held * 8
+    n_blocks, scan, width = n_nodes / nodes, 0.0, float(nodes)
+    while n_blocks > 1:
+        # Counts as an array, or as pairs of place and count of those that are not 0: what is smaller.
+        scan += n_blocks * n * min(4 * kept, 8 * alpha_max * width)
+        n_blocks, width = np.ceil(n_blocks / 8), width * 8
+    return {"fit": fit, "scan": scan, "blocks": kept * n_nodes * 4}
+
+
+def singles() -> dict[str, Any]:
+    """Scan inputs one by one: memory stays where it was."""
+    rng = np.random.default_rng(0)
+    background = Background(rng.normal(size=(500, 64)).astype(np.float32))
+    x = rng.normal(size=(1000, 64)).astype(np.float32)
+    sizes = []
+    started = time.perf_counter()
+    for n in range(SINGLES):
+        background.scan(x[n % 1000 : n % 1000 + 1])
+        if n in (SINGLES // 10, SINGLES - 1):
+            sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+    return {"n": SINGLES, "seconds": time.perf_counter() - started, "resident": sizes}
+
+
+def write(results: dict[str, Any], out: Path) -> None:
+    """Write results.json into the folder `out`, and the page beside it."""
+    out.mkdir(exist_ok=True)
+    with atomic_write(out / "results.json") as path:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False,  # noqa: S701 (Markdown)
+    )  # fmt: skip
+    environment.filters["size"] = size
+    page = environment.get_template("large.md.jinja").render(
+        results,
+        samples=SAMPLES,
+        tested=TESTED,
+        limit=LIMIT,
+        own_limit=OWN_LIMIT,
+        shape=CLUSTER,
+        chunk=(ROWS, NODES),
+        bound=most_moved(*CLUSTER, ALPHA_MAX, ROWS, NODES),
+        planned=PLANNED,
+        planned_alpha=PLANNED_ALPHA,
+        planned_chunk=PLANNED_CHUNK,
+        plan=most_moved(*PLANNED, 1, PLANNED_ALPHA, *PLANNED_CHUNK),
+    )
+    with atomic_write(out.with_name(f"{out.name}.md")) as path:
+        path.write_text(page, encoding="utf-8")
+
+
+def size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} PB"
+
+
+if __name__ == "__main__":
+    main()
