@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from subsetscan import ModelScanner, SubsetScanDetector
-from subsetscan.calibration import extrapolated_p_values
+from subsetscan.calibration import extrapolated_null_p_values, extrapolated_p_values
 from subsetscan.detectors import AutomaticDetector, ClassConditionalDetector, load_detector
 from subsetscan.spaces import Arrays
 
@@ -28,7 +28,9 @@ def test_the_least_anomalous_class_counts(rng, detector):
     by_class = ClassConditionalDetector(detector).fit(clean, labels)
     p = np.column_stack(
         [
-            extrapolated_p_values(by_class.anomaly_score(others, np.full(40, k)), by_class.detectors_[k].null_scores_)
+            extrapolated_p_values(
+                by_class.anomaly_score(others, np.full(40, k)), by_class.detectors_[k].null_scores_, of_few=True
+            )
             for k in range(3)
         ]
     )
@@ -52,9 +54,10 @@ def test_null_scores_are_those_of_the_calibrating_inputs(rng):
             if k == labels[row]:
                 place = list(rows[labels[rows] == k]).index(row)
                 n = len(one.null_scores_)
-                p.append(one.null_p_values(extrapolate=True)[place] * (n / (n + 1)))
+                p.append(extrapolated_null_p_values(one.null_scores_, of_few=True)[place] * (n / (n + 1)))
             else:
-                p.append(one.p_values_of(one.anomaly_score(clean[[row]]), extrapolate=True)[0])
+                own = one.anomaly_score(clean[[row]])
+                p.append(extrapolated_p_values(own, one.null_scores_, of_few=True)[0])
         assert score == -np.log(max(p))
 
 
@@ -115,3 +118,31 @@ def test_what_does_not_fit(rng):
     scanner = ModelScanner(Arrays({"a": (12,)}), ClassConditionalDetector(SubsetScanDetector(), conditional="min"))
     with pytest.raises(ValueError, match="needs labels, or a classifier"):
         scanner.fit({"a": clean})
+
+
+@pytest.mark.parametrize("sizes", [(100,), (100, 100), (100, 100, 100), (400, 100, 24), (30,) * 10], ids=str)
+def test_few_inputs_of_each_class_are_enough(sizes):
+    # Held out, 25 inputs of a class: where p-values ended at 1 / 26, those that are first in a class tied with others.
+    flagged = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        centres = 3 * rng.normal(size=(len(sizes), 60))
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        clean = centres[labels] + rng.normal(size=(len(labels), 60))
+        inner = SubsetScanDetector(random_state=seed)
+        detector = ClassConditionalDetector(inner, conditional="min", min_class_size=min(sizes)).fit(clean, labels)
+        others = centres[rng.choice(labels, 100)] + rng.normal(size=(100, 60))
+        flagged.append([(detector.p_values(others + shift) <= 0.05).mean() for shift in (0, 100)])
+    flagged = np.mean(flagged, axis=0)
+    assert flagged[0] <= 0.06
+    assert flagged[1] > 0.9
+
+
+@pytest.mark.filterwarnings("default")
+def test_scores_that_end_in_a_tie_are_told():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(50), 24)
+    clean = 3 * rng.normal(size=(50, 20))[labels] + rng.normal(size=(1200, 20))
+    detector = ClassConditionalDetector(SubsetScanDetector(random_state=0), conditional="min", min_class_size=24)
+    with pytest.warns(UserWarning, match="of the 300 clean inputs that calibrate have the highest score together"):
+        detector.fit(clean, labels)

@@ -27,7 +27,7 @@ __all__ = [
 
 CALIBRATIONS = ("holdout", "leave-one-out", None)
 _TAIL_POINT = 0.9  # the share of null scores below the tail
-_LEAST_TAIL = 6  # scores to fit one to
+_LEAST_TAIL, _LEAST_OF_FEW = 6, 2  # scores to fit one to
 _MOST_EXCESS = 8  # of one null score, in medians; of an exponential distribution 0.4 % exceed it
 _LEAST_P_VALUE = 1e-300
 
@@ -127,7 +127,7 @@ def null_p_values(null_scores: np.ndarray) -> np.ndarray:
     return (n - np.searchsorted(np.sort(null_scores), null_scores, side="left")) / (n + 1)
 
 
-def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.ndarray:
+def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray, *, of_few: bool = False) -> np.ndarray:
     """Compute p-values that go on below 1 / (n + 1), for combinations: an exponential tail above most null scores.
 
     A conformal p-value ends at 1 / (n + 1), however high the score; a combination of several then cannot tell one
@@ -142,6 +142,9 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
     scores : ndarray of shape (N,)
     null_scores : ndarray of shape (n,)
         Where fewer than 6 are above their 90 % point, there is no tail.
+    of_few : bool, default False
+        Let the tail start at the median there: where p-values of several small sets end at 1 / (n + 1), too many inputs
+        that are first in one of them would tie.
 
     Returns
     -------
@@ -161,15 +164,15 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray) -> np.nda
     scores, null_scores, n = np.asarray(scores, np.float64), np.sort(null_scores), len(null_scores)
     if not n:
         return p_values
-    point = null_scores[int(_TAIL_POINT * n)]
+    point = null_scores[_tail_place(n, of_few)]
     excess = null_scores[np.searchsorted(null_scores, point, side="right") :] - point
-    if len(excess) < _LEAST_TAIL:
+    if len(excess) < (_LEAST_OF_FEW if of_few else _LEAST_TAIL):
         return p_values
     mean = np.minimum(excess, _MOST_EXCESS * np.median(excess)).mean()
     return _with_tail(p_values, scores - point, len(excess) / (n + 1), mean)
 
 
-def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
+def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False) -> np.ndarray:
     """Compute what `extrapolated_p_values` gives for the inputs that calibrate, each beside the others alone.
 
     A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new input can: a
@@ -178,6 +181,8 @@ def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     null_scores : ndarray of shape (n,)
+    of_few : bool, default False
+        As for `extrapolated_p_values`.
 
     Returns
     -------
@@ -191,7 +196,7 @@ def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
     p_values[order] = (n - np.searchsorted(ordered, ordered, side="left")) / max(n, 1)  # 1 + the others, of n
     if n < 2:
         return p_values
-    at = int(_TAIL_POINT * (n - 1))
+    at = _tail_place(n - 1, of_few)
     point = np.where(place > at, ordered[at], ordered[at + 1])  # of the others
     first = np.searchsorted(ordered, point, side="right")  # the first that exceeds it
     n_above = n - first - (place >= first)
@@ -202,12 +207,19 @@ def extrapolated_null_p_values(null_scores: np.ndarray) -> np.ndarray:
     inside = np.searchsorted(ordered, limit, side="right")
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     total = sums[inside] - sums[first] + (n - inside) * limit - np.where(place >= first, np.minimum(ordered, limit), 0)
-    tailed = n_above >= _LEAST_TAIL
+    tailed = n_above >= (_LEAST_OF_FEW if of_few else _LEAST_TAIL)
     mean = total[tailed] / n_above[tailed] - point[tailed]
     told = p_values[order]
     told[tailed] = _with_tail(told[tailed], (ordered - point)[tailed], n_above[tailed] / n, mean)
     p_values[order] = told
     return p_values
+
+
+def _tail_place(n: int, of_few: bool) -> int:
+    """Tell the place, among n ordered null scores, of the one that the tail starts at."""
+    place = int(_TAIL_POINT * n)
+    # From the median: the mean of the least that are needed would be too rough.
+    return n // 2 if of_few and n - 1 - place < _LEAST_TAIL else place
 
 
 def _with_tail(p_values: np.ndarray, excess: np.ndarray, share: Any, mean: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from operator import index
 from typing import Any
@@ -41,8 +42,8 @@ class ClassConditionalDetector(Detector):
         where p is its p-value in a class, which goes on below 1 / (n + 1) (see
         `subsetscan.calibration.extrapolated_p_values`). The clean inputs that calibrate the classes calibrate this too.
     min_class_size : int, default 100
-        Classes with fewer clean inputs are refused: a quarter of 100 inputs, held out, can just give a p-value below
-        0.05, and p-values of nodes are no finer than 1 / (inputs of the class).
+        Classes with fewer clean inputs are refused: by the label, a quarter of 100 inputs, held out, can just give a
+        p-value below 0.05, and p-values of nodes are no finer than 1 / (inputs of the class).
 
     Attributes
     ----------
@@ -101,6 +102,15 @@ class ClassConditionalDetector(Detector):
     def warn_of_few_null_scores(self) -> None:  # noqa: D102
         parts = self.detectors_.values() if self.minimum_ is None else [self.minimum_]
         warn_of_few(min(len(one.null_scores_) for one in parts), self.false_positive_rate)
+        if self.minimum_ is not None and len(null_scores := self.minimum_.null_scores_):
+            n_first, n = int((null_scores == null_scores.max()).sum()), len(null_scores)
+            if n_first > 1 and n_first + 1 > (rate := self.false_positive_rate) * (n + 1):
+                warnings.warn(
+                    f"{n_first} of the {n} clean inputs that calibrate have the highest score together: no other input "
+                    f"may exceed it and be flagged at a rate of {rate:g}; give more clean inputs of each class, or "
+                    "calibrate by leave-one-out",
+                    stacklevel=3,
+                )
 
     def plan(self, n_samples: int, y: Any = None) -> Plan:
         """Share out the clean inputs of each class; see `subsetscan.calibration.plan`.

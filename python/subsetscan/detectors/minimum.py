@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration import extrapolated_null_p_values, extrapolated_p_values
 from .base import CalibratedDetector
 
 __all__ = ["MinimumOverClasses", "pooled_null_p_values"]
@@ -39,13 +40,16 @@ class MinimumOverClasses(CalibratedDetector):
         """Take as null scores those of the clean inputs that calibrated the classes, in their order, with labels."""
         p_values = self._p_values(X)
         for k, (label, detector) in enumerate(self.detectors.items()):
-            p_values[y == label, k] = pooled_null_p_values(detector)  # of its own null scores each is one
+            p_values[y == label, k] = _pooled(detector, of_few=True)  # of its own null scores each is one
         self._take_null_scores(_evidence(p_values))
 
     def _p_values(self, X: Any) -> np.ndarray:
         """Compute the p-value of each input in each class, (N, K)."""
         return np.column_stack(
-            [one.p_values_of(one.anomaly_score(X), extrapolate=True) for one in self.detectors.values()]
+            [
+                extrapolated_p_values(one.anomaly_score(X), one.null_scores_, of_few=True)
+                for one in self.detectors.values()
+            ]
         )
 
 
@@ -56,8 +60,12 @@ def pooled_null_p_values(detector: CalibratedDetector) -> np.ndarray:
     the pooled ones, which are many, an input that is first in its class would come before all those that are first in
     theirs: with k classes of 25 an input that is second of 26 got 0.044. So these are counted in n + 1 too.
     """
+    return _pooled(detector, of_few=False)
+
+
+def _pooled(detector: CalibratedDetector, of_few: bool) -> np.ndarray:
     n = len(detector.null_scores_)
-    return detector.null_p_values(extrapolate=True) * (n / (n + 1))
+    return extrapolated_null_p_values(detector.null_scores_, of_few=of_few) * (n / (n + 1))
 
 
 def _evidence(p_values: np.ndarray) -> np.ndarray:
