@@ -187,8 +187,8 @@ def test_methods_over_a_network(network, head):
     assert found["ViM"].null.tolist() == vim.null_scores_.tolist()
 
 
-def as_coarse_as_new_ones(null_scores):
-    return extrapolated_null_p_values(null_scores) * (len(null_scores) / (len(null_scores) + 1))
+def as_coarse_as_new_ones(null_scores, **options):
+    return extrapolated_null_p_values(null_scores, **options) * (len(null_scores) / (len(null_scores) + 1))
 
 
 def test_a_detector_for_each_class_that_is_seen(network, head):
@@ -222,11 +222,11 @@ def test_the_class_for_which_an_input_is_least_anomalous(network, head):
         of_classes, null_of_classes = np.empty((20, 3)), np.empty((150, 3))
         for label in range(3):
             detector = AutomaticDetector().fit(backgrounds[layer][labels == label])
-            of_classes[:, label] = extrapolated_p_values(detector.anomaly_score(rows[layer]), detector.null_scores_)
-            null_of_classes[:, label] = extrapolated_p_values(
-                detector.anomaly_score(backgrounds[layer]), detector.null_scores_
-            )
-            null_of_classes[labels == label, label] = as_coarse_as_new_ones(detector.null_scores_)
+            own = detector.anomaly_score(rows[layer])
+            of_classes[:, label] = extrapolated_p_values(own, detector.null_scores_, of_few=True)
+            own = detector.anomaly_score(backgrounds[layer])
+            null_of_classes[:, label] = extrapolated_p_values(own, detector.null_scores_, of_few=True)
+            null_of_classes[labels == label, label] = as_coarse_as_new_ones(detector.null_scores_, of_few=True)
         null = -np.log(null_of_classes.max(axis=1))
         p[:, n], p_null[:, n] = (
             extrapolated_p_values(-np.log(of_classes.max(axis=1)), null),
