@@ -380,6 +380,8 @@ class Background(Persistent):
         """
         parts = (self, *others)
         for part in parts:
+            if type(part) is not Background:
+                raise ValueError(f"only whole backgrounds can be merged, got {part!r}")
             if part.tail is not None:
                 raise ValueError(f"{part} is compact, and has dropped what may count among more inputs: merge builders")
             if (part.n_nodes, part.dtype, part._names) != (self.n_nodes, self.dtype, self._names):

@@ -36,12 +36,16 @@ pub enum Keep {
 impl Keep {
     /// How many of the smallest and of the largest values of a node are kept.
     pub(crate) fn extent(self, n_samples: usize) -> Result<(usize, usize), Error> {
-        let Keep::Scans { tail, alpha_max } = self else { return Ok((n_samples, n_samples)) };
+        let Keep::Scans { tail, alpha_max } = self else {
+            check_kept(n_samples)?;
+            return Ok((n_samples, n_samples));
+        };
         // One more than there are thresholds: leave-one-out counts the image itself, and the value after the last
         // threshold's is what tells which nodes are beyond it.
         let depth = n_thresholds(tail.into(), n_samples, alpha_max)? + 1;
         let low = if tail.looks_down() { depth } else { 0 };
         let high = if tail.looks_up() { depth } else { 0 };
+        check_kept((low + high).min(n_samples))?;
         Ok(if low + high < n_samples { (low, high) } else { (n_samples, n_samples) })
     }
 }
@@ -302,7 +306,6 @@ pub(crate) fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error>
         (_, 0) => Err(Error::NoNodes),
         _ => {
             check_n_samples(n_samples)?;
-            check_most("background inputs", n_samples, u32::MAX as usize)?; // which a search counts
             check_n_nodes(n_nodes)
         }
     }
@@ -311,6 +314,11 @@ pub(crate) fn check_shape(n_samples: usize, n_nodes: usize) -> Result<(), Error>
 /// Refuse more nodes than subsets have numbers for.
 pub(crate) fn check_n_nodes(n_nodes: usize) -> Result<(), Error> {
     check_most("nodes", n_nodes, i32::MAX as usize)
+}
+
+/// Refuse more values of a node than a search counts.
+fn check_kept(n: usize) -> Result<(), Error> {
+    check_most("values of a node", n, u32::MAX as usize)
 }
 
 /// Refuse more than fits the numbers that are counted with.
