@@ -47,6 +47,19 @@ With texts the space is `TransformerLayers(model, tokenizer, ["mlp_4"])`, and th
 convolutional layer, and `found[0].positions` is a mask of the layer's height and width. `subsetscan.plot.sequence` draws
 each of them.
 
+## A page of many inputs
+
+```python
+from subsetscan.plot.report import sequence_results, write_report
+
+results = sequence_results({{"clean": scanner.scan(fresh), "new": found}}, {{"new": contents}})
+write_report(results, "report.html")
+```
+
+The page has scores, verdicts and calibration of all inputs, and the most anomalous ones with their words or bytes underlined. It
+needs no network and no other file. `contents` are the str or bytes that inputs stand for; texts that were scanned need none.
+`subsetscan experiment files --report` and `subsetscan experiment texts --report` write such a page.
+
 Made by `python docs/sequences.py`, with magika 1.0 (PyPI), in about a minute.
 """
 

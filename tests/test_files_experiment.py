@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import html
 import json
 import re
 import zlib
@@ -14,6 +15,8 @@ from sklearn.metrics import roc_auc_score
 pytest.importorskip("magika")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("jinja2")
+pytest.importorskip("vl_convert")
+pytest.importorskip("itables")
 
 from subsetscan.calibration import conformal_p_values
 from subsetscan.lab.files import attackers
@@ -116,7 +119,7 @@ def judge(network, sample):
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     said = []
-    run_module.files(out, quick=True, progress=False, say=said.append)
+    run_module.files(out, quick=True, report=True, progress=False, say=said.append)
     (out / "said.txt").write_text("\n".join(said))
     return out
 
@@ -308,13 +311,14 @@ def test_counts_and_places_are_those_of_the_tokens(out, sample):
     where, positions = _kept(out, "where/attacked"), results["where"]
     tokens, sources = attacks["0.95/tokens"], attacks["0.95/sources"]
     changed = tokens != sample.test[sample.first_of_each(2)][sources]
-    precision, recall, _ = measures(where["positions"], changed)
+    found = where["positions"].reshape(len(changed), -1)
+    precision, recall, _ = measures(found, changed)
     assert [one["recall"] for one in positions] == pytest.approx(recall, abs=1e-5)
     assert [np.nan if one["precision"] is None else one["precision"] for one in positions] == pytest.approx(
         precision, abs=1e-5, nan_ok=True
     )
     over = changed.reshape(len(changed), -1, 4).any(axis=2)
-    assert [one["n_right"] for one in positions] == (where["positions"] & over).sum(axis=1).tolist()
+    assert [one["n_right"] for one in positions] == (found & over).sum(axis=1).tolist()
     plain = next(one for one in results["pursued"] if not one["weight"] and one["n_tried"] == 1)
     assert len(plain["reached"]) == 2
     assert all(-1 <= n <= SMALL.budget for n in plain["reached"])
@@ -334,6 +338,30 @@ def test_the_page_and_what_is_said(out, tmp_path):
     assert str(out) not in page + json.dumps(results)
 
 
+def test_the_report_marks_the_bytes_that_were_found(out, sample):
+    page = (out / "files" / "report.html").read_text(encoding="utf-8")
+    attacks, where = _kept(out, "attacks/0"), _kept(out, "where/attacked")
+    tokens, sources = attacks["0.95/tokens"], sample.first_of_each(2)[attacks["0.95/sources"]]
+    originals, found = sample.test[sources], where["positions"].reshape(len(tokens), -1)
+    articles = dict(re.findall(r"<h3>([^<]*)</h3>(.*?)</article>", page, re.DOTALL))
+    assert len(articles) == len(tokens) > 0
+    for n, source in enumerate(sources):
+        article = articles[f"{sample.type_names([source])[0]}, {sample.names[source]}"]
+        assert f"<p>p = {where['p_value'][n]:.3g}, score {where['anomaly_score'][n]:.4g}</p>" in article
+        written = re.search(r"<pre[^>]*>(.*)</pre>", article, re.DOTALL).group(1)
+        marked = "".join(re.findall(r"<mark[^>]*>(?:<b>)?([^<]*)", written))
+        is_found = np.repeat(found[n], 4)
+        if is_found.sum() > 48:  # some may be left out
+            n_left_out = sum(map(int, re.findall(r"bytes, (\d+) of them found", written)))
+            assert len(html.unescape(marked)) == is_found.sum() - n_left_out
+            continue
+        plain = [chr(t) if 32 <= t < 127 or t == 10 else "·" for t in tokens[n][is_found]]
+        assert html.unescape(marked) == "".join(plain)
+        changed = tokens[n][(tokens[n] != originals[n]) & is_found]
+        in_marks = re.findall(r"<mark[^>]*><b>([^<]*)</b>", written)
+        assert html.unescape("".join(in_marks)) == "".join(map(chr, changed))
+
+
 def test_what_is_kept_is_not_made_again(out, monkeypatch):
     for name in ("attack", "pursue", "make_sample", "usual_of"):
         monkeypatch.setattr(run_module, name, lambda *_, name=name, **__: pytest.fail(f"{name} again"))
@@ -341,6 +369,7 @@ def test_what_is_kept_is_not_made_again(out, monkeypatch):
     before = (out / "files" / "cells.csv").read_text()
     run_module.files(out, quick=True, progress=False, say=lambda _: None)
     assert (out / "files" / "cells.csv").read_text() == before
+    assert not (out / "files" / "report.html").exists()  # an older one would pass for that of this run
 
 
 def test_what_the_experiment_does_not_take_is_refused_by_name(tmp_path, run):
@@ -349,6 +378,7 @@ def test_what_the_experiment_does_not_take_is_refused_by_name(tmp_path, run):
     for option in ("--subjects=magika", f"--data={tmp_path}", "--times"):
         error = run(*asked, option, code=2).err
         assert f"leave out {option.partition('=')[0]}" in error
+    assert "leave out --report" in run("experiment", "defaults", f"--out={tmp_path}", "--report", code=2).err
     assert [path.name for path in tmp_path.iterdir()] == ["mnist"]
 
 

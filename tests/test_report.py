@@ -6,16 +6,21 @@ import gzip
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from subsetscan import SequenceScanner
 from subsetscan._extras import how_to_get
 from subsetscan.calibration import conformal_p_values, score_threshold
-from subsetscan.plot.report import read_results, write_report
+from subsetscan.plot.report import read_results, sequence_results, write_report
 from subsetscan.plot.report.content import RATES, content_of
+from subsetscan.plot.report.results import most_anomalous
+from subsetscan.plot.report.sequences import parts_of
+from subsetscan.sequence_result import SequenceScan, SequenceScans
 
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
@@ -228,6 +233,147 @@ def test_what_is_missing_is_named_before_the_work(tmp_path, rng, run, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
+# Scans within inputs.
+
+
+def scans_of(rng, n_clean=20, n_odd=10, n_positions=100):
+    """Scan clean inputs and odd ones, of which each has four odd positions; return the scans, and those positions."""
+    clean = list(rng.normal(size=(100 + n_clean, n_positions, 8)).astype(np.float32))
+    odd = rng.normal(size=(n_odd, n_positions, 8)).astype(np.float32)
+    starts = rng.integers(0, n_positions - 4, n_odd)
+    for own, start in zip(odd, starts, strict=True):
+        own[start : start + 4, :3] += 8
+    scanner = SequenceScanner(n_background=2000, restarts=1, random_state=0).fit(clean[:100])
+    return {"clean": scanner.scan(clean[100:]), "odd": scanner.scan(list(odd))}, starts
+
+
+def test_scans_within_inputs_become_a_page(tmp_path, rng):
+    sets, starts = scans_of(rng)
+    files = [bytes(rng.integers(97, 123, 400).astype(np.uint8)) for _ in range(10)]
+    known = [range(4 * start, 4 * start + 3) for start in starts]
+    results = sequence_results(
+        sets, {"odd": files}, space="layer", known={"odd": known}, titles={"odd": [f"file {n}" for n in range(10)]},
+        about={"detector": {"false_positive_rate": 0.05}}, n_shown=3,
+    )  # fmt: skip
+    order = sorted(range(10), key=lambda n: (sets["odd"].p_value[n], -sets["odd"].anomaly_score[n]))[:3]
+    assert [one["title"] for one in results.gallery] == [f"file {n}" for n in order]
+    for n, one in zip(order, results.gallery, strict=True):
+        assert (one["p_value"], one["score"]) == (sets["odd"][n].p_value, sets["odd"][n].anomaly_score)
+        assert one["spaces"][0]["size"] == len(sets["odd"][n].nodes)
+        places = re.match(r"bytes ([^;]*)", one["spaces"][0]["where"]).group(1).partition(" and ")[0].split(", ")
+        ends = [tuple(map(int, place.split("-"))) for place in places]
+        runs = sets["odd"][n].runs()
+        assert len(ends) == min(len(runs), 5)
+        assert set(ends) <= {(4 * start, 4 * end - 1) for start, end in runs}
+        strongest = [sets["odd"][n].strength[first // 4 : last // 4 + 1].max() for first, last in ends]
+        assert strongest == sorted(strongest, reverse=True)
+        assert strongest[0] == sets["odd"][n].strength.max()
+        weights = np.concatenate([np.full(len(part), strength) for part, strength, _ in one["text"]])
+        assert np.array_equal(weights, np.repeat(sets["odd"][n].strength, 4))
+        changed = np.concatenate([np.full(len(part), is_known) for part, _, is_known in one["text"]])
+        assert np.flatnonzero(changed).tolist() == list(known[n])
+        assert "".join(part for part, _, _ in one["text"]).encode() == files[n]
+    text = write_report(results, tmp_path / "page.html").read_text(encoding="utf-8")
+    content = json.loads(unpacked(text, "data"))
+    assert content["pValues"]["odd"]["layer"] == pytest.approx(sets["odd"].p_value, rel=1e-3)
+    assert content["scores"]["clean"]["layer"] == pytest.approx(sets["clean"].anomaly_score, rel=1e-4)
+    truth = roc_auc_score(np.repeat([0, 1], [20, 10]), np.concatenate([one.anomaly_score for one in sets.values()]))
+    assert content["roc"]["layer"][0]["set"] == f"odd, AUROC {truth:.3f}"
+
+
+def test_each_set_has_its_most_anomalous_inputs_shown():
+    scores = {"clean": np.array([99.0]), "a": np.array([5.0, 9.0, 7.0]), "b": np.array([1.0, 2.0])}
+    p_values = {"clean": np.array([0.0]), "a": np.array([0.1, 0.1, 0.01]), "b": np.array([0.5, 0.5])}
+    assert most_anomalous(scores, p_values, 4) == [("a", 2), ("b", 1), ("a", 1), ("b", 0)]
+    assert most_anomalous(scores, None, 3) == [("a", 1), ("b", 1), ("a", 2)]
+
+
+def test_long_texts_are_cut_to_what_is_around_the_marks(rng):
+    sets, _ = scans_of(rng, 2, 1)
+    found, n = sets["odd"][0], 40  # characters of a position
+    text = "".join(chr(97 + k % 26) for k in range(100 * n))
+    parts = parts_of(found, text)
+    place, n_shown = 0, 0
+    for part, strength, known in parts:
+        assert not known
+        if strength is None:
+            told = re.fullmatch(r" … ([\d,]+) characters(?:, ([\d,]+) of them found)? … ", part)
+            n_left_out, n_found = (int((group or "0").replace(",", "")) for group in told.groups())
+            assert n_left_out >= 30
+            assert n_found == np.count_nonzero(np.repeat(found.strength, n)[place : place + n_left_out])
+            place += n_left_out
+        else:
+            assert text[place : place + len(part)] == part
+            assert np.repeat(found.strength, n)[place] == strength
+            place, n_shown = place + len(part), n_shown + len(part)
+    assert place == len(text)
+    assert n_shown <= 1700
+    strongest = int(found.strength.argmax())
+    assert text[strongest * n : strongest * n + 9] in "".join(part for part, strength, _ in parts if strength)
+    nothing = replace(found, strength=np.zeros(100), positions=np.zeros(100, bool), spans=[])
+    assert parts_of(nothing, text) == [(text[:1500], 0.0, False), (" … 2,500 characters … ", None, False)]
+    (_, none, _), (shown, _, known), *_ = parts_of(nothing, text, [2000])
+    assert (none, shown, known) == (None, text[1940:2000], False)
+    assert parts_of(nothing, "") == []
+    assert parts_of(nothing, b"a\x00\n\xff") == [("a·\n·", 0.0, False)]
+
+
+def test_texts_that_were_scanned_are_marked_by_their_tokens():
+    tokens, text = np.array([[0, 3], [4, 9], [10, 12]]), "one <b>>> \u202exy"
+    strength = np.array([0.0, 1.0, 0.25])
+    found = SequenceScan(
+        9.0, 12.0, 0.01, True, 0.1, strength > 0, strength, np.ones(3), np.arange(9), [(4, 12)], text, tokens
+    )
+    (one,) = sequence_results({"new": SequenceScans([found])}).gallery
+    assert one["text"] == [
+        ("one ", 0.0, False),
+        ("<b>>>", 1.0, False),
+        (" ", 0.0, False),
+        ("·x", 0.25, False),
+        ("y", 0.0, False),
+    ]
+    assert one["spaces"][0]["where"] == "characters 4-11; units 0, 1, 2, 3, 4 and 4 more"
+    (other,) = sequence_results({"new": SequenceScans([found])}, {"new": ["abcdefg"]}).gallery  # of which a third each
+    assert other["text"] == [("abc", 0.0, False), ("de", 1.0, False), ("fg", 0.25, False)]
+    assert other["spaces"][0]["where"] == "characters 3-6; units 0, 1, 2, 3, 4 and 4 more"
+    grid = replace(found, positions=np.ones((2, 3), bool), spans=[], text=None, characters=None)
+    (region,) = sequence_results({"new": SequenceScans([grid])}).gallery
+    assert (region["text"], region["spaces"][0]["where"]) == (None, "units 0, 1, 2, 3, 4 and 4 more")
+
+
+def test_marks_may_begin_and_end_a_text(tmp_path):
+    strength = np.array([0.5, 1.0, 0.0, 0.25])
+    found = SequenceScan(9.0, 12.0, 0.01, True, 0.1, strength > 0, strength, np.ones(4), np.arange(4), [(0, 2), (3, 4)])
+    results = sequence_results({"new": SequenceScans([found])}, {"new": [b"<b&c"]})
+    text = write_report(results, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert re.findall(
+        r'<mark class="([^"]*)" style="--strength: ([\d.]+)" title="([^;]*);[^>]*>([^<]*)</mark>', text
+    ) == [
+        ("from", "0.50", "50 % of the units found", "&lt;"),
+        (" to", "1.00", "100 % of the units found", "b"),
+        ("from to", "0.25", "25 % of the units found", "c"),
+    ]
+
+
+def test_ten_thousand_files_stay_small(tmp_path, rng):
+    sets, _ = scans_of(rng, 10, 10)
+    many = {name: SequenceScans([*own] * 500) for name, own in sets.items()}
+    files = [bytes(rng.integers(0, 256, 100_000).astype(np.uint8)) for _ in range(10)] * 500
+    results = sequence_results(many, {"odd": files})
+    assert sum(results.counts.values()) == 10_000
+    assert write_report(results, tmp_path / "page.html").stat().st_size < 3e6
+
+
+def test_what_does_not_belong_to_the_scans_is_refused(rng):
+    sets, _ = scans_of(rng, 2, 3)
+    with pytest.raises(ValueError, match="set 'odd' has 2 inputs, and 3 scans"):
+        sequence_results(sets, {"odd": ["a", "b"]})
+    with pytest.raises(ValueError, match="set 'new' has 1 titles, and no scans"):
+        sequence_results(sets, titles={"new": ["a"]})
+    with pytest.raises(ValueError, match="at least one set"):
+        sequence_results({})
+
+
 # In a browser.
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -326,4 +472,41 @@ def test_without_calibration_in_a_browser(tmp_path, rng, browser):
     write_folder(tmp_path, rng, calibrated=False, with_null=False)
     page, wrong = opened(browser, write_report(tmp_path))
     assert page.locator("#inputs tbody tr").count() == 10
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_marks_in_a_browser(tmp_path, rng, browser, scheme, width):
+    sets, starts = scans_of(rng)
+    files = [(HOSTILE + "</pre><img src=x onerror=alert(1)>").encode() * 9 for _ in range(10)]
+    known = [
+        range(len(one) * start // 100, len(one) * (start + 1) // 100) for one, start in zip(files, starts, strict=True)
+    ]
+    results = sequence_results(sets, {"odd": files}, known={"odd": known}, about={"model": HOSTILE}, n_shown=4)
+    path = write_report(results, tmp_path / "page.html")
+    page, wrong = opened(browser, path, color_scheme=scheme, viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    order = sorted(range(10), key=lambda n: (sets["odd"].p_value[n], -sets["odd"].anomaly_score[n]))
+    for n, one in zip(order, page.locator("article").all(), strict=False):
+        text = one.locator("pre").text_content()
+        assert text == "".join(part for part, _, _ in parts_of(sets["odd"][n], files[n], known[n]))
+        assert one.locator("pre *:not(mark, b, i)").count() == 0
+        told = one.locator("mark").first.get_attribute("title")
+        assert re.fullmatch(rf"\d+ % of the units found; p = {sets['odd'].p_value[n]:.3g}, score [\d.]+", told)
+    # Marked by more than colour, the more where the scan is surer; and said to those who do not see it.
+    marks = page.evaluate(
+        """() => [...document.querySelectorAll('article mark')].map((mark) => {
+          const style = getComputedStyle(mark);
+          const thickness = parseFloat(style.textDecorationThickness);
+          return [Number(mark.title.split(' ')[0]), style.textDecorationLine, thickness];
+        })"""
+    )
+    assert {line for _, line, _ in marks} == {"underline"}
+    assert len({strength for strength, _, _ in marks}) > 1
+    for strength, _, thickness in marks:
+        assert thickness == pytest.approx(1 + 3 * strength / 100, abs=0.5)
+    assert "[anomalous: " in page.locator("article pre").first.aria_snapshot()
+    page.locator("article pre").first.focus()
+    assert page.evaluate("document.activeElement.tagName") == "PRE"
     assert wrong == []

@@ -1,14 +1,19 @@
 """The study of texts: where orders are put in, how what a scan finds lies over them, and a small run of all of it."""
 
 import json
+import re
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from subsetscan import SequenceScanner
+from subsetscan.lab.kept_scans import pack_scans, unpack_scans
 from subsetscan.lab.texts import run, tokens
 from subsetscan.lab.texts.inputs import Injected, injected
 from subsetscan.lab.texts.page import _marks
-from subsetscan.sequence_result import SequenceScan, SequenceScans
+from subsetscan.sequence_result import SequenceScan, SequenceScans, spans_of
 
 
 def test_orders_are_put_between_words(rng):
@@ -21,22 +26,36 @@ def test_orders_are_put_between_words(rng):
     assert len({span[0] for span in found.spans[::2]}) > 2
 
 
-class Found:
-    """Gives back what was found, made by hand."""
-
-    def __init__(self, spans, flagged):
-        self.spans, self.flagged = spans, flagged
-
-    def scan(self, texts):
-        return SequenceScans(
-            SequenceScan(1, 9, p, p <= 0.05, 0.1, np.ones(3, bool), *np.ones((2, 3)), np.arange(2), spans, text)
-            for text, spans, p in zip(texts, self.spans, np.where(self.flagged, 0.01, 0.5), strict=True)
+def test_scans_are_kept_as_they_are(rng):
+    clean = [rng.normal(size=(n, 4)) for n in rng.integers(1, 20, 60)]
+    inputs = [rng.normal(size=(n, 4)) * 3 for n in (3, 0, 15, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one has no positions
+        found = SequenceScanner(random_state=0).fit(clean).scan(inputs)
+    again = unpack_scans(pack_scans(found))
+    texts = ["one two", "three"]
+    of_texts = SequenceScans(
+        replace(one, text=text, characters=characters, spans=spans_of(one.positions, characters))
+        for one, text, characters in zip(
+            found[2:], texts, [np.arange(30).reshape(15, 2), np.array([[0, 5]])], strict=True
         )
+    )
+    again_of_texts = unpack_scans(pack_scans(of_texts), texts)
+    for before, after in zip([*found, *of_texts], [*again, *again_of_texts], strict=True):
+        for name in SequenceScan.__dataclass_fields__:
+            np.testing.assert_equal(getattr(after, name), getattr(before, name))
+            assert type(getattr(after, name)) is type(getattr(before, name))
+    assert any(one.spans for one in of_texts)
+    assert len(unpack_scans(pack_scans(SequenceScans([])))) == 0
 
 
 def test_precision_and_recall_count_characters():
     given = Injected(["abcdefghij", "klmnopqrst", "uvwxyz"], [(2, 6), (0, 5), (1, 2)])
-    measured, shown = tokens.located(Found([[(0, 3), (5, 7)], [], [(1, 2)]], [True, False, True]), given)
+    found = SequenceScans(
+        SequenceScan(1, 9, p, p <= 0.05, 0.1, np.ones(3, bool), *np.ones((2, 3)), np.arange(2), spans, text)
+        for text, spans, p in zip(given.texts, [[(0, 3), (5, 7)], [], [(1, 2)]], [0.01, 0.5, 0.01], strict=True)
+    )
+    measured, shown = tokens.located(found, given)
     assert measured["precision"] == np.mean([2 / 5, 1])  # the second found nothing
     assert measured["recall"] == np.mean([2 / 4, 0, 1])
     assert measured["chance"] == np.mean([4 / 10, 5 / 10, 1 / 6])
@@ -58,7 +77,7 @@ def test_a_small_run(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "TOKEN_LAYERS", ("hidden_1", "mlp_2"))
     monkeypatch.setattr("subsetscan.lab.subjects.texts._N_LEAST", 3)
     try:
-        results = run.texts(tmp_path, quick=True, progress=False, say=lambda line: None)
+        results = run.texts(tmp_path, quick=True, report=True, progress=False, say=lambda line: None)
     except (ModuleNotFoundError, FileNotFoundError) as error:
         pytest.skip(str(error))
     assert json.loads((tmp_path / "texts" / "results.json").read_text()) == json.loads(json.dumps(results))
@@ -67,6 +86,10 @@ def test_a_small_run(tmp_path, monkeypatch):
     for sets in results["measures"].values():
         assert sets.keys() == {"clean", *results["kinds"]}
         assert all(one["n"] == (12 if kind == "clean" else 3) for kind, one in sets.items())
+    report = (tmp_path / "texts" / "report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"<h3>(.*) \d</h3>", report)) == set(run._IN_PART)
+    assert report.count("<article>") == 2 * len(run._IN_PART)
+    assert "".join(re.findall(r"<b>([^<]*)</b>", report.partition("<h3>orders inside")[2].partition("</article>")[0]))
     with monkeypatch.context() as again:
         again.setattr(run, "text_rows", lambda *_: pytest.fail("read again"))
         again.setattr(tokens, "SequenceScanner", lambda *_, **__: pytest.fail("scanned again"))

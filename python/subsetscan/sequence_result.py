@@ -12,7 +12,7 @@ import numpy as np
 
 from ._extras import import_extra
 
-__all__ = ["SequenceScan", "SequenceScans", "runs_of"]
+__all__ = ["SequenceScan", "SequenceScans", "runs_of", "spans_of"]
 
 _WIDTH = 80
 _SHOWN = 10  # inputs, in a notebook
@@ -208,3 +208,11 @@ def runs_of(mask: np.ndarray) -> list[tuple[int, int]]:
     """List runs of what is true: from which place to before which."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def spans_of(mask: np.ndarray, characters: np.ndarray | None) -> list[tuple[int, int]]:
+    """Join neighbouring positions: from where to before where, in characters of a text, or in positions."""
+    runs = runs_of(mask)
+    if characters is None:
+        return runs
+    return [(int(characters[start, 0]), int(characters[end - 1, 1])) for start, end in runs]

@@ -25,7 +25,7 @@ from .inputs import as_inputs, sequence_inputs
 from .persistence import Persistent, State, pack_attributes, unpack_attributes
 from .residuals import Residuals, on_grid
 from .scanning import scan
-from .sequence_result import SequenceScan, SequenceScans, runs_of
+from .sequence_result import SequenceScan, SequenceScans, spans_of
 from .spaces.layers import Layers
 from .spaces.positions import Positions, read_positions
 
@@ -338,7 +338,7 @@ class SequenceScanner(Persistent, BaseEstimator):
             strength=strength.reshape(positions.shape),
             distances=np.maximum(distances, 0).reshape(positions.shape),
             nodes=np.asarray(nodes, np.int64),
-            spans=_spans(mask, positions),
+            spans=spans_of(mask, positions.spans) if len(positions.shape) == 1 else [],
             text=text if isinstance(text, str) else None,
             characters=positions.spans,
         )
@@ -450,13 +450,3 @@ def _drawn(values: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarra
     if len(values) <= most:
         return values
     return values[np.sort(rng.choice(len(values), most, replace=False))]
-
-
-def _spans(mask: np.ndarray, positions: Positions) -> list[tuple[int, int]]:
-    """Join neighbouring positions: from where to before where, in characters of a text, or in positions."""
-    if len(positions.shape) != 1:
-        return []
-    runs = runs_of(mask)
-    if positions.spans is None:
-        return runs
-    return [(int(positions.spans[start, 0]), int(positions.spans[end - 1, 1])) for start, end in runs]

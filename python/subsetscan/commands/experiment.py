@@ -73,6 +73,13 @@ def experiment(
         ),
     ] = False,
     seed: options.Seed = 0,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help=f"Of {_takers('report')}: write NAME/report.html too, with the bytes or words found marked.",
+        ),
+    ] = False,
     quick: options.Quick = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -104,6 +111,7 @@ def experiment(
         "data": data,
         "times": times,
         "seed": seed,
+        "report": report,
     }
     given = {option: value for option, value in chosen.items() if value is not None and value is not False}
     if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:

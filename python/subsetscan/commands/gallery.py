@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import plot
 from ..explanation import SpaceExplanation
 from ..inputs.base import SizedInputs
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
+from ..plot.report.results import most_anomalous
 from ..scanner import ModelScanner
 from .explain import one_of, picture_of
 from .scanned_sets import COMBINED, ScannedSets
@@ -22,7 +21,6 @@ __all__ = ["GALLERY", "write_gallery"]
 GALLERY = "gallery"
 _N_SHOWN = 8
 _DPI = 60
-_CLEAN = "clean"
 
 
 def write_gallery(scanner: ModelScanner, sets: Mapping[str, SizedInputs], scanned: ScannedSets, out: Path) -> None:
@@ -39,7 +37,7 @@ def write_gallery(scanner: ModelScanner, sets: Mapping[str, SizedInputs], scanne
     """
     folder = start_writing(out / GALLERY, "gallery.json", "*.png")
     shown: list[dict[str, Any]] = []
-    for rank, (name, n) in enumerate(_most_anomalous(scanned)):
+    for rank, (name, n) in enumerate(_chosen(scanned)):
         sample = one_of(sets[name], n)
         explanation = scanner.explain(sample)
         figure = plot.explanation(explanation, picture_of(sample, explanation))
@@ -66,14 +64,8 @@ def _told(name: str, space: SpaceExplanation) -> dict[str, Any]:
     return {"space": name, "p_value": space.p_value, "size": leading.size, "where": leading.where()}
 
 
-def _most_anomalous(scanned: ScannedSets) -> list[tuple[str, int]]:
-    """List sets and places, the smallest p-value first, of equal ones the highest score."""
+def _chosen(scanned: ScannedSets) -> list[tuple[str, int]]:
     scores = scanned.scores()
     space = COMBINED if COMBINED in scores else next(iter(scores))
-    found: list[tuple[float, float, str, int]] = []
-    for name in scanned.scans:
-        if name != _CLEAN:
-            own = scores[space][name]
-            p_values = np.ones(len(own)) if scanned.p_values is None else scanned.p_values[name][space]
-            found += zip(p_values.tolist(), (-own).tolist(), [name] * len(own), range(len(own)), strict=True)
-    return [(name, n) for _, _, name, n in sorted(found)[:_N_SHOWN]]
+    p_values = None if scanned.p_values is None else {name: own[space] for name, own in scanned.p_values.items()}
+    return most_anomalous(scores[space], p_values, _N_SHOWN)

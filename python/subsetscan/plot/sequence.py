@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["sequence", "text_panel"]
+__all__ = ["by_character", "sequence", "shown", "text_panel"]
 
 _COLUMNS, _LINES = 90, 40
 
@@ -80,7 +80,7 @@ def _series(panel: Axes, strength: np.ndarray, values: np.ndarray | None) -> Non
 
 
 def _text(found: SequenceScan, text: str | bytes, underlined: Collection[int]) -> Figure:
-    n_lines = len(_lines(_shown(text), _COLUMNS, _LINES))
+    n_lines = len(_lines(shown(text), _COLUMNS, _LINES))
     figure = new_figure(8.5, 0.2 * n_lines + 0.5)
     text_panel(figure.subplots(), found, text, underlined)
     return figure
@@ -110,8 +110,8 @@ def text_panel(
     size : float
         Of the letters, in points.
     """
-    weights, shown = _by_character(found, text), _shown(text)
-    lines = _lines(shown, columns, most_lines)
+    weights, letters = by_character(found, text), shown(text)
+    lines = _lines(letters, columns, most_lines)
     panel.set_title(_verdict(found) if title is None else title, fontsize=9)
     panel.set(xlim=(0, columns), ylim=(len(lines), 0))
     panel.axis("off")
@@ -122,11 +122,12 @@ def text_panel(
                 panel.fill_between([x, x + 1], y, y + 1, color=COLOURS[1], alpha=opacity, linewidth=0)
             if place in underlined:
                 panel.plot([x, x + 1], [y + 0.95] * 2, color=COLOURS[0], linewidth=2, solid_capstyle="butt")
-            letter = shown[place]
+            letter = letters[place]
             panel.text(x + 0.5, y + 0.75, letter, family="monospace", fontsize=size, ha="center", parse_math=False)
 
 
-def _shown(text: str | bytes) -> str:
+def shown(text: str | bytes) -> str:
+    """Write a text or bytes, each of them as one character: a dot stands for those that cannot be printed."""
     return "".join(map(_printable, text))
 
 
@@ -135,14 +136,14 @@ def _printable(one: int | str) -> str:
     return (one if isinstance(one, str) else chr(one)) if is_plain else "·"
 
 
-def _by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
+def by_character(found: SequenceScan, text: str | bytes) -> np.ndarray:
     """Spread the positions' strength over the characters: by the spans of tokens, or in equal parts."""
     weights = np.zeros(len(text))
     if found.text is not None and text == found.text:
         spans = np.empty((0, 2), int) if found.characters is None else found.characters
         for (start, end), strength in zip(spans, found.strength, strict=False):
             weights[start:end] = np.maximum(weights[start:end], strength)
-    else:
+    elif len(found.strength):
         weights = found.strength[np.arange(len(text)) * len(found.strength) // max(len(text), 1)]
     return weights
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ... import plot
+from ...sequence_result import SequenceScans
 from ..subjects.magika_attack import Attacked
-from ..subjects.magika_network import PADDING
+from ..subjects.magika_network import as_bytes
 from .edits import BINARY
-from .methods import RATE
 from .sample import Sample
-from .where import BYTES, Found
+from .where import BYTES
 
 __all__ = ["draw"]
 
@@ -22,7 +22,7 @@ _MOST, _LEAST_CHANGED = 3, 3  # files; changed bytes of that part
 _COLUMNS, _LINES = 64, 14
 
 
-def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: Found) -> bool:
+def draw(path: Path, sample: Sample, attacked: Attacked, found: SequenceScans, before: SequenceScans) -> bool:
     """Draw the first attacked text of each of the first types of which one has some changes in its beginning.
 
     Parameters
@@ -30,7 +30,7 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: F
     path : Path
     sample : Sample
     attacked : Attacked
-    found, before : Found
+    found, before : SequenceScans
         In the attacked files, and in the same files as they were.
 
     Returns
@@ -48,13 +48,12 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: Found, before: F
         own, clean = attacked.tokens[row, :_PART], sample.test[source, :_PART]
         name = f"{sample.types[sample.test_types[source]]}, {sample.names[source]}"
         for panel, scans, tokens, title in ((one, before, clean, name), (other, found, own, "attacked")):
-            scan = scans.scan(row, RATE)
+            scan = scans[row]
             part = replace(scan, positions=scan.positions[: _PART // BYTES], strength=scan.strength[: _PART // BYTES])
-            text = np.where(tokens == PADDING, 0, tokens).astype(np.uint8).tobytes()
             plot.text_panel(
                 panel,
                 part,
-                text,
+                as_bytes(tokens),
                 set(np.flatnonzero(tokens != clean).tolist()),
                 title=f"{title}: p = {scan.p_value:.3g}{', flagged' if scan.is_flagged else ''}",
                 columns=_COLUMNS,

@@ -15,13 +15,16 @@ import numpy as np
 
 from ..._extras import import_extra
 from ..._tables import text_table
+from ...plot.report import Results, check_libraries, sequence_results, write_report
+from ...sequence_result import SequenceScans
 from ..experiment.files import write_json
+from ..kept_scans import pack_scans, unpack_scans
 from ..options import start_writing
 from ..progress import Progress
 from ..result_cache import Arrays, ResultCache, code_version, fingerprint
 from ..subjects.found import version_of
 from ..subjects.magika_attack import Attacked, attack, changed_at_random
-from ..subjects.magika_network import Magika
+from ..subjects.magika_network import POSITIONS, Magika, as_bytes
 from .attackers import Pursued, Usual, pursue, seen_by, usual_of
 from .cells import CLEAN, CONFIDENCES, OTHERS, Cell, cells_of, confidence_name, read_cells, write_cells
 from .drawing import draw
@@ -29,7 +32,7 @@ from .edits import EDITS
 from .methods import AUTOMATIC, BOTH, RATE, Judge, Judged
 from .page import write_page
 from .sample import PYTHON, Sample, Setting, make_sample
-from .where import Found, Within, measures, over_changes
+from .where import BYTES, Within, measures, over_changes
 
 __all__ = ["files"]
 
@@ -42,9 +45,9 @@ _DIGITS = 5
 # The code that what is kept depends on.
 _MADE_BY = (
     "_core", "background", "calibration", "combination", "decisions", "detectors", "group_scan", "residuals", "scanner",
-    "scanning", "sequence_scan", "networks", "spaces", "lab.files.attackers", "lab.files.edits", "lab.files.methods",
-    "lab.files.sample", "lab.files.where", "lab.subjects.edits", "lab.subjects.found", "lab.subjects.magika_attack",
-    "lab.subjects.magika_network",
+    "scanning", "sequence_result", "sequence_scan", "networks", "spaces", "lab.files.attackers", "lab.files.edits",
+    "lab.files.methods", "lab.files.sample", "lab.files.where", "lab.kept_scans", "lab.subjects.edits",
+    "lab.subjects.found", "lab.subjects.magika_attack", "lab.subjects.magika_network",
 )  # fmt: skip
 
 
@@ -54,6 +57,7 @@ def files(
     kept: Path | str | None = None,
     quick: bool = False,
     seed: int = 0,
+    report: bool = False,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
@@ -65,6 +69,8 @@ def files(
     ----------
     out : path-like
         Folder for ``files.md`` and ``files/``: every number as CSV and JSON, and a figure.
+    report : bool, default False
+        Whether to write ``files/report.html`` too: attacked files, and their bytes that the scan within them finds.
     kept, quick, seed, progress, say
         As for `subsetscan.lab.defaults.run.defaults`.
 
@@ -86,12 +92,14 @@ def files(
     out, setting = Path(out), _QUICK if quick else Setting()
     for package, extra in (("jinja2", "report"), ("matplotlib.figure", "plots")):
         import_extra(package, extra)  # known to be missing before the work
+    if report:
+        check_libraries()
     network = Magika()
     study = _Study(
         network, setting, seed, Path(out / "kept" if kept is None else kept), Progress(progress=progress, say=say)
     )
     start_writing(out, "files.md")
-    start_writing(out / "files", "cells.csv", "results.json", "files.png")
+    start_writing(out / "files", "cells.csv", "results.json", "files.png", "report.html")
     cells, results = study.results()
     results |= {
         "quick": quick,
@@ -105,6 +113,8 @@ def files(
     write_cells(out / "files" / "cells.csv", cells)
     write_json(out / "files" / "results.json", results)
     write_page(out / "files.md", results, read_cells(out / "files" / "cells.csv"))
+    if report:
+        write_report(study.found(), out / "files" / "report.html")
     header = ["file", "seen before", "after", "p-value", "flagged", "positions found", "right"]
     rows = [
         [
@@ -246,11 +256,11 @@ class _Study:
         kept = self._keep(f"scores/{name}", tokens, lambda: self.judge.judge(tokens)._asdict())
         return Judged(**{field: kept[field] for field in Judged._fields})
 
-    def _within(self, name: str, tokens: np.ndarray, types: np.ndarray) -> Found:
+    def _within(self, name: str, tokens: np.ndarray, types: np.ndarray) -> SequenceScans:
         if not hasattr(self, "_scanners"):
             self._scanners = Within(self.network, self.sample, self.seed)
-        kept = self._keep(f"where/{name}", tokens, lambda: self._scanners.scan(tokens, types)._asdict())
-        return Found(**{field: kept[field] for field in Found._fields})
+        kept = self._keep(f"where/{name}", tokens, lambda: pack_scans(self._scanners.scan(tokens, types)))
+        return unpack_scans(kept)
 
     def _retyped(self, judged: Judged, sources: np.ndarray) -> float:
         """Return the share of files, but Python's, that Magika sees as another type than the test file they were."""
@@ -262,18 +272,19 @@ class _Study:
     def _where(self, attacked: Attacked, originals: np.ndarray) -> list[dict[str, Any]]:
         """Tell for every file where the scan pointed."""
         changed = attacked.tokens != originals
-        precision, recall, chance = measures(self._found.positions, changed)
-        n_right = (self._found.positions & over_changes(changed)).sum(axis=1)
+        positions = np.array(self._found.positions, bool).reshape(-1, changed.shape[1] // BYTES)
+        precision, recall, chance = measures(positions, changed)
+        n_right = (positions & over_changes(changed)).sum(axis=1)
         return [
             {
                 "type": kind,
                 "precision": None if np.isnan(precision[n]) else round(float(precision[n]), _DIGITS),
                 "recall": round(float(recall[n]), _DIGITS),
                 "chance": round(float(chance[n]), _DIGITS),
-                "n_found": int(self._found.positions[n].sum()),
+                "n_found": int(positions[n].sum()),
                 "n_right": int(n_right[n]),
-                "p_value": round(float(self._found.p_values[n]), _DIGITS),
-                "p_value_before": round(float(self._clean_found.p_values[n]), _DIGITS),
+                "p_value": round(self._found[n].p_value, _DIGITS),
+                "p_value_before": round(self._clean_found[n].p_value, _DIGITS),
             }
             for n, kind in enumerate(self.sample.type_names(attacked.sources).tolist())
         ]
@@ -340,6 +351,26 @@ class _Study:
             }
             for n in firsts
         ]
+
+    def found(self) -> Results:
+        """Return what the scan within files found, as a report takes it."""
+        attacked, sample = self._confident, self.sample
+        of = sample.type_names(attacked.sources)
+        changed = attacked.tokens != sample.test[attacked.sources]
+        return sequence_results(
+            {CLEAN: self._clean_found, "attacked": self._found},
+            {"attacked": [as_bytes(one) for one in attacked.tokens]},
+            space=POSITIONS.rpartition("/")[0].rpartition("/")[-1],
+            known={"attacked": [np.flatnonzero(one).tolist() for one in changed]},
+            titles={"attacked": [f"{kind}, {sample.names[n]}" for kind, n in zip(of, attacked.sources, strict=True)]},
+            about={
+                "experiment": "files",
+                "read": "the first and the last 1,024 bytes of a file; four of them are a position",
+                "n_background": int((sample.background_types < len(sample.types) - 1).sum()),
+                "detector": {"name": "SequenceScanner, beside files of the same type", "false_positive_rate": RATE},
+                "seed": self.seed,
+            },
+        )
 
     def draw(self, path: Path) -> bool:
         """Draw attacked files beside what they were; return whether there are any to draw."""

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ... import SequenceScanner
-from ...sequence_result import SequenceScan, runs_of
+from ...sequence_result import SequenceScan, SequenceScans
 from ...spaces import Layers
 from ..subjects.magika_network import POSITIONS, Magika
 from .sample import Sample
 
-__all__ = ["BYTES", "Found", "Within", "measures", "over_changes"]
+__all__ = ["BYTES", "Within", "measures", "over_changes"]
 
 BYTES = 4  # of a file that one position stands for
-
-
-class Found(NamedTuple):
-    """What scans within files found.
-
-    Attributes
-    ----------
-    positions : ndarray of shape (n, 512), bool
-    strength : ndarray of shape (n, 512), float64
-    p_values : ndarray of shape (n,), float64
-    n_nodes : ndarray of shape (n,), int64
-    """
-
-    positions: np.ndarray
-    strength: np.ndarray
-    p_values: np.ndarray
-    n_nodes: np.ndarray
-
-    def scan(self, n: int, rate: float) -> SequenceScan:
-        """Return one of them in the form in which it is drawn; which nodes they were is not kept, only how many."""
-        p = float(self.p_values[n])
-        return SequenceScan(
-            score=np.nan,
-            anomaly_score=np.nan,
-            p_value=p,
-            is_flagged=p <= rate,
-            alpha=np.nan,
-            positions=self.positions[n],
-            strength=self.strength[n],
-            distances=np.full(self.strength[n].shape, np.nan),
-            nodes=np.arange(self.n_nodes[n]),
-            spans=runs_of(self.positions[n]),
-        )
 
 
 class Within:
@@ -58,21 +23,13 @@ class Within:
         self._sample, self._seed = sample, seed
         self._scanners: dict[int, SequenceScanner] = {}
 
-    def scan(self, tokens: np.ndarray, types: np.ndarray) -> Found:
+    def scan(self, tokens: np.ndarray, types: np.ndarray) -> SequenceScans:
         """Scan files, each beside the background of its type: a place in `Sample.types`."""
-        n_positions = tokens.shape[1] // BYTES
-        found = Found(
-            np.zeros((len(tokens), n_positions), bool),
-            np.zeros((len(tokens), n_positions)),
-            np.ones(len(tokens)),
-            np.zeros(len(tokens), np.int64),
-        )
+        found: dict[int, SequenceScan] = {}
         for kind in np.unique(types).tolist():
             rows = np.flatnonzero(types == kind)
-            for row, one in zip(rows, self._of(kind).scan(tokens[rows]), strict=True):
-                found.positions[row], found.strength[row] = one.positions, one.strength
-                found.p_values[row], found.n_nodes[row] = one.p_value, len(one.nodes)
-        return found
+            found |= dict(zip(rows.tolist(), self._of(kind).scan(tokens[rows]), strict=True))
+        return SequenceScans(found[row] for row in range(len(tokens)))
 
     def _of(self, kind: int) -> SequenceScanner:
         if kind not in self._scanners:

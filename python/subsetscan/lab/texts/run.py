@@ -13,7 +13,9 @@ import numpy as np
 from ..._digest import digest
 from ...detectors import AutomaticDetector, ClassConditionalDetector, Detector, NearestNeighborDetector
 from ...measures import auroc
+from ...plot.report import check_libraries, sequence_results, write_report
 from ...scanner import ModelScanner
+from ...sequence_result import SequenceScans
 from ...spaces import Arrays
 from ..experiment.files import write_json
 from ..options import start_writing
@@ -22,7 +24,7 @@ from ..result_cache import ResultCache, code_version
 from ..subjects.encoder import LAYERS, PACKAGE, text_network, text_rows
 from ..subjects.found import version_of
 from ..subjects.subject import Rows
-from .inputs import draw_texts
+from .inputs import ORDERS, draw_texts
 from .page import f_score, write_page
 from .tokens import TokenScans
 
@@ -37,6 +39,9 @@ METHODS: Mapping[str, str] = {
 }
 TOKEN_LAYERS = ("hidden_1", "mlp_2", "hidden_3", "mlp_4", "hidden_6")
 _COMBINE = "fisher+harmonic"  # as ModelScanner.automatic
+_RATE = 0.05  # of false positives
+# Kinds of texts of which a part is odd, and how many of each the report shows.
+_IN_PART, _N_SHOWN = (ORDERS, "injected", "odd words", "typing errors", "misread letters"), 2
 _N_BINS = 5  # of lengths
 _SIZES = {"n_background": 1000, "n_clean": 400, "n_kind": 150}
 _QUICK = {"n_background": 150, "n_clean": 40, "n_kind": 10}
@@ -44,7 +49,7 @@ _CHOSEN_ON = {"n_background": 800, "n_clean": 0, "n_kind": 60}
 # The code that what is kept depends on.
 _MADE_BY = (
     "_core", "background", "calibration", "combination", "group_scan", "networks", "sequence_result", "sequence_scan",
-    "spaces", "lab.subjects", "lab.texts.inputs", "lab.texts.tokens",
+    "spaces", "lab.subjects", "lab.kept_scans", "lab.texts.inputs", "lab.texts.tokens",
 )  # fmt: skip
 
 
@@ -54,6 +59,7 @@ def texts(
     kept: Path | str | None = None,
     quick: bool = False,
     seed: int = 0,
+    report: bool = False,
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> dict[str, Any]:
@@ -68,6 +74,9 @@ def texts(
     quick : bool
         A small version: few texts.
     seed : int
+    report : bool, default False
+        Whether to write ``texts/report.html`` too: texts of which some words
+        are odd, and those that the scan finds.
     progress : bool
     say : callable
         Takes lines of the report.
@@ -85,6 +94,8 @@ def texts(
         If a file cannot be read or written.
     """
     started, out = time.monotonic(), Path(out)
+    if report:
+        check_libraries()
     network = text_network()
     package = __name__.partition(".")[0]
     made_by = code_version(*(f"{package}.{name}" for name in _MADE_BY))
@@ -97,7 +108,7 @@ def texts(
     encoder = version_of(PACKAGE)
     drawn = draw_texts(seed, sizes)
     start_writing(out, "texts.md")
-    start_writing(out / "texts", "results.json")
+    start_writing(out / "texts", "results.json", "report.html")
     sets = {"background": drawn.background, CLEAN: drawn.clean} | {name: own for name, (_, own) in drawn.kinds.items()}
     with stages.stage("activations", len(sets)) as done:
         rows: dict[str, Rows] = {}
@@ -114,8 +125,13 @@ def texts(
     layer = max(tried, key=lambda name: f_score(tried[name]["precision"], tried[name]["recall"]))
     tokens = TokenScans(network, layer, drawn, seed, cache, "tokens", encoder)
     where, examples = tokens.located()
-    with stages.stage("scores", len(sets) - 1) as done:
-        scores = _scores(rows, sets, tokens, done)
+    tested = {name: own for name, own in sets.items() if name != "background"}
+    with stages.stage("scores", 2 * len(tested)) as done:
+        scans = {}
+        for name, own in tested.items():
+            scans[name] = tokens.scans(name, own)
+            done(1)
+        scores = _scores(rows, sets, scans, done)
     results = {
         "quick": quick,
         "seed": seed,
@@ -131,6 +147,21 @@ def texts(
     }
     write_json(out / "texts" / "results.json", results)
     write_page(out / "texts.md", results)
+    if report:
+        found = sequence_results(
+            {name: scans[name] for name in (CLEAN, *_IN_PART)},
+            space=layer,
+            known={ORDERS: [range(*span) for span in drawn.injected.spans]},
+            about={
+                "experiment": "texts",
+                "network": results["source"],
+                "n_background": len(drawn.background),
+                "detector": {"name": "SequenceScanner", "false_positive_rate": _RATE},
+                "seed": seed,
+            },
+            n_shown=_N_SHOWN * len(_IN_PART),
+        )
+        write_report(found, out / "texts" / "report.html")
     say(f"wrote texts.md and texts/ to {out}/ in {time.monotonic() - started:.0f} s")
     return results
 
@@ -143,7 +174,7 @@ def lengths_of(texts: Sequence[str], edges: np.ndarray) -> np.ndarray:
 def _scores(
     rows: Mapping[str, Rows],
     sets: Mapping[str, Sequence[str]],
-    tokens: TokenScans,
+    scans: Mapping[str, SequenceScans],
     done: Callable[[int], object],
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return scores and p-values, by method and set."""
@@ -161,16 +192,14 @@ def _scores(
     )
     nearest = NearestNeighborDetector(n_neighbors=1, metric="cosine", scale=False).fit(background[list(LAYERS)[-1]])
     found: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {method: {} for method in METHODS}
-    for name, own in sets.items():
-        if name == "background":
-            continue
-        labels = lengths_of(own, edges)
+    for name, of_tokens in scans.items():
+        labels = lengths_of(sets[name], edges)
         last = rows[name][list(LAYERS)[-1]]
         columns: list[tuple[Any, Any]] = [
             (alike.anomaly_score(rows[name]), alike.p_values(rows[name])),
             (by_length.anomaly_score(rows[name], labels), by_length.p_values(rows[name], labels)),
             (nearest.anomaly_score(last), nearest.p_values(last)),
-            tokens.scores(name, own),
+            (of_tokens.anomaly_score, of_tokens.p_value),
         ]
         done(1)
         for method, pair in zip(METHODS, columns, strict=True):
@@ -182,7 +211,7 @@ def _measures(scores: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]])
     """Measure each kind by each method: AUROC with its interval, and what is flagged at 5 %."""
     return {
         method: {
-            name: {"n": len(own), "flagged": float(np.mean(p <= 0.05))}
+            name: {"n": len(own), "flagged": float(np.mean(p <= _RATE))}
             | ({} if name == CLEAN else auroc(sets[CLEAN][0], own).as_dict())
             for name, (own, p) in sets.items()
         }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +11,12 @@ import numpy as np
 
 from ..._digest import digest
 from ...networks import TextNetwork
+from ...sequence_result import SequenceScans
 from ...sequence_scan import SequenceScanner
 from ...spaces import Layers
+from ..kept_scans import pack_scans, unpack_scans
 from ..result_cache import Arrays, ResultCache
-from .inputs import Injected, Texts
+from .inputs import ORDERS, Injected, Texts
 
 __all__ = ["TokenScans", "located"]
 
@@ -54,33 +55,22 @@ class TokenScans:
     def located(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Measure where the scan points in the texts into which orders were put; see `located`."""
         injected = self._drawn.injected
+        return located(self.scans(ORDERS, injected.texts), injected)
 
-        def make() -> Arrays:
-            found = json.dumps(located(self._scanner, injected)).encode()
-            return {"json": np.frombuffer(found, np.uint8)}
-
-        measured, shown = json.loads(self._keep("located", injected.texts, make)["json"].tobytes())
-        return measured, shown
-
-    def scores(self, name: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Compute scores and p-values of texts."""
+    def scans(self, name: str, texts: Sequence[str]) -> SequenceScans:
+        """Scan texts."""
 
         def make() -> Arrays:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".* other numbers of positions")  # some are odd by that
-                found = self._scanner.scan(texts)
-            return {"scores": found.anomaly_score, "p_values": found.p_value}
+                return pack_scans(self._scanner.scan(texts))
 
-        kept = self._keep(name, texts, make)
-        return kept["scores"], kept["p_values"]
-
-    def _keep(self, name: str, texts: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
         made_from = {**self._made_from, "texts": digest(*texts)}
-        return self._cache.get_or_make(f"{self._folder}/{self._layer}/{name}", made_from, make)
+        return unpack_scans(self._cache.get_or_make(f"{self._folder}/{self._layer}/{name}", made_from, make), texts)
 
 
-def located(scanner: SequenceScanner, injected: Injected) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Measure how the characters that a scan returns lie over those that were put in, and keep the first texts.
+def located(found: SequenceScans, injected: Injected) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Measure how the characters that scans found lie over those that were put in, and keep the first texts.
 
     Returns
     -------
@@ -89,7 +79,6 @@ def located(scanner: SequenceScanner, injected: Injected) -> tuple[dict[str, flo
     list of dict
         The first texts, with the spans that were put in and found.
     """
-    found = scanner.scan(injected.texts)
     precision, recall, chance = [], [], []
     for one, text, (start, end) in zip(found, injected.texts, injected.spans, strict=True):
         mask = np.zeros(len(text), bool)

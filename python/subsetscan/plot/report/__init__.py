@@ -2,5 +2,6 @@
 
 from .page import check_libraries, write_report
 from .results import Results, read_results
+from .sequences import sequence_results
 
-__all__ = ["Results", "check_libraries", "read_results", "write_report"]
+__all__ = ["Results", "check_libraries", "read_results", "sequence_results", "write_report"]

@@ -9,12 +9,11 @@ from scipy.stats import binom
 from sklearn.metrics import roc_curve
 
 from ...calibration import score_threshold
-from .results import Results
+from .results import CLEAN, Results
 
 __all__ = ["NULL", "RATES", "content_of", "start_of"]
 
 NULL = "clean (null scores)"
-CLEAN = "clean"
 # The false positive rates that the slider offers.
 RATES = tuple(round(k / 1000, 3) for k in (*range(1, 20), *range(20, 100, 5), *range(100, 501, 25)))
 _N_BINS = 60

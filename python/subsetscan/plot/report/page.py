@@ -14,23 +14,23 @@ from typing import Any
 from ..._extras import import_extra
 from ..._files import atomic_write, damage_as_value_error
 from .charts import charts
-from .content import CLEAN, RATES, content_of, start_of
-from .results import Results, read_results
+from .content import RATES, content_of, start_of
+from .results import CLEAN, Results, read_results
 
 __all__ = ["check_libraries", "write_report"]
 
 _HERE = Path(__file__).parent
 
 
-def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
+def write_report(found: Path | str | Results, out: Path | str | None = None) -> Path:
     """Write what a scan found as one HTML page, which needs no network and no other file.
 
     Libraries that draw charts (Vega-Lite) and the table (DataTables) are inlined. Names and texts are escaped.
 
     Parameters
     ----------
-    folder : path-like
-        A results folder, as `subsetscan scan` writes it.
+    found : path-like or Results
+        A results folder, as `subsetscan scan` writes it; or what `sequence_results` makes of scans within inputs.
     out : path-like, optional
         ``report.html`` in the folder by default.
 
@@ -50,13 +50,14 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
     """
     jinja2 = import_extra("jinja2", "report")
     libraries = _libraries()
-    results = read_results(folder)
-    path = Path(folder) / "report.html" if out is None else Path(out)
+    results = found if isinstance(found, Results) else read_results(found)
+    path = results.folder / "report.html" if out is None else Path(out)
+    gallery = [{"score": None, **one} for one in results.gallery]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), undefined=jinja2.StrictUndefined, autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    with damage_as_value_error(folder, "does not hold what `subsetscan scan` writes"):
+    with damage_as_value_error(results.folder, "does not hold what `subsetscan scan` writes"):
         content = content_of(results)
         drawn = charts(bool(results.counts.get(CLEAN)), len({row["place"] for row in content["map"]}))
         text = environment.get_template("report.html.jinja").render(
@@ -64,7 +65,8 @@ def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
             start_rate=RATES[start_of(results)],
             charts=drawn,
             about=_about(results),
-            gallery=[_shown(one, results.folder) for one in results.gallery],
+            gallery=[_with_picture(one, results.folder) for one in gallery],
+            with_known=any(known for one in gallery for _, _, known in one["text"] or ()),
             version=version("subsetscan"),
             data=_packed(json.dumps(content, allow_nan=False, separators=(",", ":"))),
             specifications=_packed(json.dumps(drawn)),
@@ -124,7 +126,7 @@ def _told(value: Any) -> str:
     return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 
-def _shown(one: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _with_picture(one: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Put the picture of an input in the page."""
     name = one.get("picture")
     picture = None

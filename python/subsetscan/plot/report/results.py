@@ -14,8 +14,9 @@ import numpy as np
 from ..._files import damage_as_value_error
 from ...calibration import check_probabilities
 
-__all__ = ["COMBINED", "Results", "read_results"]
+__all__ = ["CLEAN", "COMBINED", "Results", "most_anomalous", "read_results"]
 
+CLEAN = "clean"  # the set that others are told from
 COMBINED = "combined"  # the space of all others together
 _SHOWN = {"title", "p_value", "picture", "text", "spaces"}  # of an input in the gallery
 _COLUMNS = ("set", "index", "space", "score", "p_value")
@@ -40,6 +41,7 @@ class Results:
     gallery : list of mapping
         The most anomalous inputs, and where: the content of ``gallery/gallery.json``, or nothing.
     folder : Path
+        Where the pictures of the gallery are, in its own ``gallery``.
     """
 
     sets: list[str]
@@ -60,6 +62,23 @@ class Results:
     def counts(self) -> dict[str, int]:
         """How many inputs each set has."""
         return {name: len(next(iter(found.values()))) for name, found in self.scores.items()}
+
+
+def most_anomalous(
+    scores: Mapping[str, np.ndarray], p_values: Mapping[str, np.ndarray] | None, n_inputs: int
+) -> list[tuple[str, int]]:
+    """List sets and places of the most anomalous inputs, those of the clean set left out.
+
+    The first of each set come first, then the second, and so on; among these, and within a set, the smallest p-value
+    first, of equal ones the highest score.
+    """
+    found: list[tuple[int, float, float, str, int]] = []
+    for name, own in scores.items():
+        if name != CLEAN:
+            p = np.ones(len(own)) if p_values is None else p_values[name]
+            ordered = np.lexsort((-own, p)).tolist()
+            found += [(rank, float(p[n]), -float(own[n]), name, n) for rank, n in enumerate(ordered)]
+    return [(name, n) for *_, name, n in sorted(found)[:n_inputs]]
 
 
 def read_results(folder: Path | str) -> Results:
