@@ -6,7 +6,7 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-files test test-torch wheel check sanitize fuzz format bench docs clean
+.PHONY: help demo demo-files test test-torch wheel check sanitize fuzz nightly format bench docs clean
 
 # Of `make fuzz`, for each target: how long, how many cases at most, what they are drawn by, and which targets.
 SECONDS ?= 60
@@ -62,6 +62,9 @@ sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under 
 
 fuzz: $(BUILT)  ## Give all loaders and numeric entries what is wrong, SECONDS=60 or CASES=... each; SEED=, TARGETS="npz scan"
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --cases $(CASES) --seed $(SEED) $(TARGETS)
+
+nightly: $(BUILT)  ## Kill commands a hundred times at moments of writing, and compare what they end in; SUBSETSCAN_KILLS_SEED=
+	SUBSETSCAN_KILLS=100 $(BIN)/python -m pytest tests/test_kills.py
 
 format: $(BUILT)  ## Format all code
 	cargo fmt --all

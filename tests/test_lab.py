@@ -285,6 +285,25 @@ def test_training_is_resumed(digits, tmp_path, network, stop_after):
     assert float(rows[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
+def test_a_summary_does_not_speak_of_another_network(digits, tmp_path, monkeypatch):
+    """A training into the same folder is stopped between its network and its summary."""
+
+    def stop(*_):
+        raise Stopped
+
+    asked, options = ("classifier", "mnist", tmp_path / "out"), {"data": digits, "verbose": 0}
+    first = training.train(*asked, epochs=1, **options)
+    weights = weights_of(tmp_path / "out" / "mnist-classifier.keras")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_json", stop)
+        with one_warning("made from other epochs"), pytest.raises(Stopped):
+            training.train(*asked, epochs=2, **options)
+    assert not same(weights_of(tmp_path / "out" / "mnist-classifier.keras"), weights)
+    with one_warning("backup/0.safetensors and .*backup/1.safetensors cannot be used"):
+        assert training.train(*asked, epochs=1, **options) == first
+    assert same(weights_of(tmp_path / "out" / "mnist-classifier.keras"), weights)
+
+
 @pytest.mark.parametrize(("damaged", "warned"), [(["0"], "from the checkpoint before"), (["0", "1"], "starts again")])
 def test_damaged_checkpoints_are_passed_over(digits, tmp_path, stop_after, damaged, warned):
     asked, options = ("classifier", "mnist", tmp_path / "out"), {"data": digits, "epochs": 3, "verbose": 0}

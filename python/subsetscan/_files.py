@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-__all__ = ["atomic_write", "check_expansion", "damage_as_value_error"]
+__all__ = ["atomic_write", "check_expansion", "damage_as_value_error", "lock"]
 
+_TEMPORARY = ".subsetscan-"  # what is being written begins with it
 _MOST_EXPANSION = 100  # bytes for each that is compressed: pictures take 2 to 5, sparse activations 10 or 20
 _ALWAYS_EXPANDED = 64 << 20  # labels in their order, and masks, take much more, but are small
 
@@ -19,22 +22,91 @@ _ALWAYS_EXPANDED = 64 << 20  # labels in their order, and masks, take much more,
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Lend a temporary path beside `path` that takes its place when the block ends, and is removed when it fails.
 
+    The content is on the disk before it has its name, and the name when this returns. The first write to a folder
+    removes what processes that were killed had begun to write there.
+
     Raises
     ------
     OSError
-        If the folder is not there or cannot be written.
+        If the folder is not there or cannot be written, or the disk is full; it names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
-    # The system takes its mask off these permissions, as for any new file; it cannot be asked for its mask alone.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    permissions = temporary.stat().st_mode
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}-{path.name}")
     try:
-        yield temporary
-        temporary.chmod(permissions)  # some libraries write a new file in its place, for its owner only
-        os.replace(temporary, path)
+        _sweep(path.parent.absolute())
+        # The system takes its mask off these permissions, as for any new file; it cannot be asked for its mask alone.
+        held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            permissions = os.fstat(held).st_mode
+            if sys.platform == "win32":  # which renames no file that is open
+                os.close(held)
+            else:
+                with suppress(OSError):
+                    lock(held)
+            yield temporary
+            temporary.chmod(permissions)  # some libraries write a new file in its place, for its owner only
+            _sync(temporary, os.O_RDWR)
+            os.replace(temporary, path)
+            with suppress(OSError):  # not every system can
+                _sync(path.parent, os.O_RDONLY)
+        finally:
+            if sys.platform != "win32":
+                os.close(held)
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), temporary):
+            raise  # another file's
+        if error.errno is None:  # a library's
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, or the process ends; return whether nobody else has.
+
+    Raises
+    ------
+    OSError
+        If the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # no other process reads what is locked: far behind the content
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of processes that are gone: nobody has them locked."""
+    if sys.platform == "win32":
+        return
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):  # gone meanwhile, or somebody else's
+            descriptor = os.open(left, os.O_RDWR)
+            try:
+                if lock(descriptor):
+                    left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager

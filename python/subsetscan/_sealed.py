@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from ._digest import digest
 from ._files import atomic_write, damage_as_value_error
 
-__all__ = ["Sealed", "as_text", "read_sealed", "read_tensors", "write_sealed"]
+__all__ = ["Sealed", "as_text", "read_sealed", "read_tensors", "write_sealed", "write_tensors"]
 
 _FORMAT_VERSION = "2"
 _WITHOUT_DIGEST = "1"
+# The format's names.
+_TYPES = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32", "int32": "I32",
+    "uint64": "U64", "int64": "I64", "float16": "F16", "float32": "F32", "float64": "F64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,7 @@ def write_sealed(path: Path | str, kind: str, description: Any, tensors: Mapping
         "format": f"subsetscan.{kind}",
         "format_version": _FORMAT_VERSION,
     }
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata)
-        _put_in_order(temporary)
+    write_tensors(path, metadata, tensors)
     return own
 
 
@@ -126,6 +128,33 @@ def read_tensors(path: Path | str, complaint: str) -> tuple[dict[str, str], dict
         return file.metadata() or {}, tensors
 
 
+def write_tensors(path: Path | str, metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file, whole or not at all, whose bytes depend on what it holds alone.
+
+    The format's library writes to a file of its own beside, which stays when the process is killed, orders the metadata
+    at random, and raises no OSError where the disk is full.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
+    in_order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # each begins where its type may
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in in_order:
+        start, end = end, end + arrays[name].nbytes
+        about = {"dtype": _TYPES[arrays[name].dtype.name], "shape": arrays[name].shape, "data_offsets": [start, end]}
+        header[name] = about
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in in_order:
+            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+
+
 def _as_saved(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
@@ -133,14 +162,3 @@ def _as_saved(array: np.ndarray) -> np.ndarray:
 def _digest(kind: str, version: str, text: str, tensors: Mapping[str, np.ndarray]) -> str:
     named = (part for name in sorted(tensors) for part in (name, tensors[name]))
     return digest(f"subsetscan.{kind}", version, text, *named)
-
-
-def _put_in_order(path: Path) -> None:
-    """Sort the metadata of a safetensors file, which its library writes in another order each time."""
-    with path.open("r+b") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
-        content = json.loads(header)
-        content["__metadata__"] = dict(sorted(content["__metadata__"].items()))
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-        file.seek(8)
-        file.write(text.ljust(len(header)))

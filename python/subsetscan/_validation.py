@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
+
 __all__ = [
     "InvalidTypeError",
     "check_columns",
@@ -114,5 +116,5 @@ def probabilities(values: Any) -> np.ndarray:
 
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round floats to a coarser type, which keeps their order: what is beyond its range becomes infinite."""
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore"), _core.StandardFloats():
         return values.astype(dtype, copy=False)

@@ -6,12 +6,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .._validation import InvalidTypeError
+from ..lab.options import hold_folder
+from ..shards import file_of
 from . import (
     attack,
     demo,
@@ -43,6 +47,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Find the jointly anomalous subset of a network's activations.",
 )
+
+
+def _alone(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let no two runs of commands write to the same folder."""
+
+    @wraps(command)
+    def run(**given: Any) -> Any:
+        folder: Path = given["results" if command is report.report else "out"]
+        if command is merge.merge:
+            folder = file_of(folder).parent
+        # Shards may share a folder.
+        part = f"-{given['shard'].replace('/', '-of-')}" if command is extract.extract else ""
+        with hold_folder(folder, part):
+            return command(**given)
+
+    return run
+
+
 # In the order in which `subsetscan --help` lists them.
 for _command in (
     demo.demo,
@@ -60,7 +82,7 @@ for _command in (
     trace.trace,
     experiment.experiment,
 ):
-    app.command()(_command)
+    app.command()(_alone(_command))
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,11 +11,10 @@ import numpy as np
 import typer
 from tqdm.auto import tqdm
 
-from .._files import atomic_write
 from .._tables import counted
 from ..inputs.pictures import PictureFolder, is_pictures
 from ..lab.adversaries import Adversaries, Job, attack_all
-from ..lab.array_files import load_array, load_images
+from ..lab.array_files import load_array, load_images, npy_of_rows
 from ..lab.attack_inputs import unit_images
 from ..lab.attacks import ATTACKS, PROTOCOLS, check
 from ..lab.experiment.files import write_json
@@ -122,8 +121,8 @@ def _write_successes(made: Adversaries, out: Path) -> None:
     }
     start_writing(out, *(f"{key}.npy" for key in arrays), "summary.json")
     for key, array in arrays.items():
-        with atomic_write(out / f"{key}.npy") as temporary:
-            np.save(temporary, array)
+        with npy_of_rows(out / f"{key}.npy", array.dtype, array.shape) as add:
+            add(array)
 
 
 def _check_tried(made: Adversaries, images: Path, labels: Path) -> None:

@@ -14,7 +14,7 @@ from ..lab.defaults import run as defaults
 from ..lab.defaults.groups import run as groups
 from ..lab.files import run as files
 from ..lab.markdown import listed
-from ..lab.options import names_in, no_empty_folders
+from ..lab.options import names_in
 from ..lab.peers import run as peers
 from ..lab.subjects.registry import SUBJECTS
 from ..lab.texts import run as texts
@@ -116,5 +116,4 @@ def experiment(
     given = {option: value for option, value in chosen.items() if value is not None and value is not False}
     if strangers := [f"--{option}" for option in given if option not in inspect.signature(run).parameters]:
         raise ValueError(f"experiment {name} takes no {strangers[0]}: leave out {', '.join(strangers)}")
-    with no_empty_folders(out):
-        return console.end(run(out, kept=kept, quick=quick, progress=console.progress, say=console.say, **given))
+    return console.end(run(out, kept=kept, quick=quick, progress=console.progress, say=console.say, **given))

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from .._tables import counted, text_table
-from ..lab.options import check_folder
-from ..shards import file_of
 from ..shards import merge as put_together
 from . import options
 from .console import Console
@@ -29,7 +27,6 @@ def merge(
     take it as the background, with the model or without.
     """
     console = Console(json, quiet)
-    check_folder(file_of(out).parent)
     found = put_together(shards, out)
     shapes = {name: array.shape[1:] for name, array in found.arrays.items()}
     console.say(text_table(["space", "nodes"], [[name, " x ".join(map(str, shape))] for name, shape in shapes.items()]))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from .._files import atomic_write, damage_as_value_error
@@ -114,7 +115,7 @@ def load_labels(path: Path | str, n_images: int, n_classes: float = math.inf) ->
 
 
 @contextmanager
-def npy_of_rows(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
+def npy_of_rows(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], object]]:
     """Lend what appends rows to an ``.npy`` file, which appears with the last of them or not at all."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import check_expansion, damage_as_value_error
+from .._files import atomic_write, check_expansion, damage_as_value_error
 from .._tables import counted
 from .._validation import InvalidTypeError
 
@@ -122,7 +122,8 @@ def write_idx(path: Path | str, array: np.ndarray) -> None:
     if array.dtype != np.uint8:
         raise InvalidTypeError(f"only uint8 arrays are written as IDX, got {array.dtype}")
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 0x08, array.ndim, *array.shape)
-    Path(path).write_bytes(gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(gzip.compress(header + array.tobytes(), compresslevel=9, mtime=0))
 
 
 def load(name: str, split: str = "test", folder: Path | str | None = None) -> tuple[np.ndarray, np.ndarray]:

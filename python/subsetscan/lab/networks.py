@@ -8,7 +8,10 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from .._extras import import_extra
 from .datasets import DATA
@@ -30,7 +33,11 @@ __all__ = [
 
 
 def start_keras() -> None:
-    """Import Keras and start its backend, which greets with notes on the machine that are not ours to show."""
+    """Import Keras and start its backend, which greets with notes on the machine that are not ours to show.
+
+    No processes share a progress bar: the semaphore for that would stay where one of them is stopped.
+    """
+    tqdm.set_lock(RLock())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model that is compiled anew
     sys.stderr.flush()

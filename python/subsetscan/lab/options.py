@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-__all__ = ["RESULTS", "check_folder", "check_known", "names_in", "no_empty_folders", "start_writing"]
+from .._files import lock
+
+__all__ = ["RESULTS", "check_folder", "check_known", "hold_folder", "names_in", "start_writing"]
 
 
 # What commands write about images. Beside new scores, what is older would pass for theirs.
@@ -54,19 +57,67 @@ def check_folder(folder: Path | str) -> Path:
 
 
 @contextmanager
-def no_empty_folders(folder: Path | str) -> Iterator[None]:
-    """Take a folder that was not there away again, with those in it, if what should fill it fails before it does."""
-    folder = Path(folder)
-    was_there = folder.exists()
+def hold_folder(folder: Path | str, part: str = "") -> Iterator[None]:
+    """Make a folder, and keep other runs out of it, or out of a part of what is written there.
+
+    The system ends the lock when the process ends, however it does. A folder that was not there is taken away again,
+    with those in it, if what should fill it fails before it does.
+
+    Raises
+    ------
+    OSError
+        If another process holds the folder, or it cannot be made or written.
+    """
+    folder = check_folder(folder)
+    made = [place for place in (folder, *folder.absolute().parents) if not place.exists()]
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f".run{part}.lock"
+        held = _hold(path)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the file itself keeps nobody out
+                path.unlink()
+            os.close(held)
     except BaseException:
-        if not was_there:
-            places = sorted((place for place in folder.rglob("*") if place.is_dir()), reverse=True)
-            for place in (*places, folder):
-                with suppress(OSError):  # one that holds something stays
-                    place.rmdir()
+        inner = sorted((place for place in folder.rglob("*") if place.is_dir()), reverse=True) if made else []
+        for place in (*inner, *made):
+            with suppress(OSError):  # one that holds something stays
+                place.rmdir()
         raise
+
+
+def _hold(path: Path) -> int:
+    """Lock a file that says who locked it, and return its descriptor. Raises OSError if another process has."""
+    while True:
+        held = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            try:
+                is_free = lock(held)
+            except OSError:  # a file system without locks
+                return held
+            if not is_free:
+                holder = os.read(held, 200).decode(errors="replace").strip()
+                raise BlockingIOError(
+                    f"cannot write results to {path.parent}: {holder or 'another process'} is writing there; wait "
+                    "until it has ended, or choose another folder"
+                )
+            if _is_at(held, path):
+                os.truncate(held, 0)
+                os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                return held
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)  # who held it has removed it meanwhile
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def start_writing(folder: Path | str, *names: str) -> Path:

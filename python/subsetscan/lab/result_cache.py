@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from .._files import atomic_write, damage_as_value_error
+from .._files import damage_as_value_error
+from .._sealed import write_tensors
 
 if TYPE_CHECKING:
     import keras
@@ -121,8 +121,7 @@ class ResultCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         contiguous = {key: np.asarray(array, order="C") for key, array in arrays.items()}
         about = {"made_from": self._as_text(made_from), "digest": _digest(contiguous)}
-        with atomic_write(path) as temporary:
-            save_file(contiguous, temporary, about)
+        write_tensors(path, about, contiguous)
 
     def get_or_make(
         self, name: str, made_from: Mapping[str, Any], make: Callable[[], Mapping[str, np.ndarray]]

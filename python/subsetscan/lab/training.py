@@ -17,6 +17,7 @@ from . import datasets, networks
 from .adversaries import ATTACK_CODE, Job, attack_all
 from .checkpoints import Checkpoints
 from .experiment.files import write_json, write_rows
+from .options import start_writing
 from .result_cache import ResultCache, code_version, fingerprint, fingerprint_of_model
 
 __all__ = ["RECIPES", "train"]
@@ -168,6 +169,7 @@ def train(
         **{f"test_{key}": float(value) for key, value in judged.items()},
         "made_from": made_from,
     }
+    start_writing(out, f"{stem}.json")  # the last that is written: it says that the others are of one training
     _write_log(out / f"{stem}.csv", log)
     _save_weights_only(model, network, out / f"{stem}.keras")
     write_json(out / f"{stem}.json", summary)

@@ -6,7 +6,8 @@
 //! ranks an image is a histogram, which is what makes the search over all subsets linear in the number of nodes.
 //!
 //! This crate knows nothing of Python. Nothing in it depends on the number of threads: work is split over images and
-//! nodes, and partial results are integers.
+//! nodes, and partial results are integers. Arithmetic must be that of IEEE 754 on every thread: where other libraries
+//! have set another mode, [`StandardFloats`] sets it for a while.
 //!
 //! ```
 //! use ndarray::array;
@@ -61,6 +62,7 @@ pub use options::{ScanOptions, Scope};
 pub use pvalue::{AlphaMax, Ranking, Tail, Ties};
 pub use result::{NodeSubsets, Scan};
 pub use scan::{Part, scan_histograms, scan_p_values};
+pub use simd::floats::StandardFloats;
 pub use simd::set::InstructionSet;
 pub use statistic::Statistic;
 pub use summary::Summary;

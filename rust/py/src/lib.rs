@@ -24,6 +24,8 @@ mod _core {
     #[pymodule_export]
     use crate::background::{PyBackground, PyBackgroundBuilder};
     use crate::parse::{ByName, PyAlphaMax, image_limits, n_nodes, n_samples, names, node_limits, ranking};
+    #[pymodule_export]
+    use crate::running::PyStandardFloats;
     use crate::running::{run, run_small};
 
     #[pymodule_init]

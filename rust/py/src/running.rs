@@ -1,13 +1,14 @@
 //! Work off the interpreter's lock that Ctrl-C can end, and errors as Python exceptions.
 
-use std::process;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
+use std::{mem, process};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use subsetscan_core::{Error, Interrupt};
+use subsetscan_core::{Error, Interrupt, StandardFloats};
 
 /// How long Ctrl-C may wait.
 const POLL: Duration = Duration::from_millis(100);
@@ -56,7 +57,35 @@ pub fn run_small<R: Send>(
     is_small: bool,
     work: impl FnOnce(&Interrupt) -> Result<R, Error> + Send,
 ) -> PyResult<R> {
-    if is_small { py.detach(|| work(&Interrupt::default())).map_err(to_py) } else { run(py, work) }
+    if !is_small {
+        return run(py, work);
+    }
+    py.detach(|| {
+        let _standard = StandardFloats::set();
+        work(&Interrupt::default())
+    })
+    .map_err(to_py)
+}
+
+/// The standard mode of arithmetic for this thread's Python, as a context manager.
+#[pyclass(unsendable, name = "StandardFloats", module = "subsetscan._core")]
+pub struct PyStandardFloats(Option<StandardFloats>);
+
+#[pymethods]
+impl PyStandardFloats {
+    #[new]
+    fn new() -> Self {
+        PyStandardFloats(None)
+    }
+
+    fn __enter__(&mut self) {
+        self.0.get_or_insert_with(StandardFloats::set);
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&mut self, _error: &Bound<'_, PyTuple>) {
+        self.0 = None;
+    }
 }
 
 /// The thread pool of this process, the one way to other threads.
@@ -73,7 +102,14 @@ fn pool(_: Python<'_>) -> PyResult<&'static ThreadPool> {
     match *kept {
         Some((owner, pool)) if owner == process => Ok(pool),
         _ => {
-            let pool = ThreadPoolBuilder::new().build().map_err(|e| PyRuntimeError::new_err(e.to_string()))?;
+            // Its threads do this work alone, and keep the standard mode of arithmetic.
+            let standard = |_| mem::forget(StandardFloats::set());
+            let pool = ThreadPoolBuilder::new().start_handler(standard).build().map_err(|error| {
+                PyOSError::new_err(format!(
+                    "cannot make threads ({error}): the limit of processes and threads is reached, see `ulimit -u` and the \
+                     pids.max of a container; RAYON_NUM_THREADS says how many are made"
+                ))
+            })?;
             let pool: &'static ThreadPool = Box::leak(Box::new(pool));
             *kept = Some((process, pool));
             Ok(pool)

@@ -1,4 +1,4 @@
-//! The instructions of x86-64, and all `unsafe` code of this crate.
+//! The instructions of x86-64, and the `unsafe` code of this crate but for the mode of arithmetic.
 #![allow(unsafe_code)]
 
 #[allow(clippy::wildcard_imports)] // forty intrinsics
