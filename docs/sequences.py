@@ -34,7 +34,8 @@ classifier of file types, sees another type with a probability of at least 0.95.
 
 **Means**: it points rightly more often than not. As a detector it is as good as the automatic detector on all layers of the same network, and on
 text files better: [both, on other files of 17 types](files.md). The p-value is that of two: the block's score, and the distance of the strangest
-position. The layer, the residuals of values, the largest p-value that counts (0.001) and the distance were chosen on other draws of files.
+position. The layer, the residuals of values, the largest p-value that counts (0.001) and the distance were chosen on other draws of files of
+the same library, which are partly the same files.
 
 ```python
 scanner = SequenceScanner(OnnxLayers("model.onnx", ["name of a tensor"])).fit(clean)

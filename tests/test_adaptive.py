@@ -8,6 +8,7 @@ from subsetscan.detectors import AutomaticDetector
 from subsetscan.lab.adaptive import run as adaptive_run
 from subsetscan.lab.adaptive.attackers import Descent, nearest_of_class
 from subsetscan.lab.adaptive.cells import Cell, cell_of, half_budget, interval, read_cells, write_cells
+from subsetscan.lab.adaptive.page import _Page
 from subsetscan.lab.adaptive.surrogates import SoftScan, Surrogate, matching
 from subsetscan.lab.adaptive.trials import ANY, ATTACKERS, DETECTORS, Setting, Trials, best_of
 from subsetscan.lab.adaptive.views import differentiable, logits_of
@@ -237,6 +238,21 @@ def test_the_experiment_writes_page_numbers_and_figure(tmp_path, monkeypatch, sa
     again = adaptive_run.adaptive(tmp_path, say=said.append, **options)
     assert again["detectors"] == results["detectors"]
     assert again["seconds"]["all"] < results["seconds"]["all"]
+
+
+@pytest.mark.parametrize(("clean", "said"), [(0.068, True), (0.054, False)])
+def test_the_page_says_whose_lead_is_partly_false_alarms(clean, said):
+    counts = {"strict": 10, "other": 60}
+    cells = [
+        Cell(name, attacker, eps, 100, 90, undetected, 0.1)
+        for name, undetected in counts.items()
+        for attacker in ATTACKERS
+        for eps in (0.01, 0.02)
+    ]
+    flagged = {"strict": clean, "other": 0.055}
+    detectors = {name: {"flagged": {"clean": share}} for name, share in flagged.items()}
+    last = _Page({"detectors": detectors, "seconds": {"all": 60}}, cells).findings()[-1]
+    assert ("The detector strict, which lets least through, flags most of them (6.8%; other 5.5%)" in last) == said
 
 
 def test_missing_data_names_what_to_install(tmp_path, monkeypatch):

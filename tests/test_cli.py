@@ -17,7 +17,7 @@ from subsetscan.lab import networks, options
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
 pytest.importorskip("typer")
-from subsetscan.commands import memory
+from subsetscan.commands import experiment, memory
 from subsetscan.commands import scan as scan_module
 
 
@@ -343,6 +343,25 @@ def test_unexpected_errors_are_told_from_those_of_the_input(run, scan, tmp_path,
     traced = run("--debug", "scan", code=2).err.splitlines()
     assert traced[0] == "Traceback (most recent call last):"
     assert traced[-1] == "subsetscan: Missing option '--background'."
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_ctrl_c_is_one_line_that_says_whether_the_command_continues(run, tmp_path, monkeypatch, continues):
+    def interrupted(out, *, kept=None, quick=False, seed=0, progress=True, say=print):
+        raise KeyboardInterrupt
+
+    if continues:
+        monkeypatch.setitem(experiment._EXPERIMENTS, "files", interrupted)
+        output = run("experiment", "files", f"--out={tmp_path / 'out'}", code=130)
+        hint = ": the same command continues where it was stopped"
+    else:
+        np.save(tmp_path / "x.npy", np.zeros((30, 2)))
+        monkeypatch.setattr(scan_module, "check_there", lambda *_: interrupted(tmp_path))
+        files = [f"--{name}={tmp_path / 'x.npy'}" for name in ("background", "input")]
+        output = run("scan", *files, f"--out={tmp_path / 'out'}", code=130)
+        hint = ""
+    assert output.err == f"subsetscan: interrupted{hint}\n"
+    assert output.out == ""
 
 
 def test_version(run):

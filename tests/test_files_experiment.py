@@ -272,7 +272,7 @@ def test_edits_do_what_they_say():
     (within,) = re.findall(rb'"(.*)"', packed)
     assert zlib.decompress(base64.b64decode(within)) == source
     assert zlib.decompress(base64.b64decode(edited("base64", source, "python"))) == source
-    assert edited("code appended", source, "python") == source + (b"\x7fELF" * 600)[:2048]
+    assert edited("library appended", source, "python") == source + (b"\x7fELF" * 600)[:2048]
     appended = edited("base64 appended", source, "python")
     assert base64.b64decode(appended.splitlines()[-1][2:]) == (b"\x7fELF" * 600)[:600]
 

@@ -16,9 +16,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from subsetscan._extras import how_to_get
-from subsetscan.lab import attacks, datasets, networks, training
+from subsetscan.commands import experiment
+from subsetscan.lab import attacks, datasets, networks, progress, training
 from subsetscan.lab.attacks import attack
 from subsetscan.lab.checkpoints import Checkpoints
+from subsetscan.lab.files import run as files
+from subsetscan.lab.reproduction import run as reproduction
+from subsetscan.lab.tracing import run as tracing
 from subsetscan.measures import auroc
 from subsetscan.spaces import KerasLayers, ReconstructionError
 
@@ -493,3 +497,53 @@ def test_auroc_is_scikit_learns(rng):
     assert auroc(np.zeros(5), np.ones(5)).as_dict() == {"auroc": 1.0, "auroc_low": 1.0, "auroc_high": 1.0}
     with pytest.raises(ValueError, match="an AUROC needs scores of both kinds, got 0 clean and 5 anomalous"):
         auroc(np.empty(0), np.ones(5))
+
+
+# Long work.
+
+
+def _told(monkeypatch, stages, taken):
+    """Return what is said after stages that take so many seconds by the clock."""
+    clock = [0.0]
+    said = []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    stages.say = said.append
+    for name, seconds in taken.items():
+        with stages.stage(name, 1):
+            clock[0] += seconds
+    return said
+
+
+@pytest.mark.parametrize(("quick", "left"), [(False, 50), (True, 5)])
+def test_a_small_version_has_a_tenth_of_the_time_left(monkeypatch, quick, left):
+    stages = progress.Progress(progress=False, say=print, quick=quick)
+    stages.expect("kept", 1000)
+    stages.expect("long", 3000)
+    assert _told(monkeypatch, stages, {"kept": 0.1}) == [f"kept: 0 s, about {left} min left"]
+
+
+def test_the_small_study_of_files_has_estimates_of_its_own(monkeypatch):
+    """On a busy machine its stages took 266, 59, 556, 541 and then 38 s."""
+    stages = progress.Progress(progress=False, say=print)
+    for name, seconds in files._QUICK_SECONDS.items():
+        stages.expect(name, seconds)
+    assert files._QUICK_SECONDS.keys() == files._SECONDS.keys()
+    told = _told(monkeypatch, stages, {"files": 266, "attacks": 59, "scores": 556, "where": 541})
+    assert told[-1] == "where: 541 s, about 1 min left"
+
+
+# What pages and figures need.
+
+PAGES = {**experiment._EXPERIMENTS, "trace": tracing.trace, "reproduce": reproduction.reproduce}
+FIGURES = ("files", "adaptive", "trace", "reproduce")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [*((name, "jinja2") for name in PAGES), *((name, "matplotlib.figure") for name in FIGURES)],
+)
+def test_what_a_page_needs_is_known_to_be_missing_before_the_work(name, missing, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=f"{missing} is not installed: pip install"):
+        PAGES[name](tmp_path / "out", progress=False, say=lambda _: None)
+    assert not (tmp_path / "out").exists()

@@ -74,6 +74,21 @@ def test_a_scanner_over_perturbed_inputs(model, rng, tmp_path):
         ModelScanner.load(tmp_path / "s", [Layers(PerturbedNetwork(model, magnitude=0.1), ["first"]), spaces[1]])
 
 
+def test_equal_options_of_other_types_are_the_same_network(model):
+    own = PerturbedNetwork(model, magnitude=1.0, temperature=10.0, clip=(0.0, 1.0)).fingerprint(["first"])
+    for options in (
+        {"magnitude": 1, "temperature": 10, "clip": [0, 1]},
+        {"magnitude": np.float64(1), "temperature": np.int64(10), "clip": np.array([0, 1])},
+    ):
+        assert PerturbedNetwork(model, **options).fingerprint(["first"]) == own
+
+
+def test_no_inputs_are_perturbed_to_none(model, images):
+    for clip in (None, (0, 1)):
+        moved = PerturbedNetwork(model, clip=clip).perturbed(images[:0].astype(np.float64))
+        assert (moved.shape, moved.dtype) == ((0, 6, 6, 2), np.float32)
+
+
 def test_what_does_not_fit(model):
     for option in (
         {"magnitude": 0},

@@ -72,7 +72,7 @@ def test_scikit_learn_checks(estimator, check):
 
 def test_what_does_not_fit(data):
     X, y = data
-    for wrong in (0, 51, -1, 0.0, 1.5, 3.0, True, "all"):
+    for wrong in (0, 51, -1, 0.0, 1.5, 3.0, True, np.True_, np.float32(1.5), "all"):
         with pytest.raises(ValueError, match="n_features_to_select must be an int from 1 to 50, or a share"):
             NodeSelector(n_features_to_select=wrong).fit(X, y)
     for labels in (np.ones(400), np.zeros(400), np.arange(400) % 3, np.where(y, "odd", "clean")):
@@ -108,3 +108,25 @@ def test_overlaps_are_counted(rng):
         overlaps({"a": np.ma.array([True, False], mask=[True, False])})
     with pytest.raises(TypeError, match="a has dtype int64"):
         overlaps({"a": [0, 1]})
+
+
+def test_overlaps_are_compared_and_hashed_as_objects():
+    found, other = (overlaps({"a": [True], "b": [True]}) for _ in range(2))
+    assert found == found
+    assert found != other
+    assert len({found, other}) == 2
+
+
+def test_overlaps_of_pandas_have_one_index():
+    pd = pytest.importorskip("pandas")
+    a, b = pd.Series([True, False], index=["x", "y"]), pd.Series([False, True], index=["y", "x"])
+    with pytest.raises(ValueError, match="subsets a and b have different indexes: align them first"):
+        overlaps({"plain": [True, False], "a": a, "b": b})
+    assert overlaps({"plain": [True, False], "a": a, "b": b[a.index]}).counts == {("plain", "a", "b"): 1}
+
+
+def test_a_share_of_numpy_is_a_share(data):
+    X, y = data
+    plain = NodeSelector(n_features_to_select=0.06).fit(X, y).get_support()
+    for share in (np.float32(0.06), np.float64(0.06)):
+        assert np.array_equal(NodeSelector(n_features_to_select=share).fit(X, y).get_support(), plain)

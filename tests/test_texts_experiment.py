@@ -10,9 +10,10 @@ import pytest
 
 from subsetscan import SequenceScanner
 from subsetscan.lab.kept_scans import pack_scans, unpack_scans
+from subsetscan.lab.subjects.texts import encoder_texts
 from subsetscan.lab.texts import run, tokens
-from subsetscan.lab.texts.inputs import Injected, injected
-from subsetscan.lab.texts.page import _marks
+from subsetscan.lab.texts.inputs import Injected, draw_texts, injected
+from subsetscan.lab.texts.page import _marks, _Page
 from subsetscan.sequence_result import SequenceScan, SequenceScans, spans_of
 
 
@@ -71,6 +72,55 @@ def test_bins_of_lengths():
     assert run.lengths_of(["", "abc", "abcd", "abcde"], np.array([3, 5])).tolist() == [0, 1, 1, 2]
 
 
+def test_no_fortune_is_one_on_which_options_were_chosen():
+    try:
+        drawn = draw_texts(1, {"n_background": 110, "n_clean": 12, "n_kind": 150})
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        pytest.skip(str(error))
+    clean, kinds = encoder_texts()
+    assert set(drawn.background + drawn.clean).isdisjoint(clean)
+    fortunes = [
+        name for name, (about, _) in drawn.kinds.items() if about.startswith(("English fortunes of", "fortunes"))
+    ]
+    assert {"computers", "verses"} <= set(fortunes)
+    for name in fortunes:
+        assert set(drawn.kinds[name][1]).isdisjoint(kinds[name][1])
+
+
+def test_the_share_of_texts_whose_length_the_background_has():
+    assert run.share_in_range(["a", "ab", "abcd", "abcde"], ["ab", "abcd"]) == 0.5
+
+
+def test_kinds_of_other_lengths_are_in_no_mean():
+    one = {"auroc_low": 0.0, "auroc_high": 1.0, "n": 5}
+    aurocs = {"automatic": (0.6, 1.0), "scan of tokens": (0.7, 0.1)}
+    flagged = {"automatic": (0.4, 1.0), "scan of tokens": (0.3, 0.0)}
+    measures = {
+        name: {
+            kind: {**one, "auroc": aurocs[name][i], "flagged": flagged[name][i]}
+            for i, kind in enumerate(("alike", "short"))
+        }
+        for name in aurocs
+    }
+    page = _Page(
+        {
+            "measures": measures, "tried": {}, "layer": "", "where": {}, "kinds": {"alike": "", "short": ""},
+            "in_range": {"alike": 0.9, "short": 0.89}, "looked_at": {"alike": 2, "short": 0},
+        }
+    )  # fmt: skip
+    assert (page.compared_kinds, page.outside) == (["alike"], ["short"])
+    assert page.looked_at() == "are others but 2 of alike"
+    assert page.best() == "scan of tokens (0.700), before automatic (0.600)"
+    assert page.advice().startswith(
+        'Flag whole texts by "scan of tokens", which has the highest mean AUROC. At a p-value of 0.05 "automatic" '
+        "flags most (40.0%)."
+    )
+    measures["automatic"]["alike"]["auroc"] = 0.696
+    assert page.advice().startswith(
+        'Flag whole texts by "scan of tokens" or "automatic", which are level in mean AUROC, within 0.005.'
+    )
+
+
 def test_a_small_run(tmp_path, monkeypatch):
     sizes = {"n_background": 110, "n_clean": 12, "n_kind": 3}
     monkeypatch.setattr(run, "_QUICK", sizes)
@@ -83,6 +133,10 @@ def test_a_small_run(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "texts" / "results.json").read_text()) == json.loads(json.dumps(results))
     assert results["layer"] in run.TOKEN_LAYERS
     assert results["measures"].keys() == run.METHODS.keys()
+    assert results["looked_at"].keys() == results["kinds"].keys()
+    assert results["looked_at"]["computers"] == 0
+    assert results["in_range"].keys() == results["kinds"].keys()
+    assert results["in_range"]["truncated"] < 0.5 < results["in_range"]["reversed words"]
     for sets in results["measures"].values():
         assert sets.keys() == {"clean", *results["kinds"]}
         assert all(one["n"] == (12 if kind == "clean" else 3) for kind, one in sets.items())

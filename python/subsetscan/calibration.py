@@ -32,7 +32,7 @@ _MOST_EXCESS = 8  # of one null score, in medians; of an exponential distributio
 _LEAST_P_VALUE = 1e-300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Which of the clean inputs make the background, and which give the null scores: row indices, increasing."""
 

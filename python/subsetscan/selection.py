@@ -109,12 +109,13 @@ class NodeSelector(SelectorMixin, BaseEstimator):
 
     def _wanted(self, n_nodes: int) -> int:
         wanted = self.n_features_to_select
-        in_range = 0 < wanted <= 1 if isinstance(wanted, float) else wanted in range(1, n_nodes + 1)
-        if isinstance(wanted, bool) or not in_range:
+        is_share = isinstance(wanted, float | np.floating)
+        in_range = 0 < wanted <= 1 if is_share else wanted in range(1, n_nodes + 1)
+        if isinstance(wanted, bool | np.bool_) or not in_range:
             raise ValueError(
                 f"n_features_to_select must be an int from 1 to {n_nodes}, or a share in (0, 1], got {wanted!r}"
             )
-        return max(round(wanted * n_nodes), 1) if isinstance(wanted, float) else int(wanted)
+        return max(round(float(wanted) * n_nodes), 1) if is_share else int(wanted)
 
     def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self)
@@ -136,7 +137,7 @@ def _is_anomalous(y: np.ndarray) -> np.ndarray:
     return y == -1 if kinds[0] == -1 else y.astype(bool)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Overlaps:
     """Which nodes several subsets have in common.
 
@@ -175,7 +176,8 @@ def overlaps(subsets: Mapping[str, Any]) -> Overlaps:
     Raises
     ------
     ValueError
-        If there are none, they are of different shapes, or one is a masked array.
+        If there are none, they are of different shapes, one is a masked array, or those of pandas have different
+        indexes.
     TypeError
         If one is no mask, or its name no string.
 
@@ -187,7 +189,13 @@ def overlaps(subsets: Mapping[str, Any]) -> Overlaps:
     if strangers := [name for name in subsets if not isinstance(name, str)]:
         raise InvalidTypeError(f"each subset must be named by a string, got {strangers[0]!r}")
     masks = {}
+    first: tuple[str, Any] | None = None  # name and index of the first that has one, as those of pandas do
     for name, mask in subsets.items():
+        index: Any = getattr(mask, "index", None)
+        if hasattr(index, "equals"):
+            first = first or (name, index)
+            if not index.equals(first[1]):
+                raise ValueError(f"subsets {first[0]} and {name} have different indexes: align them first")
         refuse_masked(mask, f"subset {name}")
         masks[name] = mask = np.asarray(mask)
         if mask.dtype != bool:

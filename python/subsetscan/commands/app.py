@@ -40,6 +40,8 @@ _UsageError: Any = typer.BadParameter.__base__
 
 _EXPECTED = (_UsageError, ValueError, InvalidTypeError, OSError, ImportError, MemoryError)
 _DEBUG = "--debug"
+_INTERRUPTED = 130  # what Typer returns after Ctrl-C, where it does not raise Abort
+_CONTINUING = ("extract", "attack", "train", "reproduce", "trace", "experiment")  # what is done is kept
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -112,12 +114,15 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _each_once()
             result = app(arguments or ["--help"], prog_name="subsetscan", standalone_mode=False)
+        if result == _INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(result if isinstance(result, int) else 0)  # a command returns its summary
     except _EXPECTED as error:
         message = error.format_message() if isinstance(error, _UsageError) else str(error)
         _end(error, message or type(error).__name__, 2, debug)
     except (KeyboardInterrupt, typer.Abort) as error:
-        _end(error, "interrupted", 130, debug)
+        hint = ": the same command continues where it was stopped" if {*arguments[:1]} & {*_CONTINUING} else ""
+        _end(error, f"interrupted{hint}", _INTERRUPTED, debug)
     except Exception as error:
         where = "above is where it arose" if debug else f"{_DEBUG} shows where it arose"
         _end(error, f"unexpected error ({type(error).__name__}: {error}): please report it; {where}", 1, debug)

@@ -30,7 +30,7 @@ __all__ = ["ATTACKS", "PROTOCOLS", "Attacked", "Attacker", "attack", "check", "p
 PROTOCOLS = ("valid", "paper")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attacked:
     """Images of a successful attack, and how often it succeeded.
 

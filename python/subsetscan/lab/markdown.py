@@ -12,7 +12,20 @@ from .._extras import import_extra
 from .._files import atomic_write
 from .._tables import counted
 
-__all__ = ["as_options", "linker", "listed", "number", "percent", "render", "table"]
+__all__ = ["as_options", "check_renders", "linker", "listed", "number", "percent", "render", "table"]
+
+
+def check_renders(*, figures: bool = False) -> None:
+    """Check, before the work, that a page can be written, and its figures drawn.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package is missing; the message says how to get it.
+    """
+    import_extra("jinja2", "report")
+    if figures:
+        import_extra("matplotlib.figure", "plots")
 
 
 def render(template: Path, out: Path | str, **values: Any) -> None:

@@ -11,6 +11,8 @@ from tqdm.auto import tqdm
 
 __all__ = ["Progress"]
 
+_QUICK = 0.1  # of the time of the full work
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -22,6 +24,8 @@ class Progress:
         Whether to show bars.
     say : callable
         Takes a line for each stage that is done.
+    quick : bool, default False
+        Whether the work is the small version, of which each stage is taken to last a tenth.
 
     Attributes
     ----------
@@ -31,13 +35,14 @@ class Progress:
 
     progress: bool
     say: Callable[[str], object]
+    quick: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     _expected: dict[str, float] = field(default_factory=dict)  # seconds of the stages that are still to come
     _pace: tuple[float, float] = (0.0, 0.0)  # seconds taken and expected, of stages that were not kept already
 
     def expect(self, name: str, seconds: float) -> None:
-        """Announce a stage, and how long it takes on two cores, roughly."""
-        self._expected[name] = seconds
+        """Announce a stage, and how long the whole of it takes on two cores, roughly."""
+        self._expected[name] = seconds * (_QUICK if self.quick else 1)
 
     @contextmanager
     def stage(self, name: str, n_images: int) -> Iterator[Callable[[int], object]]:

@@ -74,11 +74,11 @@ class PerturbedNetwork(Network):
         self.network = as_network(model)
         self.name = self.network.name
         self.batch_size = self.network.batch_size
-        self.magnitude = magnitude
-        self.temperature = temperature
-        self.clip = clip
+        self.magnitude = float(magnitude)
+        self.temperature = float(temperature)
+        self.clip = None if clip is None else (float(clip[0]), float(clip[1]))
         self._backward = self.network.backward("gradient", "log-probability", None)
-        self._backward.temperature = temperature
+        self._backward.temperature = self.temperature
 
     def perturbed(self, inputs: Any) -> np.ndarray:
         """Perturb inputs.
@@ -95,6 +95,8 @@ class PerturbedNetwork(Network):
         if not isinstance(inputs, np.ndarray):
             raise InvalidTypeError(f"expected one array of inputs to perturb, got {type(inputs).__name__}")
         images = inputs.astype(self._backward.dtype, copy=False)
+        if not len(images):
+            return images
         (gradients,) = self._backward.passes().run([images, np.zeros(len(images), np.int64)])
         moved = images + np.sign(gradients) * images.dtype.type(self.magnitude)
         return moved if self.clip is None else moved.clip(*self.clip)

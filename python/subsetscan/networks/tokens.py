@@ -23,7 +23,7 @@ _TYPES = ("token_type_ids", "segment_ids")
 _ENDLESS = 10**6  # tokenizers that know no limit say a number beyond
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """The tokens of some texts.
 

@@ -78,7 +78,7 @@ def explanation(told: Explanation, image: np.ndarray | None) -> Figure | None:
     return figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """An image, its reconstruction error and its anomalous nodes, each of shape (H, W), and a caption."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..markdown import number, percent, render, table
+from ..markdown import listed, number, percent, render, table
 from .cells import Cell, half_budget, interval
 from .trials import ADAPTIVE, ANY, ATTACKERS, PLAIN, RATE
 
@@ -93,10 +93,22 @@ class _Page:
                 "**For you:** a detector does not stop an attacker who knows it: its share of detected attacks is that "
                 "of attackers who do not aim at it."
             )
-        flagged = [about["flagged"]["clean"] for about in self._detectors.values()]
-        said.append(
-            f"Of clean images {percent(min(flagged))} to {percent(max(flagged))} are flagged, where 5 % should be."
+        return [*said, self._clean(strongest)]
+
+    def _clean(self, strongest: str) -> str:
+        """Say how many clean images are flagged, and whether the strongest detector flags most of them."""
+        flagged = {name: about["flagged"]["clean"] for name, about in self._detectors.items()}
+        others = {name: share for name, share in flagged.items() if name != strongest}
+        said = (
+            f"Of clean images {percent(min(flagged.values()))} to {percent(max(flagged.values()))} are flagged, where "
+            f"{RATE:.0%} should be."
         )
+        if others and flagged[strongest] > max(others.values()):
+            told = listed([f"{name} {percent(share)}" for name, share in others.items()])
+            said += (
+                f" The detector {strongest}, which lets least through, flags most of them "
+                f"({percent(flagged[strongest])}; {told}): its lead is partly that."
+            )
         return said
 
     def rates(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from ..._extras import import_extra
 from ..datasets import load_from
 from ..experiment.files import write_json
+from ..markdown import check_renders
 from ..networks import load_pretrained, start_keras
 from ..options import start_writing
 from ..progress import Progress
@@ -81,7 +82,7 @@ def adaptive(
         If a file cannot be read or written.
     """
     started, out = time.monotonic(), Path(out)
-    import_extra("matplotlib", "plots")
+    check_renders(figures=True)
     start_keras()
     if (backend := import_extra("keras", "all").backend.backend()) != "tensorflow":
         raise ValueError(f"gradients are TensorFlow's, but Keras runs on {backend}: set KERAS_BACKEND=tensorflow")
@@ -97,7 +98,7 @@ def adaptive(
         code_version(*(f"{package}.{module}" for module in _MADE_BY)),
     )
     trials = Trials(images, labels, load_pretrained("classifier"), load_pretrained("autoencoder"), setting, seed, cache)
-    stages = Progress(progress=progress, say=say)
+    stages = Progress(progress=progress, say=say, quick=quick)
     for detector in DETECTORS:
         stages.expect(detector, _SECONDS[detector])
     results: dict[str, Any] = {"setting": asdict(setting), "quick": quick, "seed": seed, "detectors": {}}

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..datasets import folder_in
 from ..experiment.files import write_json
+from ..markdown import check_renders
 from ..options import check_known, start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version, fingerprint
@@ -102,11 +103,12 @@ def defaults(
         If a file cannot be read or written.
     """
     check_known(subjects, SUBJECTS)
+    check_renders()
     started = time.monotonic()
     out = Path(out)
     folder = Path(out / "kept" if kept is None else kept)
     names = list(dict.fromkeys(subjects))
-    stages = Progress(progress=progress, say=say)
+    stages = Progress(progress=progress, say=say, quick=quick)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
         stages.expect(f"{name}: scores", _SECONDS_SCORED)

@@ -22,7 +22,9 @@ _MOST, _LEAST_CHANGED = 3, 3  # files; changed bytes of that part
 _COLUMNS, _LINES = 64, 14
 
 
-def draw(path: Path, sample: Sample, attacked: Attacked, found: SequenceScans, before: SequenceScans) -> bool:
+def draw(
+    path: Path, sample: Sample, attacked: Attacked, found: SequenceScans, before: SequenceScans
+) -> list[dict[str, float]]:
     """Draw the first attacked text of each of the first types of which one has some changes in its beginning.
 
     Parameters
@@ -35,12 +37,12 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: SequenceScans, b
 
     Returns
     -------
-    bool
-        Whether there is such a file: otherwise nothing is drawn.
+    list of dict of str to float
+        The p-values of the scan in each file, "before" and "after" the attack; without such a file nothing is drawn.
     """
     rows = _chosen(sample, attacked)
     if not rows:
-        return False
+        return []
     figure = plot.new_figure(12, 2.6 * len(rows))
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for row, (one, other) in zip(rows, panels, strict=True):
@@ -61,7 +63,7 @@ def draw(path: Path, sample: Sample, attacked: Attacked, found: SequenceScans, b
                 size=6.5,
             )
     plot.save(figure, path)
-    return True
+    return [{"before": float(before.p_value[row]), "after": float(found.p_value[row])} for row in rows]
 
 
 def _chosen(sample: Sample, attacked: Attacked) -> list[int]:

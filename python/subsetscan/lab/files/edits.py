@@ -97,7 +97,7 @@ def _json(content: bytes, **layout: object) -> bytes | None:
 
 
 def _minified(content: bytes, rng: np.random.Generator, kind: str, payload: bytes) -> bytes | None:
-    """Take out white space that means nothing: of JSON all, of others indents and blank lines."""
+    """Take out white space: of JSON all between values, of others indents and blank lines, which may mean something."""
     if kind == "json":
         return _json(content, separators=(",", ":"))
     return re.sub(rb"\s*\n\s*", b"\n", content) if kind in _WITHOUT_INDENTS else None
@@ -111,7 +111,7 @@ def _base64(content: bytes, rng: np.random.Generator, kind: str, payload: bytes)
     return base64.encodebytes(zlib.compress(content))
 
 
-def _code_appended(content: bytes, rng: np.random.Generator, kind: str, payload: bytes) -> bytes:
+def _library_appended(content: bytes, rng: np.random.Generator, kind: str, payload: bytes) -> bytes:
     return content + payload[:2048]
 
 
@@ -126,12 +126,16 @@ EDITS: dict[str, Edit] = {
     "spaces at ends of lines": Edit(HARMLESS, "a space more at the end of up to ten lines", _spaces_at_ends),
     "a blank line": Edit(HARMLESS, "an empty line more among the first ten", _blank_line),
     "a comment": Edit(HARMLESS, "a line of comment more among the first ten", _comment),
-    "written anew": Edit(
-        HARMLESS, "Python parsed and written again without comments; JSON with three spaces", _written_anew
+    "written anew": Edit(HARMLESS, "parsed and written again in another layout", _written_anew),
+    "minified": Edit(
+        HARMLESS,
+        "JSON without white space, others without indents and empty lines, which some of them mind in places",
+        _minified,
     ),
-    "minified": Edit(HARMLESS, "white space that means nothing taken out", _minified),
     "packed": Edit(HIDING, "compressed and in base64, within a line of its language that unpacks it", _packed),
     "base64": Edit(HIDING, "compressed and in base64, nothing else", _base64),
-    "code appended": Edit(HIDING, "2,048 bytes of machine code at the end", _code_appended),
+    "library appended": Edit(
+        HIDING, "2,048 bytes of a shared library at the end, mostly tables and zeros", _library_appended
+    ),
     "base64 appended": Edit(HIDING, "a comment of 800 characters in base64 at the end", _base64_appended),
 }

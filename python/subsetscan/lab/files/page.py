@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from ..markdown import number, percent, render, table
+from ..markdown import listed, number, percent, render, table
 from .cells import APART, BINS, CLEAN, CONFIDENCES, OTHERS, Cell, binned, confidence_name
 from .edits import BINARY, HARMLESS
 from .methods import AUTOMATIC, BOTH, BY_TYPE, METHODS, RATE
@@ -20,6 +20,7 @@ __all__ = ["write_page"]
 _BUDGETS = (5, 10, 20, 40, 60)
 _BARELY, _SURELY = (confidence_name(confidence) for confidence in CONFIDENCES)
 _NEAR_CHANCE = 0.6
+_FEW_TYPES = 3  # that an edit applies to: they are named
 
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
@@ -35,6 +36,7 @@ class _Page:
         self._results = results
         self._cells = {(cell.kind, cell.type): cell for cell in cells}
         self.known = results["types"][:-1]
+        self.least = min(10, results["setting"]["n_edited"])  # files of a type, for a share of its own
         self.binary = [kind for kind in self.known if kind in BINARY]
         python = self.known.index(PYTHON) if PYTHON in self.known else -1
         self.where = [one for one in results["where"] if one["type"] != PYTHON]
@@ -167,8 +169,7 @@ class _Page:
                 said.append(
                     "An attack that stops as soon as another type is seen leaves the network in doubt, and a small "
                     "margin tells more than the activations do; an attack that goes on until the network is sure hides "
-                    "from the margin, and the activations tell. Look at both: the line "
-                    f'"{BOTH}" has {number(barely.auroc[BOTH])} and {number(surely.auroc[BOTH])}.'
+                    f"from the margin, and the activations tell. {_price_of_both(barely, surely)}"
                 )
             else:
                 better = AUTOMATIC if low > 0 else BY_TYPE
@@ -229,21 +230,47 @@ class _Page:
         rows = []
         for name, (role, words) in about.items():
             if cell := self.cell(name):
+                types = [of for of in self.known if of != PYTHON and self.cell(name, of)]
+                words += f" ({listed(types)} alone)" if len(types) <= _FEW_TYPES else ""
                 row = [f"{name}: {words}", role, str(cell.n), percent(self._results["retyped"][name])]
                 row += [self._area(cell, AUTOMATIC), self._flagged(cell, AUTOMATIC), self._flagged(cell, BOTH)]
                 rows.append(row)
+                if role == HARMLESS and len(types) > 1 and (worst := self._worst([name], AUTOMATIC)):
+                    row = [f"{name}, of these {worst.type}", role, str(worst.n), "", self._area(worst, AUTOMATIC)]
+                    rows.append([*row, self._flagged(worst, AUTOMATIC), self._flagged(worst, BOTH)])
         header = ["", "what it is", "files", "seen as another type", "AUROC", "flagged, automatic", "flagged, both"]
         return table(header, rows)
 
     def edited(self) -> str:
-        """Say how many edited files are flagged: harmless edits together, the others one by one."""
-        cells = [(one["role"], name, cell) for name, one in self._results["edits"].items() if (cell := self.cell(name))]
-        harmless = [cell for role, _, cell in cells if role == HARMLESS]
+        """Say how many edited files are flagged: of each edit, of harmless ones together, and of the worst of these."""
+        cells = [cell for name in self._results["edits"] if (cell := self.cell(name))]
+        harmless = [cell for cell in cells if self._results["edits"][cell.kind]["role"] == HARMLESS]
         n = sum(cell.n for cell in harmless)
         share = sum(cell.flagged[AUTOMATIC] * cell.n for cell in harmless) / n if n else float("nan")
-        others = [f"{name} {self._flagged(cell, AUTOMATIC)}" for role, name, cell in cells if role != HARMLESS]
-        told = ", ".join(others)
-        return f"Of files with harmless edits it flags {percent(share)}; of what hides or adds something: {told}"
+        each = ", ".join(f"{cell.kind} {self._flagged(cell, AUTOMATIC)} of {cell.n}" for cell in harmless)
+        others = [f"{cell.kind} {self._flagged(cell, AUTOMATIC)}" for cell in cells if cell not in harmless]
+        worst = [
+            f"of {cell.type} files, {cell.kind}, {method} flags {_share_of(cell, method)}"
+            for method in (AUTOMATIC, BOTH)
+            if (cell := self._worst([cell.kind for cell in harmless], method))
+        ]
+        return (
+            f"Of {n} files with harmless edits it flags {percent(share)} ({each})"
+            + "".join(f"; {told}" for told in worst)
+            + f". Of what hides or adds something: {', '.join(others)}."
+        )
+
+    def _worst(self, kinds: Sequence[str], method: str) -> Cell | None:
+        """Take the type but Python, and the kind, of which most files are flagged, among those with enough of them."""
+        cells = [cell for kind in kinds for of in self.known if of != PYTHON and (cell := self.cell(kind, of))]
+        enough = [cell for cell in cells if cell.n >= self.least]
+        return max(enough, key=lambda cell: cell.flagged[method], default=None)
+
+    def in_figure(self) -> str:
+        """Say how many of the files of the figure this scan flags."""
+        drawn = self._results["figure"]
+        after, before = (sum(one[which] <= RATE for one in drawn) for which in ("after", "before"))
+        return f"Of the {len(drawn)} attacked files here it flags {after}, of the same files as they were {before}."
 
     def _mean(self, what: str, of: Sequence[dict[str, Any]] | None = None) -> float:
         values = [one[what] for one in (self.where if of is None else of)]
@@ -329,6 +356,22 @@ class _Page:
     def minutes(self) -> int:
         """Minutes that the whole took."""
         return max(1, round(self._results["seconds"] / 60))
+
+
+def _share_of(cell: Cell, method: str) -> str:
+    """Write which share of a cell's files is flagged, with its 95 % interval."""
+    found = binomtest(round(cell.flagged[method] * cell.n), cell.n).proportion_ci()
+    return f"{percent(cell.flagged[method])} [{100 * found.low:.0f}, {100 * found.high:.0f}] of {cell.n}"
+
+
+def _price_of_both(barely: Cell, surely: Cell) -> str:
+    """Say what it costs to look at both, beside what is better for each attack."""
+    told = [
+        f'of {cell.kind.replace("attack", "attacks")} it flags {percent(cell.flagged[BOTH])}, where "{alone}" flags '
+        f"{percent(cell.flagged[alone])} (AUROC {number(cell.auroc[BOTH])} and {number(cell.auroc[alone])})"
+        for cell, alone in ((barely, BY_TYPE), (surely, AUTOMATIC))
+    ]
+    return f'Who cannot know which comes looks at both, by "{BOTH}". This has a price: {"; ".join(told)}.'
 
 
 def _soonest(counts: Sequence[Sequence[int]]) -> list[int]:

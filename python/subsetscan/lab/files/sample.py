@@ -137,7 +137,7 @@ def make_sample(network: Magika, setting: Setting, seed: int) -> Sample:
     every = np.array(tokens)
     kinds = [network.types[n] for n in network.logits(every).argmax(axis=1)]
     types, background, test = share_out(kinds, setting, rng)
-    programs = [content[4096:] for content in draw(["so"], 100, rng, most_a_package=_MOST_A_PACKAGE)] or [b""]
+    libraries = [content[4096:] for content in draw(["so"], 100, rng, most_a_package=_MOST_A_PACKAGE)] or [b""]
     contents = [Path(paths[row]).read_bytes() for row in test.tolist()]
     place = np.array([types.index(kind) if kind in types else len(types) - 1 for kind in kinds])
     chosen = _first_of_each(place[test], len(types) - 1, setting.n_edited).tolist()
@@ -146,7 +146,7 @@ def make_sample(network: Magika, setting: Setting, seed: int) -> Sample:
         made = [
             (n, new)
             for n in chosen
-            if (new := edit.change(contents[n], rng, kinds[test[n]], programs[n % len(programs)]))
+            if (new := edit.change(contents[n], rng, kinds[test[n]], libraries[n % len(libraries)]))
         ]
         edited[name] = (
             np.array([as_tokens(new) for _, new in made], np.int32).reshape(-1, every.shape[1]),

@@ -35,7 +35,7 @@ _AIMS = ("attack, just enough", "attack, confident")
 
 KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "magika": {
-        ATTACKS: (*_AIMS, "code inside", "code appended", "base64 inside", "base64 appended"),
+        ATTACKS: (*_AIMS, "library inside", "library appended", "base64 inside", "base64 appended"),
         NOISE: (
             "upper case", "rot13", "CRLF", "tabs", "UTF-16", "no spaces", "written anew", "shuffled lines",
             "shuffled words", "shuffled bytes", "reversed", "truncated", "20 random bytes", "200 random bytes",

@@ -20,12 +20,12 @@ from ..comparators.outputs import LOGIT_SCORES
 from ..defaults.cells import together
 from ..defaults.methods import AUTOMATIC, METHODS, PAPER, RIVALS, LayerScores, Method, Scores
 
-__all__ = ["BY_CLASS", "COMBINE", "LAYER_METHODS", "NETWORK_METHODS", "OURS", "over_network"]
+__all__ = ["BY_CLASS", "COMBINE", "LAYER_METHODS", "LEAST_IN_CLASS", "NETWORK_METHODS", "OURS", "over_network"]
 
 COMBINE = "fisher+harmonic"  # of `ModelScanner.automatic`
 BY_CLASS, LEAST_CLASS = "automatic by class seen", "automatic, nearest class"
 OURS = (AUTOMATIC, PAPER, BY_CLASS, LEAST_CLASS)
-_LEAST_CLASS = 20  # clean inputs: fewer cannot give a p-value of 0.05
+LEAST_IN_CLASS = 20  # clean inputs: fewer cannot give a p-value of 0.05
 _NEIGHBORS = 50
 _UNKNOWN = 1e-300  # p-value where a class is not known: sums of its inverse stay finite
 _SUMMED = {"deep kNN, ranks": "10 neighbours, cosine", "LID, summed": "LID"}
@@ -179,13 +179,13 @@ def _by_least_class(
 
 
 def _conditional(conditional: str) -> ClassConditionalDetector:
-    return ClassConditionalDetector(AutomaticDetector(), conditional=conditional, min_class_size=_LEAST_CLASS)
+    return ClassConditionalDetector(AutomaticDetector(), conditional=conditional, min_class_size=LEAST_IN_CLASS)
 
 
 def _in_enough(labels: np.ndarray) -> np.ndarray:
     """Tell which clean inputs are of a class that is seen in enough of them."""
     classes, counts = np.unique(labels, return_counts=True)
-    return np.isin(labels, classes[counts >= _LEAST_CLASS])
+    return np.isin(labels, classes[counts >= LEAST_IN_CLASS])
 
 
 def _together(p: list[np.ndarray], p_null: list[np.ndarray]) -> Scores:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from ...measures import Auroc
 from ..defaults.cells import RATE, Cell
@@ -20,11 +21,13 @@ from .kinds import GROUPS
 from .location import AS_MANY, OF_FILES, RULES, SCAN
 from .location import METHODS as LOCATORS
 from .means import NETWORK, WITHIN, Means, auroc_of, best_peer_of, flagged_of, mean_of, means_of_pairs
-from .methods import BY_CLASS, LAYER_METHODS, NETWORK_METHODS, OURS
+from .methods import BY_CLASS, LAYER_METHODS, LEAST_IN_CLASS, NETWORK_METHODS, OURS
 
 __all__ = ["write_page"]
 
 CLOSE = 0.005  # of the best: as good
+LOUD = "†"  # of a method that flags too many clean inputs
+AHEAD, LEVEL, BEHIND = "ahead of", "level with", "behind"
 _N_WORST = 3
 _WHERE = {
     AUTOMATIC: "a few nodes of each layer where it shows most, by channel and place",
@@ -62,6 +65,9 @@ def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell], times
         locators=LOCATORS,
         rules=RULES,
         views=(WITHIN, NETWORK),
+        loud=LOUD,
+        by_class=BY_CLASS,
+        least_class=LEAST_IN_CLASS,
     )
 
 
@@ -70,7 +76,9 @@ class _Page(Means):
 
     def __init__(self, subjects: dict[str, Any], cells: Sequence[Cell], location: dict[str, Any] | None) -> None:
         super().__init__(subjects, cells)
-        self._location: list[dict[str, Any]] = location["measured"] if location else []
+        self._location: list[dict[str, Any]] = []
+        if location:
+            self._location = [_with_interval(one, location["n_attacked"]) for one in location["measured"]]
         self.n_layers = sum(len(about["layers"]) for about in subjects.values())
         self.n_kinds = sum(len(about["groups"]) for about in subjects.values())
         self.chosen_on = listed([name for name in subjects if name not in self.aside]) or "none of these"
@@ -201,7 +209,8 @@ class _Page(Means):
             for rule, measure, words in _ASKED_OF_LOCATION:
                 scan, best = self._located(rule, measure)
                 measured = f"{_spread(scan, measure)}, {best['method']} {_spread(best, measure)}"
-                rows.append([f"first in location: {words}", measured, _met(scan[measure] >= best[measure])])
+                how = _beside(scan, best, measure)
+                rows.append([f"first in location: {words}", measured, "level" if how == LEVEL else _met(how == AHEAD)])
         return table(["goal", "measured", "met"], rows)
 
     # Where it loses.
@@ -246,11 +255,9 @@ class _Page(Means):
                     )
         for rule, measure, words in _ASKED_OF_LOCATION if self._location else ():
             scan, best = self._located(rule, measure)
-            if scan[measure] < best[measure]:
-                said.append(
-                    f"**Where in a file**, {words}: **behind {best['method']}, {percent(scan[measure])} to "
-                    f"{percent(best[measure])}**."
-                )
+            if (how := _beside(scan, best, measure)) != AHEAD:
+                told = f"{how} {best['method']}, {percent(scan[measure])} to {percent(best[measure])}"
+                said.append(f"**Where in a file**, {words}: " + (told if how == LEVEL else f"**{told}**") + ".")
         return said
 
     def group_losses(self) -> list[str]:
@@ -273,14 +280,33 @@ class _Page(Means):
     def by_network(self, view: str, what: str) -> str:
         """Lay out the means of each method on each network, of ``"auroc"`` or ``"flagged"``."""
         measure, write = (auroc_of, number) if what == "auroc" else (flagged_of, percent)
+        roles = (CHOOSE, REPORT, None)
         values = {
             method: [
                 *(mean_of(self.kinds(view, name), measure, method) for name in self.subjects),
-                *(self.over_networks(view, measure, method, role) for role in (CHOOSE, REPORT, None)),
+                *(self.over_networks(view, measure, method, role) for role in roles),
             ]
             for method in self.methods(view)
         }
-        return _methods_table(["", *self.subjects, "chosen on", "kept aside", "all"], values, write)
+        columns = [[name] for name in self.subjects]
+        columns += [[name for name, about in self.subjects.items() if role in (None, about["role"])] for role in roles]
+        loud = {
+            method: [what == "flagged" and self.flags_too_many(view, of, method) for of in columns] for method in values
+        }
+        return _methods_table(["", *self.subjects, "chosen on", "kept aside", "all"], values, write, loud)
+
+    def flags_too_many(self, view: str, networks: Sequence[str], method: str) -> bool:
+        """Tell whether a method flags more clean inputs of some networks than the interval of the rate allows.
+
+        Within a layer the share of a network is a mean over its layers, which see the same inputs.
+        """
+        n_flagged = n = 0.0
+        for name in networks:
+            cells = [cell for cell in self.clean(view, name) if method in cell.flagged]
+            if cells:
+                n += cells[0].n
+                n_flagged += cells[0].n * mean_of(cells, flagged_of, method)
+        return n > 0 and round(n_flagged) > stats.binom.interval(0.95, n, RATE)[1]
 
     def by_group(self, view: str) -> str:
         """Lay out the means of each method for each group of kinds, networks that have some alike."""
@@ -417,22 +443,27 @@ def _interval_of(cell: Cell, method: str) -> Auroc:
     return Auroc(cell.auroc[method], cell.low[method], cell.high[method])
 
 
-def _methods_table(header: Sequence[str], values: Mapping[str, list[float]], write: Callable[[float], str]) -> str:
-    """Lay out methods, the best of each column bold."""
-    tops = [
-        write(np.nanmax(column)) if not np.isnan(column).all() else "" for column in np.array(list(values.values())).T
-    ]
+def _methods_table(
+    header: Sequence[str],
+    values: Mapping[str, list[float]],
+    write: Callable[[float], str],
+    loud: Mapping[str, list[bool]] | None = None,
+) -> str:
+    """Lay out methods, the best of each column bold; those that are loud in it have a mark, and are not the best."""
+    marked = np.array([loud[method] if loud else [False] * len(of) for method, of in values.items()])
+    compared = np.where(marked, np.nan, list(values.values()))
+    tops = [write(np.nanmax(column)) if not np.isnan(column).all() else "" for column in compared.T]
     rows = [
-        [
-            method,
-            *(
-                f"**{told}**" if (told := write(value)) and told == top else told
-                for value, top in zip(of, tops, strict=True)
-            ),
-        ]
-        for method, of in values.items()
+        [method, *(_told(write(value), top, mark) for value, top, mark in zip(of, tops, marks, strict=True))]
+        for (method, of), marks in zip(values.items(), marked, strict=True)
     ]
     return table(header, rows)
+
+
+def _told(text: str, top: str, is_loud: bool) -> str:
+    if is_loud and text:
+        return f"{text} {LOUD}"
+    return f"**{text}**" if text and text == top else text
 
 
 def _spread(one: Mapping[str, Any], measure: str) -> str:
@@ -440,6 +471,21 @@ def _spread(one: Mapping[str, Any], measure: str) -> str:
     low, high = (one.get(f"{measure}_{end}") for end in ("low", "high"))
     interval = "" if low is None or high is None else f" [{100 * low:.0f}, {100 * high:.0f}]"
     return percent(one[measure]) + interval
+
+
+def _beside(one: Mapping[str, Any], other: Mapping[str, Any], measure: str) -> str:
+    """Compare two measures: level where either lies within the 95 % interval of the other."""
+    a, b = one[measure], other[measure]
+    ends = [(of[f"{measure}_low"], of[f"{measure}_high"]) for of in (one, other)]
+    if ends[0][0] <= b <= ends[0][1] or ends[1][0] <= a <= ends[1][1]:
+        return LEVEL
+    return AHEAD if a > b else BEHIND
+
+
+def _with_interval(one: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Give the share of attacked files its binomial interval."""
+    found = stats.binomtest(round(one["attacked"] * n), n).proportion_ci()
+    return {**one, "attacked_low": found.low, "attacked_high": found.high}
 
 
 def _words(view: str) -> str:

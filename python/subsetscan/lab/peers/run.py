@@ -17,6 +17,7 @@ from ..defaults.cells import CLEAN, Cell, cell_of, read_cells, write_cells
 from ..defaults.methods import LayerScores
 from ..defaults.run import N_BACKGROUND, N_QUICK_BACKGROUND, SCORED_BY, SECONDS_MADE, Judged, each, take_subject
 from ..experiment.files import write_json
+from ..markdown import check_renders
 from ..options import check_known, start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version, fingerprint
@@ -79,11 +80,12 @@ def peers(
         As for `defaults`.
     """
     check_known(subjects, SUBJECTS)
+    check_renders()
     started = time.monotonic()
     out = Path(out)
     folder = Path(out / "kept" if kept is None else kept)
     names = list(dict.fromkeys(subjects))
-    stages = Progress(progress=progress, say=say)
+    stages = Progress(progress=progress, say=say, quick=quick)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
         stages.expect(f"{name}: scores", _SECONDS_SCORED)

@@ -16,6 +16,7 @@ from ..experiment.cells import Cell, always, attack_rows, cells, never, write_cs
 from ..experiment.files import write_json
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Pair
+from ..markdown import check_renders
 from ..options import check_known, start_writing
 from ..preset import PRESET
 from ..result_cache import ResultCache
@@ -86,9 +87,10 @@ def reproduce(
     """
     check_known(dataset, DATASETS)
     check_known(images, PROTOCOLS)
-    started = time.monotonic()
     if n_processes < 1:
         raise ValueError(f"n_processes must be at least 1, got {n_processes}")
+    check_renders(figures=True)
+    started = time.monotonic()
     out = Path(out)
     folder = out / "results"
     stages = Stages(

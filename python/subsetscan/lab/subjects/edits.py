@@ -80,7 +80,8 @@ def _as_utf16(content: bytes, rng: np.random.Generator, payload: bytes) -> bytes
         return None
 
 
-# What is done to a file, in words, and how. The payload is a stretch of a program's machine code.
+# What is done to a file, in words, and how. The payload is a shared library without its first 4 kB: tables and zeros
+# first, machine code later.
 EDITS: dict[str, tuple[str, Edit]] = {
     "upper case": ("letters turned into capitals", lambda c, rng, p: c.upper()),
     "rot13": ("letters moved on by 13 places", lambda c, rng, p: codecs.encode(c.decode("latin-1"), "rot13").encode()),
@@ -98,13 +99,14 @@ EDITS: dict[str, tuple[str, Edit]] = {
                         lambda c, rng, p: replaced(c, 20, rng)),
     "200 random bytes": ("200 of the bytes that are looked at replaced by random printable ones",
                          lambda c, rng, p: replaced(c, 200, rng)),
-    "code inside": ("256 bytes of machine code in place of others near the beginning",
-                    lambda c, rng, p: _payload_inside(c, rng, p[:256])),
-    "code appended": ("2,048 bytes of machine code at the end", lambda c, rng, p: c + p[:2048]),
+    "library inside": ("256 bytes of a shared library, mostly tables and zeros, in place of others near the beginning",
+                       lambda c, rng, p: _payload_inside(c, rng, p[:256])),
+    "library appended": ("2,048 bytes of a shared library at the end, mostly tables and zeros",
+                         lambda c, rng, p: c + p[:2048]),
     "base64 inside": ("a line of 256 characters in base64 in place of others near the beginning",
                       lambda c, rng, p: _payload_inside(c, rng, b'\n"' + base64.b64encode(p[:189]) + b'"\n')),
     "base64 appended": ("a text of 600 characters in base64, and what decodes it, at the end",
                         lambda c, rng, p: c + b'\nexec(b64decode("' + base64.b64encode(p[:450]) + b'"))\n'),
-    "base64": ("nothing but machine code in base64", _base64),
+    "base64": ("nothing but a shared library in base64, without its first 4 kB", _base64),
     "keyed": ("each byte combined with a key of eight bytes by exclusive or", _keyed),
 }  # fmt: skip

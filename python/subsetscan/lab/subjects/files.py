@@ -49,14 +49,14 @@ def magika(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND, n_a
     rng = np.random.default_rng(seed)
     network = Magika()
     clean, sources = _python_files(network, n_clean, n_kind, rng)
-    programs = [content[4096:] for content in draw(["so"], n_kind, rng, most_a_package=_MOST_A_PACKAGE)]
+    libraries = [content[4096:] for content in draw(["so"], n_kind, rng, most_a_package=_MOST_A_PACKAGE)]
     kinds: dict[str, tuple[str, np.ndarray]] = {}
     for name, endings in _TYPES.items():
         files = draw(endings, n_kind, rng, most_a_package=_MOST_A_PACKAGE)
         if len(files) >= min(n_kind, _N_LEAST):
             kinds[name] = f"files that end in .{', .'.join(endings)}", _tokens(files)
     for name, (about, edit) in EDITS.items():
-        payloads = [programs[i % len(programs)] for i in range(len(sources))] if programs else [b""] * len(sources)
+        payloads = [libraries[i % len(libraries)] for i in range(len(sources))] if libraries else [b""] * len(sources)
         edited = [edit(content, rng, payload) for content, payload in zip(sources, payloads, strict=True)]
         kinds[name] = f"Python files: {about}", _tokens([content for content in edited if content])
     originals = _tokens(sources[:n_attacked])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from .encoder import LAYERS, PACKAGE, text_network, text_rows
 from .found import debian_files, draw, version_of
 from .subject import CHOOSE, Subject, make_subject
 
-__all__ = ["drawn", "encoder", "english", "fortunes", "odd_texts"]
+__all__ = ["drawn", "encoder", "encoder_texts", "english", "fortunes", "odd_texts"]
 
 FORTUNES = "/usr/share/games/fortunes"
 
@@ -69,11 +69,8 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
     ModuleNotFoundError, FileNotFoundError
         If a package is missing; the message says which.
     """
-    rng = np.random.default_rng(seed)
     network = text_network()
-    texts = drawn(english(), n_clean + n_kind, rng)
-    sources, clean = texts[:n_kind], texts[n_kind:]
-    kinds = odd_texts(sources, n_kind, rng)
+    clean, kinds = encoder_texts(seed, n_clean=n_clean, n_kind=n_kind)
     return make_subject(
         "encoder",
         f"all-MiniLM-L6-v2, a sentence encoder (PyPI {version_of(PACKAGE)}, MIT, safetensors, run in numpy)",
@@ -85,7 +82,18 @@ def encoder(seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND) ->
     )
 
 
-def odd_texts(sources: Sequence[str], n: int, rng: np.random.Generator) -> dict[str, tuple[str, list[str]]]:
+def encoder_texts(
+    seed: int = 0, *, n_clean: int = _N_CLEAN, n_kind: int = _N_KIND
+) -> tuple[list[str], dict[str, tuple[str, list[str]]]]:
+    """Draw the texts of the subject: clean ones, and anomalous ones by kind. See `encoder`."""
+    rng = np.random.default_rng(seed)
+    texts = drawn(english(), n_clean + n_kind, rng)
+    return texts[n_kind:], odd_texts(texts[:n_kind], n_kind, rng)
+
+
+def odd_texts(
+    sources: Sequence[str], n: int, rng: np.random.Generator, *, leave_out: Collection[str] = ()
+) -> dict[str, tuple[str, list[str]]]:
     """Draw anomalous texts of each kind: what they are in words, and n of them, or as many as there are.
 
     Parameters
@@ -94,20 +102,26 @@ def odd_texts(sources: Sequence[str], n: int, rng: np.random.Generator) -> dict[
         Clean texts, which are edited; no kind has more of these.
     n : int
     rng : numpy.random.Generator
+    leave_out : collection of str, optional
+        Fortunes that are not drawn.
 
     Raises
     ------
     FileNotFoundError
         If a package is missing; the message says which. A language whose package is missing is left out.
     """
+
+    def others(texts: Sequence[str]) -> list[str]:
+        return drawn([text for text in texts if text not in leave_out], n, rng)
+
     kinds: dict[str, tuple[str, list[str]]] = {}
     for name, files in (("computers", _COMPUTERS), ("verses", _VERSES)):
         found = fortunes(debian_files(FORTUNES, files, "fortunes"))
-        kinds[name] = f"English fortunes of the files {', '.join(files)}", drawn(found, n, rng)
+        kinds[name] = f"English fortunes of the files {', '.join(files)}", others(found)
     for name, code in _LANGUAGES.items():
         found = fortunes(_files_below(Path(FORTUNES) / code))
         if len(found) >= _N_LEAST:
-            kinds[name] = f"fortunes of Debian's package fortunes-{code}", drawn(found, n, rng)
+            kinds[name] = f"fortunes of Debian's package fortunes-{code}", others(found)
     for name, endings in _CODE.items():
         found = [_excerpt(content, rng) for content in draw(endings, n, rng, most_a_package=50)]
         kinds[name] = f"200 characters of files that end in .{', .'.join(endings)}", found

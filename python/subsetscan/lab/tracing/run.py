@@ -23,6 +23,7 @@ from ..experiment.files import write_json
 from ..experiment.images import CLEAN
 from ..experiment.plan import DATASETS, Network
 from ..experiment.scoring import Scores, score_once
+from ..markdown import check_renders
 from ..options import check_known, start_writing
 from ..outputs import raw_outputs
 from ..preset import PRESET, combined_by_preset, preset_pairs
@@ -124,6 +125,7 @@ def trace(
     for what, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{what} must be at least 1, got {count}")
+    check_renders(figures=True)
     started = time.monotonic()
     out = Path(out)
     cache = ResultCache(out / "kept" if kept is None else kept)

@@ -14,6 +14,8 @@ from .methods import AUTOMATIC, CLEAN, LAYERS, METHODS, NAMING, PARTS, RIVALS
 
 __all__ = ["write_page"]
 
+_CLOSE = 0.005  # of another line: level with it
+
 
 def write_page(path: Path, results: dict[str, Any], cells: Sequence[Cell]) -> None:
     """Write the page, whole or not at all."""
@@ -109,20 +111,23 @@ class _Page:
                 f"{k / self.setting['size']:.0%}), and {recall} of the anomalous ones are named (by chance {share})"
             )
         said.append(f"It names inputs: {'; '.join(named)}.")
+        return [*said, f"**For you:** {self._advice()}"]
+
+    def _advice(self) -> str:
+        """Say which line to take, by the averages over all layers and both k."""
         means = {
             m: float(np.mean([self.mean("auroc", m, self.places, k) for k in (self.few, self.many)])) for m in METHODS
         }
-        best = max(means, key=lambda m: means[m])
-        advice = (
-            "without campaigns to choose by, take `GroupScanner.automatic`: no other line is higher on average"
-            if best == AUTOMATIC
-            else f'over all layers "{best}" is the highest line ({number(means[best])}; automatic: '
-            f"{number(means[AUTOMATIC])}); `GroupScanner.automatic` is the one that also names inputs and nodes"
+        best = max(RIVALS, key=lambda m: means[m])
+        lead = means[AUTOMATIC] - means[best]
+        how = "level with" if abs(lead) <= _CLOSE else "ahead of" if lead > 0 else "behind"
+        return (
+            f"averaged over the {len(self.places)} layers and both k, the automatic scan ({means[AUTOMATIC]:.4f}) is "
+            f"{how} the best other line, {best} ({means[best]:.4f}); its options were chosen on "
+            f"{len(self.looked_at)} of these layers. `GroupScanner.automatic` also names inputs and nodes, and has "
+            "nothing to choose. "
+            f"It flags {percent(self.clean_flagged(AUTOMATIC))} of clean groups at {RATE:.0%}."
         )
-        said.append(
-            f"**For you:** {advice}. It flags {percent(self.clean_flagged(AUTOMATIC))} of clean groups at {RATE:.0%}."
-        )
-        return said
 
     def _best(self, places: Sequence[tuple[str, str]], k: int) -> tuple[str, float]:
         return max(((m, self.mean("auroc", m, places, k)) for m in RIVALS), key=lambda one: one[1])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...experiment.files import write_json
+from ...markdown import check_renders
 from ...options import check_known, start_writing
 from ...progress import Progress
 from ...result_cache import ResultCache, code_version, fingerprint
@@ -88,10 +89,11 @@ def groups(
     check_known(names, LAYERS)
     if times:
         raise ValueError("no times are measured of groups: leave out --times")
+    check_renders()
     started = time.monotonic()
     out, setting = Path(out), _QUICK if quick else Setting()
     folder = Path(out / "kept" if kept is None else kept)
-    stages = Progress(progress=progress, say=say)
+    stages = Progress(progress=progress, say=say, quick=quick)
     for name in names:
         stages.expect(f"{name}: activations", SECONDS_MADE)
         stages.expect(f"{name}: groups", _SECONDS_SCORED * len(LAYERS[name]))
