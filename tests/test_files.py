@@ -173,3 +173,22 @@ def test_tensors_are_written_as_the_library_writes_them(tmp_path):
     metadata, arrays = read_tensors(path, "is damaged")
     assert metadata == {"a": "1", "b": "2"}
     assert all(np.array_equal(arrays[name], array) for name, array in tensors.items())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is swept there")
+def test_a_temporary_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    swept, own = [], _files.lock
+
+    def late(descriptor):
+        if not swept:
+            swept.extend(tmp_path.glob(".subsetscan-*"))
+            for left in swept:
+                left.unlink()
+        return own(descriptor)
+
+    monkeypatch.setattr(_files, "lock", late)
+    with _files.atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert swept
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "whole"

@@ -34,15 +34,11 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}-{path.name}")
     try:
         _sweep(path.parent.absolute())
-        # The system takes its mask off these permissions, as for any new file; it cannot be asked for its mask alone.
-        held = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        held = _created(temporary)
         try:
             permissions = os.fstat(held).st_mode
             if sys.platform == "win32":  # which renames no file that is open
                 os.close(held)
-            else:
-                with suppress(OSError):
-                    lock(held)
             yield temporary
             temporary.chmod(permissions)  # some libraries write a new file in its place, for its owner only
             _sync(temporary, os.O_RDWR)
@@ -59,6 +55,20 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         if error.errno is None:  # a library's
             raise OSError(f"cannot write {path}: {error}") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _created(path: Path) -> int:
+    """Make a file that is locked for as long as it is open, and open it."""
+    while True:
+        # The system takes its mask off these permissions, as for any new file; it cannot be asked for its mask alone.
+        held = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if sys.platform == "win32":
+            return held
+        with suppress(OSError):
+            lock(held)
+        if os.fstat(held).st_nlink:
+            return held
+        os.close(held)  # another process swept it away before it was locked
 
 
 def lock(descriptor: int) -> bool:
