@@ -21,7 +21,7 @@ TESTS = (
     "test_mahalanobis",
     "test_selection",
     "test_types",
-)  # fmt: skipWITH = ("hypothesis", "pandas", "pytest")
+)  # fmt: skip
 WITH = ("hypothesis", "pandas", "pytest")
 
 

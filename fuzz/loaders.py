@@ -34,7 +34,7 @@ from subsetscan.detectors import (
     SummaryDetector,
     load_detector,
 )
-from subsetscan.inputs import PictureFolder
+from subsetscan.inputs import PictureFolder, array_from_bytes
 from subsetscan.lab.array_files import load_images, load_labels
 from subsetscan.lab.datasets import load as load_dataset
 from subsetscan.lab.datasets import read_idx
@@ -358,11 +358,19 @@ def labels(folder: Path, random: Random) -> Path:
     return path
 
 
+def read_npy_bytes(path: Path) -> Any:
+    try:
+        return array_from_bytes(path.read_bytes())
+    except ValueError as error:  # what has no path names none
+        raise ValueError(f"{path}: {error}") from error
+
+
 READ: Mapping[str, tuple[Callable[[Path, Random], Path], Callable[[Path], Any]]] = {
     "detector-bytes": (detector_bytes, read_detector),
     "detector-content": (detector_content, read_detector),
     "scanner-folder": (scanner_folder, read_scanner),
     "npy": (npy, load_images),
+    "npy-bytes": (npy, read_npy_bytes),
     "npz": (changed_file("x.npz", NPZ), lambda path: read_arrays(path, "x")),
     "safetensors": (changed_file("x.safetensors", SAFETENSORS), lambda path: read_arrays(path, "x")),
     "idx": (changed_file("x-ubyte", IDX), read_idx),

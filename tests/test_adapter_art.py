@@ -215,11 +215,19 @@ def test_what_is_not_finite_is_refused_by_name(value):
         found.detect(odd)
 
 
+@pytest.mark.parametrize("options", [{}, {"false_positive_rate": 0.1}])
+def test_of_no_inputs_there_are_no_scores_as_in_art(options):
+    rows = np.random.default_rng(0).normal(size=(60, 9)).astype(np.float32)
+    report, flags = SubsetScanningDetector(OfArrays(), rows, 0, verbose=False, **options).detect(rows[:0])
+    assert set(report) == {"scores", *(["p_values"] if options else [])}
+    assert all(own.shape == (0,) and own.dtype == np.float64 for own in report.values())
+    assert (flags.shape, flags.dtype) == ((0,), bool)
+
+
 def test_inputs_that_fit_nothing_are_refused_by_name():
     rows = np.random.default_rng(0).normal(size=(60, 9)).astype(np.float32)
     found = SubsetScanningDetector(OfArrays(), rows, 0)
     for inputs, kind, message in (
-        (rows[:0], ValueError, r"x holds no inputs: its shape is \(0, 9\)"),
         (3.0, ValueError, r"x holds no inputs: its shape is \(\)"),
         (list("abc"), TypeError, "x must be real numbers, got dtype <U1: give numbers, not text"),
         (None, TypeError, "x must be real numbers, got dtype object"),

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -73,6 +74,7 @@ def test_scan(scan, folder, tmp_path, autoencoder, kind):
     assert {name: space["n_nodes"] for name, space in summary["spaces"].items()} == {
         "encode": 192, "pool": 48, "reconstruction_error": 64,
     }  # fmt: skip
+    assert ("calibration_fraction" in summary["detector"]) == (kind == "paper")
     for space in summary["spaces"].values():
         assert 0 <= space["auroc_low"] <= space["auroc"] <= space["auroc_high"] <= 1
     rows = read_scores(tmp_path / "out" / "scores.csv")
@@ -133,6 +135,13 @@ def test_fit_and_score_are_scan(run, scan, folder, tmp_path):
         assert (tmp_path / "score" / name).read_bytes() == (tmp_path / "scan" / name).read_bytes()
     summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("score", "scan")]
     assert summaries[0]["spaces"] == summaries[1]["spaces"]
+    for name in ("input", "clean", "n_background", "detector", "fingerprint", "versions"):
+        assert summaries[0][name] == summaries[1][name]
+    assert summaries[1]["background"] == f"{folder}/background.npy"
+    assert summaries[1]["n_background"] == 100
+    assert summaries[1]["versions"]["numpy"] == np.__version__
+    assert datetime.fromisoformat(summaries[1]["time"]).utcoffset() == timedelta(0)
+    assert summaries[1]["detector"]["calibration_fraction"] == 0.25
 
     arguments = ["score", model, sets[0], f"--out={tmp_path}/out"]
     done = run(*arguments, f"--fitted={tmp_path}", code=2)
@@ -171,9 +180,11 @@ def test_folders_of_pictures_are_arrays_of_their_pixels(run, folder, tmp_path):
         run("explain", *given[:3], f"--out={out}", "--index=3")
     for name in ("scores.csv", "summary.json", "explanation.json", "explanation.png"):
         written, expected = (tmp_path / f"out{ending}" / name for ending in ("", ".npy"))
-        assert written.read_text("latin-1").replace(f"{tmp_path}/out", "") == (
-            expected.read_text("latin-1").replace(f"{tmp_path}/out.npy", "")
+        written, expected = (
+            re.sub(r'"time": "[^"]*"', "", path.read_text("latin-1").replace(".npy", ""))
+            for path in (written, expected)
         )
+        assert written == expected
 
 
 def test_a_background_beyond_memory_is_refused_before_it_is_read(run, folder, tmp_path, monkeypatch):
@@ -516,7 +527,8 @@ def test_explain(run, folder, tmp_path, autoencoder):
 
 def test_demo(run, tmp_path):
     out = tmp_path / "demo"
-    done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1")
+    done = run("demo", f"--out={out}", "--n-background=200", "--n-clean=60", "--n-attacked=60", "--seed=1",
+               "--false-positive-rate=0.1")  # fmt: skip
     assert "conv2d_1" in done.out
     assert done.err == ""  # no progress bars in files
     assert sorted(path.name for path in out.iterdir()) == [
@@ -524,6 +536,9 @@ def test_demo(run, tmp_path):
     ]  # fmt: skip
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["spaces"])[-1] == "reconstruction_error"
+    assert summary["detector"]["false_positive_rate"] == 0.1
+    assert summary["detector"]["tail"] == {"layers": "lower", "reconstruction_error": "upper"}
+    assert len(summary["fingerprint"]) == 64
     assert len(summary["spaces"]) == len(summary["paper"]) == 13 + 1
     rows = read_scores(out / "scores.csv")
     for name in ("fgsm", "bim"):

@@ -29,6 +29,8 @@ from subsetscan.lab.tracing import page as tracing_page
 from subsetscan.lab.tracing.overall import Overall
 
 ROOT = Path(__file__).parent.parent
+# What a command needs, by what is on its line.
+NEEDED = {"subsetscan ": "cli", ".onnx": "onnx", ".keras": "keras", ".parquet": "tables", "report": "report"}
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 BY_HAND = {DOCS / "glossary.md", DOCS / "networks.md", DOCS / "tutorial.md"} | {
@@ -230,3 +232,13 @@ def test_the_page_of_a_drop_in_is_what_its_script_writes(name, out, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["measure.py", "--report"])
     script.main()
     _assert_same(f"{name}.md", out)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "howto").glob("*.md")), ids=lambda page: page.stem)
+def test_commands_of_a_page_come_with_what_they_need(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.finditer(r"```bash\n(.*?)```", text, re.DOTALL):
+        commands = [line for line in block[1].splitlines() if line.startswith("subsetscan ")]
+        needed = {extra for line in commands for sign, extra in NEEDED.items() if sign in line}
+        named = re.findall(r'pip install "\.\[([\w,]+)\]"', text[: block.end()])
+        assert needed <= set((named or [""])[-1].split(",")), block[1]

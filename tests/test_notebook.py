@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from subsetscan import GroupScanner, ModelScanner, SequenceScanner, SubsetScanDetector, overlaps, scan, scan_group
+from subsetscan.detectors import AutomaticDetector, ClassConditionalDetector
+from subsetscan.groups_automatic import AutomaticGroupScanner
 from subsetscan.sequence_result import SequenceScan, SequenceScans
 from subsetscan.spaces import Arrays
 
@@ -128,3 +130,67 @@ def test_a_scanner():
     assert cells(html)[2] == ["dense", "9", "SubsetScanDetector"]
     assert cells(html)[1][1] == "4 x 5"
     assert "<script" not in html
+
+
+def test_scans_of_spaces():
+    rng = np.random.default_rng(0)
+    space = Arrays({EVIL: (4, 5), "dense": (9,)})
+    clean = {name: rng.normal(size=(100, *shape)) for name, shape in space.node_shapes.items()}
+    new = {name: own[:7] * 2 for name, own in clean.items()}
+    scanner = ModelScanner(space, SubsetScanDetector(random_state=0)).fit(clean)
+    found = scanner.scan(new)
+    assert isinstance(found, dict)
+    assert list(found) == [EVIL, "dense"]
+    p_values = scanner.p_values(new)
+    for name, own in found.items():
+        assert own.p_values.tolist() == p_values[name].tolist()
+    header, *rows = cells(found._repr_html_())
+    assert header == ["space", "inputs", "highest score", "of input", "its p-value"]
+    n = found["dense"].scores.argmax()
+    assert rows[1] == ["dense", "7", f"{found['dense'].scores[n]:.4g}", str(n), f"{p_values['dense'][n]:.3g}"]
+    assert "<script" not in found._repr_html_()
+    assert cells(found["dense"]._repr_html_())[1][4] == f"{p_values['dense'][0]:.3g}"
+    pytest.importorskip("pandas")
+    frame = found.to_frame()
+    assert list(frame.columns) == ["space", "input", "score", "alpha", "size", "p_value"]
+    dense = frame[frame["space"] == "dense"]
+    assert dense["input"].tolist() == list(range(7))
+    assert dense["p_value"].tolist() == p_values["dense"].tolist()
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        SubsetScanDetector(random_state=0),
+        AutomaticDetector(),
+        ClassConditionalDetector(AutomaticDetector()),
+        ClassConditionalDetector(AutomaticDetector(), conditional="min"),
+    ],
+    ids=["scan", "automatic", "by class", "least of classes"],
+)
+def test_scans_of_detectors_have_their_p_values(rng, detector):
+    pytest.importorskip("pandas")
+    clean, labels, new = rng.normal(size=(200, 12)), np.arange(200) % 2, rng.normal(size=(30, 12)) * 1.3
+    by_class = isinstance(detector, ClassConditionalDetector)
+    found = detector.fit(clean, labels).scan(new, labels[:30]) if by_class else detector.fit(clean).scan(new)
+    if by_class and detector.conditional == "min":
+        assert found.p_values is None
+        assert "p_value" not in found.to_frame()
+        return
+    expected = detector.p_values(new, labels[:30]) if by_class else detector.p_values(new)
+    assert found.to_frame()["p_value"].tolist() == expected.tolist()
+    assert found.take([3, 1]).p_values.tolist() == expected[[3, 1]].tolist()
+
+
+def test_group_scanners(rng):
+    pytest.importorskip("pandas")
+    scanner = AutomaticGroupScanner(n_groups=19, n_folds=2, random_state=0)
+    assert "<caption>not fitted</caption>" in scanner._repr_html_()
+    group = rng.normal(size=(10, 6))
+    group[:4, 1:3] += 6
+    found = scanner.fit(rng.normal(size=(80, 6))).scan(group)
+    told = dict(cells(scanner._repr_html_()))
+    assert (told["n_groups"], told["n_features_in_"]) == ("19", "6")
+    (row,) = found.to_frame().to_dict("records")
+    assert (row["p_value"], row["score"]) == (found.p_value, found.score)
+    assert row["nodes"].tolist() == found.nodes.tolist()

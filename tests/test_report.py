@@ -18,8 +18,10 @@ from subsetscan._extras import how_to_get
 from subsetscan.calibration import conformal_p_values, score_threshold
 from subsetscan.plot.report import read_results, sequence_results, write_report
 from subsetscan.plot.report.content import RATES, content_of
+from subsetscan.plot.report.labels import label
 from subsetscan.plot.report.results import most_anomalous
 from subsetscan.plot.report.sequences import parts_of
+from subsetscan.plot.style import new_figure, save
 from subsetscan.sequence_result import SequenceScan, SequenceScans
 
 pytest.importorskip("jinja2")
@@ -30,11 +32,13 @@ HOSTILE = "</script><script>alert(1)</script><b onclick='x'>&amp; ünï"
 SPACES = ("conv", HOSTILE, "combined")
 
 
-def write_folder(folder, rng, n_clean=100, n_input=150, calibrated=True, with_null=True):
+def write_folder(
+    folder, rng, n_clean=100, n_input=150, calibrated=True, with_null=True, n_null=200, spaces=SPACES, rate=0.1
+):
     """Write results as `subsetscan scan` does; return scores and null scores."""
-    null = {space: rng.normal(size=200) for space in SPACES}
+    null = {space: rng.normal(size=n_null) for space in spaces}
     scores = {
-        name: {space: rng.normal(shift, 1, n) for space in SPACES}
+        name: {space: rng.normal(shift, 1, n) for space in spaces}
         for name, n, shift in (("clean", n_clean, 0), ("input", n_input, 1.5))
         if n
     }
@@ -49,11 +53,11 @@ def write_folder(folder, rng, n_clean=100, n_input=150, calibrated=True, with_nu
                     writer.writerow([name, n, space, score, 0.1, 3, *decision])
     if with_null:
         with (folder / "null_scores.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("space", "score"), *((s, x) for s in SPACES for x in null[s].tolist())])
+            csv.writer(file).writerows([("space", "score"), *((s, x) for s in spaces for x in null[s].tolist())])
     summary = {
         "model": HOSTILE,
         "n_background": 200,
-        "detector": {"false_positive_rate": 0.1, "name": None},
+        "detector": {"false_positive_rate": rate, "name": None},
         "spaces": {},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -70,6 +74,12 @@ def unpacked(text, which):
     return gzip.decompress(base64.b64decode(letters)).decode()
 
 
+def written_p_values(content, name, space):
+    """Return the p-values of a page as its script makes them."""
+    levels = content["levels"][space]
+    return [levels[k] if isinstance(levels, list) else k / levels for k in content["pValues"][name][space]]
+
+
 def test_what_the_page_holds_is_what_the_scan_found(tmp_path, rng):
     scores, null = write_folder(tmp_path, rng)
     text = write_report(tmp_path).read_text(encoding="utf-8")
@@ -81,7 +91,8 @@ def test_what_the_page_holds_is_what_the_scan_found(tmp_path, rng):
     for space in SPACES:
         assert content["scores"]["input"][space] == pytest.approx(scores["input"][space], rel=1e-4)
         p = {name: conformal_p_values(own[space], null[space]) for name, own in scores.items()}
-        assert content["pValues"]["input"][space] == pytest.approx(p["input"], rel=1e-3)
+        for name in ("clean", "input"):
+            assert written_p_values(content, name, space) == p[name].tolist()
         for n, rate in enumerate(RATES):
             assert content["flagged"]["clean"][space][n] == pytest.approx(np.mean(p["clean"] <= rate), abs=1e-4)
             threshold = score_threshold(null[space], rate)
@@ -113,8 +124,41 @@ def test_names_cannot_become_code_and_nothing_is_loaded(tmp_path, rng):
 
 
 def test_ten_thousand_inputs_stay_small(tmp_path, rng):
-    write_folder(tmp_path, rng, 2000, 8000)
+    spaces = [*(f"layer_{n}" for n in range(40)), "combined"]
+    write_folder(tmp_path, rng, 2000, 8000, n_null=5000, spaces=spaces)
     assert write_report(tmp_path).stat().st_size < 3e6
+
+
+@pytest.mark.parametrize("with_null", [True, False])
+@pytest.mark.parametrize("rate", [0.033, 0.0005, 0.6, 0.05])
+def test_verdicts_are_those_of_the_scan(tmp_path, rng, rate, with_null):
+    write_folder(tmp_path, rng, n_null=2998, rate=rate, with_null=with_null)
+    content = content_of(read_results(tmp_path))
+    assert content["rates"][content["start"]] == rate
+    assert set(RATES) <= set(content["rates"]) <= {*RATES, rate}
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("clean", "input"):
+        p = [float(row["p_value"]) for row in rows if (row["set"], row["space"]) == (name, "combined")]
+        assert written_p_values(content, name, "combined") == p
+        for n, share in enumerate(content["flagged"][name]["combined"]):
+            assert share == pytest.approx(np.mean(np.array(p) <= content["rates"][n]), abs=1e-5)
+
+
+def test_names_are_cut_and_leave_what_is_beside_them(tmp_path, rng):
+    long, backwards, hebrew = "L" * 10_000, "turn\u202eed\nline", "\u05d0\u05d1"
+    spaces = [long, long + "M", backwards, hebrew, "x" * 60, "combined"]
+    write_folder(tmp_path, rng, spaces=spaces)
+    content = json.loads(unpacked(write_report(tmp_path).read_text(encoding="utf-8"), "data"))
+    cut = f"{'L' * 30}…{'L' * 29}"
+    assert content["spaces"] == [
+        cut, f"{cut[:-1]}M", "turn·ed·line", "\u2068\u05d0\u05d1\u2069", "x" * 60, "combined",
+    ]  # fmt: skip
+    assert label("a" * 30 + "b" * 9 + "c" * 30) == label("a" * 30 + "d" * 9 + "c" * 30)
+    twins = write_folder(tmp_path, rng, spaces=["a" * 30 + between + "c" * 30 for between in ("b" * 9, "d" * 9)])
+    assert twins
+    content = json.loads(unpacked(write_report(tmp_path).read_text(encoding="utf-8"), "data"))
+    assert content["spaces"] == [(one := label("a" * 30 + "b" * 9 + "c" * 30)), f"{one} (2)"]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +185,19 @@ def test_scores_that_are_infinite_or_far_out(tmp_path, rng):
     content = content_of(read_results(tmp_path))
     json.dumps(content, allow_nan=False)
     assert content["scores"]["clean"]["conv"][0] is None
+    last = [one for one in content["bins"]["conv"] if one["set"] == "clean"][-1]
+    highest = np.sort([float(row[3]) for row in rows[1:] if (row[0], row[2]) == ("clean", "conv")])
+    assert last["share"] == pytest.approx(np.mean(highest >= last["start"]), abs=1e-4)
+    assert last["share"] >= 0.01
+
+
+def test_of_equal_p_values_those_of_clean_inputs_come_last(tmp_path, rng):
+    write_folder(tmp_path, rng, n_null=5)
+    rows = [one for one in content_of(read_results(tmp_path))["map"] if one["space"] == "combined"]
+    assert {one["p"] for one in rows} == {float(f"{1 / 6:.4g}")}
+    sets = [one["input"].split()[0] for one in rows]
+    assert sets == sorted(sets, reverse=True)
+    assert "input" in sets
 
 
 @pytest.mark.parametrize(
@@ -149,7 +206,14 @@ def test_scores_that_are_infinite_or_far_out(tmp_path, rng):
         (lambda rows: [["set", "index"], *rows[1:]], "has no column 'space'"),
         (lambda rows: [rows[0], *rows[2:]], "line 2: expected input 0 of set 'clean', got 1"),
         (lambda rows: [*rows[:3], [*rows[3][:3], "high", *rows[3][4:]], *rows[4:]], "line 4: could not convert"),
-        (lambda rows: [*rows[:3], [*rows[3][:6], "1.5", "0"], *rows[4:]], "scores.csv: "),
+        (
+            lambda rows: [*rows[:3], [*rows[3][:3], "nan", *rows[3][4:]], *rows[4:]],
+            "scores must be numbers, got NaN at 2",
+        ),
+        (
+            lambda rows: [*rows[:3], [*rows[3][:6], "1.5", "0"], *rows[4:]],
+            r"scores.csv is damaged: p-values must be in",
+        ),
         (lambda rows: [*rows[:3], [*rows[3][:6], "", ""], *rows[4:]], "p-values for some inputs but not for others"),
         (lambda rows: rows[:-1], "set 'input' has other spaces, or other numbers of inputs"),
         (lambda rows: rows[:1], "has no scores"),
@@ -178,9 +242,14 @@ def test_other_bytes_are_refused(name, content, tmp_path, rng):
 
 
 def test_other_damage_is_refused(tmp_path, rng):
-    with pytest.raises(FileNotFoundError, match=r"scores\.csv"):
+    with pytest.raises(FileNotFoundError, match=f"no scan's results in {tmp_path}: scan, score and demo"):
         write_report(tmp_path)
     write_folder(tmp_path, rng)
+    null = (tmp_path / "null_scores.csv").read_text(encoding="utf-8")
+    (tmp_path / "null_scores.csv").write_text(null + "conv,nan\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"null_scores\.csv is damaged: null scores must be numbers, got NaN at 200"):
+        write_report(tmp_path)
+    (tmp_path / "null_scores.csv").write_text(null, encoding="utf-8")
     (tmp_path / "summary.json").write_text("[]")
     with pytest.raises(ValueError, match="holds a list where an object is expected"):
         write_report(tmp_path)
@@ -275,7 +344,7 @@ def test_scans_within_inputs_become_a_page(tmp_path, rng):
         assert "".join(part for part, _, _ in one["text"]).encode() == files[n]
     text = write_report(results, tmp_path / "page.html").read_text(encoding="utf-8")
     content = json.loads(unpacked(text, "data"))
-    assert content["pValues"]["odd"]["layer"] == pytest.approx(sets["odd"].p_value, rel=1e-3)
+    assert written_p_values(content, "odd", "layer") == sets["odd"].p_value.tolist()
     assert content["scores"]["clean"]["layer"] == pytest.approx(sets["clean"].anomaly_score, rel=1e-4)
     truth = roc_auc_score(np.repeat([0, 1], [20, 10]), np.concatenate([one.anomaly_score for one in sets.values()]))
     assert content["roc"]["layer"][0]["set"] == f"odd, AUROC {truth:.3f}"
@@ -509,4 +578,67 @@ def test_marks_in_a_browser(tmp_path, rng, browser, scheme, width):
     assert "[anomalous: " in page.locator("article pre").first.aria_snapshot()
     page.locator("article pre").first.focus()
     assert page.evaluate("document.activeElement.tagName") == "PRE"
+    assert wrong == []
+
+
+SPECIAL = ("constructor", "__proto__", "a'\"&<b>\\n", "turn\u202eed \u05d0", "L" * 10_000, "dot.ted[0]")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("n_input", [1, 5])
+def test_few_inputs_and_names_of_any_kind_in_a_browser(tmp_path, rng, browser, scheme, width, n_input):
+    write_folder(tmp_path, rng, 0, n_input, spaces=[*SPECIAL, "combined"], rate=0.033)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
+    page, wrong = opened(browser, write_report(tmp_path), **options)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.inner_text("#rate-told") == "3.3 %"
+    # The map: rows that can be seen and a square for each space, in their order.
+    squares = page.evaluate(
+        """() => [...document.querySelectorAll('#chart-map .mark-rect path[aria-roledescription]')].map((one) => {
+          const box = one.getBoundingClientRect();
+          return [box.top, box.left, box.height];
+        })"""
+    )
+    assert len(squares) == n_input * (len(SPECIAL) + 1)
+    assert {round(height) for _, _, height in squares} == {14}
+    assert len({round(left) for _, left, _ in squares}) == len(SPECIAL) + 1
+    names = page.locator("#chart-map .role-axis-label text").all_text_contents()
+    assert {"constructor", "__proto__", "combined", "dot.ted[0]", f"input {n_input - 1}"} <= set(names)
+    page.fill("input[type=search]", "no such")
+    assert page.inner_text(".dt-info").startswith("no inputs")
+    assert wrong == []
+
+
+def test_on_paper_dark_is_light(tmp_path, rng, browser):
+    write_folder(tmp_path, rng)
+    page, wrong = opened(browser, write_report(tmp_path), color_scheme="dark")
+    ground = "() => getComputedStyle(document.querySelector('#inputs tbody td')).backgroundColor"
+    ink = "() => getComputedStyle(document.querySelector('#inputs tbody td')).color"
+    letters = "() => getComputedStyle(document.querySelector('#chart-scores svg text')).fill"
+    assert page.evaluate("document.documentElement.classList.contains('dark')")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.wait_for_function("!document.documentElement.classList.contains('dark')")
+    for place in (ink, letters):
+        assert sum(map(float, re.findall(r"[\d.]+", page.evaluate(place))[:3])) < 300
+    assert page.evaluate(ground) in ("rgba(0, 0, 0, 0)", "rgb(255, 255, 255)")
+    assert wrong == []
+
+
+def test_pictures_are_enlarged_in_a_browser(tmp_path, rng, browser):
+    write_folder(tmp_path, rng)
+    (tmp_path / "gallery").mkdir()
+    figure = new_figure(8.5, 2.5)
+    figure.subplots().imshow(rng.random((9, 9)))
+    save(figure, tmp_path / "gallery" / "0.png", dpi=100, colours=64)
+    one = {"title": "input 0", "p_value": 0.1, "picture": "0.png", "text": None, "spaces": []}
+    (tmp_path / "gallery" / "gallery.json").write_text(json.dumps({"inputs": [one, one]}))
+    page, wrong = opened(browser, write_report(tmp_path), viewport={"width": 1280, "height": 900})
+    button = page.locator("article button").first
+    shown = button.bounding_box()["width"]
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("article img").first.bounding_box()["width"] == 850 > 1.3 * shown
+    button.click()
+    assert button.bounding_box()["width"] == shown
     assert wrong == []

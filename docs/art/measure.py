@@ -268,6 +268,17 @@ def twice(kind, rows, **options):
     return "the same scores" if np.array_equal(one, other) else "other scores"
 
 
+def without_attacked(kind, rows):
+    """Tell the area beside no attacked inputs."""
+    return f"an area of {kind(Given(), rows[:100], 0, verbose=False).scan(rows[100:], rows[:0])[2]}"
+
+
+def too_few_clean(kind, rows):
+    """Tell how many scores groups have that are larger than the set of clean inputs."""
+    scores, _, _ = kind(Given(), rows[:100], 0, verbose=False).scan(rows[100:108], rows[300:], 5, 5, 10)
+    return f"{len(scores)} scores"
+
+
 def seen(kind, rows):
     """Tell how often the background is read."""
     classifier = Given()
@@ -313,6 +324,11 @@ def differ(made):
             "an infinite value": lambda kind, _: score_of(kind, rows, with_value(rows, np.inf)),
             "groups where nothing differs": lambda kind, column: groups(kind, rows, **ours[column]),
             "groups, made twice alike": lambda kind, column: twice(kind, rows, **ours[column]),
+            "`scan` without attacked inputs": lambda kind, _: without_attacked(kind, rows),
+            "groups of 10 of 8 clean inputs": lambda kind, _: too_few_clean(kind, rows),
+            "the attribute `scoring_function`": lambda kind, _: (
+                f"a {type(kind(Given(), rows, 0, verbose=False).scoring_function).__name__}"
+            ),
             "the background is read in": lambda kind, _: seen(kind, rows),
         }
         classifier = made["KerasClassifier"]

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 from collections.abc import AsyncIterator
@@ -19,8 +18,10 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 from subsetscan import ModelScanner
+from subsetscan.inputs import array_from_bytes
 
 MAX_BYTES = 16_000_000  # of a request
 MAX_BATCH = 64
@@ -125,21 +126,23 @@ def _rate(scanner: ModelScanner) -> float:
 async def _body(request: Request) -> bytes:
     """Read the body, and stop where it is too long, whatever its header says."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"at most {MAX_BYTES} bytes are taken")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BYTES:
+                raise HTTPException(413, f"at most {MAX_BYTES} bytes are taken")
+    except ClientDisconnect:
+        raise HTTPException(400, "the request ended before its body did") from None  # which nobody reads
     return bytes(body)
 
 
 def _parsed(body: bytes, kind: str) -> np.ndarray:
     try:
-        if kind.startswith("application/json"):
-            values = np.asarray(json.loads(body)["input"], np.float32)
-        else:
-            values = np.load(io.BytesIO(body), allow_pickle=False)
-    except (ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            return array_from_bytes(body)
+        content = json.loads(body)
+        if not isinstance(content, dict) or "input" not in content:
+            raise ValueError('there is no "input"')
+        return np.asarray(content["input"], np.float32)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise HTTPException(422, f'expected a .npy file, or JSON as {{"input": [...]}}: {error}') from None
-    if not isinstance(values, np.ndarray):
-        raise HTTPException(422, "expected one array, got an archive")
-    return values

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._extras import import_extra
 from ._random import RandomState, as_generator, check_random_state
 from ._tables import html_table, some_of
 from ._validation import check_columns, column_names, node_values
@@ -53,6 +54,18 @@ class AutomaticGroupScan:
     nodes: np.ndarray
     directions: np.ndarray
     part_scores: np.ndarray
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame of one row: p_value, score, images, nodes and directions.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+        """
+        pandas = import_extra("pandas", "tables")
+        shown = {name: getattr(self, name) for name in ("p_value", "score", "images", "nodes", "directions")}
+        return pandas.DataFrame({name: [value] for name, value in shown.items()})
 
     def _repr_html_(self) -> str:
         signs = {1: "+", -1: "-", 0: "±"}
@@ -126,6 +139,12 @@ class AutomaticGroupScanner:
         self.n_folds = n_folds
         self.restarts = restarts
         self.random_state = random_state
+
+    def _repr_html_(self) -> str:
+        fitted = "n_features_in_" in vars(self)
+        names = ("n_groups", "n_folds", "restarts", "random_state", *(["n_features_in_"] if fitted else []))
+        rows = [[name, str(getattr(self, name))] for name in names]
+        return html_table(["group scanner", ""], rows, "fitted" if fitted else "not fitted")
 
     def fit(self, X: Any) -> AutomaticGroupScanner:
         """Learn from clean images.

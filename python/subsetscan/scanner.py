@@ -27,7 +27,7 @@ from .fingerprints import NetworkWatch, differing
 from .inputs import Inputs, InputSummary, SeenInputs, as_inputs, one_input
 from .joint import JointScan, JointScanResult
 from .scanner_streams import LabelledStreams, ValuesOf
-from .scanning import ScanResult
+from .scanning import ScanResult, SpaceScans
 from .spaces.arrays import Arrays
 from .spaces.automatic import as_spaces
 from .spaces.base import Space, check_node_shapes, join
@@ -322,7 +322,7 @@ class ModelScanner(LabelledStreams, Decisions):
             self._warn_of_few_null_scores()
         return self
 
-    def scan(self, inputs: Any, labels: Any = None, return_nodes: bool = False) -> dict[str, ScanResult]:
+    def scan(self, inputs: Any, labels: Any = None, return_nodes: bool = False) -> SpaceScans:
         """Find the highest-scoring subset of nodes of each input in each space.
 
         Parameters
@@ -336,7 +336,8 @@ class ModelScanner(LabelledStreams, Decisions):
         Returns
         -------
         dict of str to ScanResult
-            With ``joint=True`` also a `JointScanResult` under "joint".
+            A `SpaceScans`, which notebooks show, and whose `to_frame` makes one data frame of all. With ``joint=True``
+            also a `JointScanResult` under "joint".
 
         Raises
         ------
@@ -357,8 +358,10 @@ class ModelScanner(LabelledStreams, Decisions):
                 found[name].append(self.detectors_[name].scan(array, own, return_nodes=return_nodes))
             if self._joint:
                 joint.append(self._joint.scan(values))
-        results = {name: ScanResult.concatenate(parts) for name, parts in found.items()}
-        return results | ({JOINT: JointScanResult.concatenate(joint)} if joint else {})
+        results = SpaceScans({name: ScanResult.concatenate(parts) for name, parts in found.items()})
+        if joint:
+            results[JOINT] = JointScanResult.concatenate(joint)
+        return results
 
     def explain(self, sample: Any, label: Any = None) -> Explanation:
         """Tell which layers, channels and positions carry an input's subset.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ._extras import import_extra
 from ._tables import counted, html_table
 from ._validation import InvalidTypeError, probabilities, refuse_masked
 
-__all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "scan", "scan_histograms"]
+__all__ = ["SCOPES", "STATISTICS", "TAILS", "TIES", "ScanResult", "SpaceScans", "scan", "scan_histograms"]
 
 # The names that the core takes.
 STATISTICS, TAILS, SCOPES, TIES = _core.STATISTICS, _core.TAILS, _core.SCOPES, _core.TIES
@@ -38,12 +38,15 @@ class ScanResult:
         The number of nodes in the subset.
     nodes : scipy.sparse.csr_array of shape (N, J), bool, or None
         The subset itself, one row an input, if it was asked for.
+    p_values : ndarray of shape (N,), float64, or None
+        Calibrated p-values of the scores, where a calibrated detector scanned.
     """
 
     scores: np.ndarray
     alphas: np.ndarray
     sizes: np.ndarray
     nodes: sparse.csr_array | None = None
+    p_values: np.ndarray | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -117,7 +120,9 @@ class ScanResult:
         return nodes, counts[nodes]
 
     def to_frame(self) -> Any:
-        """Return a pandas data frame with the columns score, alpha and size, a row an input.
+        """Return a pandas data frame with the columns score, alpha and size, and p_value where calibrated.
+
+        It has a row for each input.
 
         Raises
         ------
@@ -132,30 +137,36 @@ class ScanResult:
         1   2.30   0.10     1
         """
         pandas = import_extra("pandas", "tables")
-        return pandas.DataFrame({"score": self.scores, "alpha": self.alphas, "size": self.sizes})
+        columns = {"score": self.scores, "alpha": self.alphas, "size": self.sizes}
+        return pandas.DataFrame(columns | ({} if self.p_values is None else {"p_value": self.p_values}))
 
     def _repr_html_(self) -> str:
+        header = ["input", "score", "alpha", "size", *([] if self.p_values is None else ["p-value"])]
         rows = [
             [str(n), f"{self.scores[n]:.4g}", f"{self.alphas[n]:.3g}", str(self.sizes[n])]
+            + ([] if self.p_values is None else [f"{self.p_values[n]:.3g}"])
             for n in range(min(len(self), _SHOWN))
         ]
-        rows += [["...", "", "", ""]] * (len(self) > _SHOWN)
-        return html_table(["input", "score", "alpha", "size"], rows, counted(len(self), "input"))
+        rows += [["...", *[""] * (len(header) - 1)]] * (len(self) > _SHOWN)
+        return html_table(header, rows, counted(len(self), "input"))
 
     def take(self, rows: Any) -> ScanResult:
         """Return the results of some inputs, in the given order."""
         nodes = None if self.nodes is None else sparse.csr_array(self.nodes[rows])
-        return ScanResult(self.scores[rows], self.alphas[rows], self.sizes[rows], nodes)
+        p_values = None if self.p_values is None else self.p_values[rows]
+        return ScanResult(self.scores[rows], self.alphas[rows], self.sizes[rows], nodes, p_values=p_values)
 
     @classmethod
     def concatenate(cls, results: Sequence[ScanResult]) -> ScanResult:
         """Put the results of several batches of inputs, at least one, below each other."""
         nodes = [result.nodes for result in results]
+        p_values = [result.p_values for result in results if result.p_values is not None]
         return cls(
             np.concatenate([result.scores for result in results]),
             np.concatenate([result.alphas for result in results]),
             np.concatenate([result.sizes for result in results]),
             None if None in nodes else sparse.csr_array(sparse.vstack(nodes, format="csr")),
+            p_values=np.concatenate(p_values) if len(p_values) == len(results) else None,
         )
 
     @classmethod
@@ -170,6 +181,38 @@ def subsets(found: tuple[np.ndarray, np.ndarray], shape: tuple[int, int]) -> spa
     if indptr[-1] <= np.iinfo(np.int32).max:
         indptr = indptr.astype(np.int32)  # both of one type, or scipy copies the longer array
     return sparse.csr_array((np.ones(len(indices), dtype=bool), indices, indptr), shape=shape)
+
+
+class SpaceScans(dict[str, ScanResult]):
+    """What was found in each space, by its name: a dictionary that notebooks show as a table."""
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame, a row for each space and input: space, input, and the columns of `ScanResult`.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If pandas is not installed.
+        """
+        pandas = import_extra("pandas", "tables")
+        frames = [
+            found.to_frame().reset_index(names="input").assign(space=name)[lambda own: ["space", *own.columns[:-1]]]
+            for name, found in self.items()
+        ]
+        return pandas.concat(frames, ignore_index=True) if frames else pandas.DataFrame()
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            ["space", "inputs", "highest score", "of input", "its p-value"],
+            [[name, f"{len(found):,}", *_highest(found)] for name, found in self.items()],
+        )
+
+
+def _highest(found: ScanResult) -> list[str]:
+    if not len(found):
+        return ["", "", ""]
+    n = int(found.scores.argmax())
+    return [f"{found.scores[n]:.4g}", str(n), "" if found.p_values is None else f"{found.p_values[n]:.3g}"]
 
 
 def scan(

@@ -105,6 +105,9 @@ class SubsetScanningDetector(EvasionDetector):
     | pickle | an error | for Keras, TensorFlow and PyTorch |
     | hooks in a PyTorch model | left there | taken back |
     | one of the two sizes of groups | ignored | refused |
+    | `scan` without attacked inputs | an area that is NaN | refused |
+    | groups with more inputs than there are clean ones | taken | refused: a clean group has as many |
+    | the attribute `scoring_function` | a function | its name |
 
     References
     ----------
@@ -213,6 +216,7 @@ class SubsetScanningDetector(EvasionDetector):
         Parameters
         ----------
         x : ndarray of shape (n, ...)
+            Of no inputs there are no scores, as in ART.
         batch_size : int, default 128
             Inputs of a pass.
 
@@ -225,12 +229,13 @@ class SubsetScanningDetector(EvasionDetector):
         Raises
         ------
         ValueError
-            If there are no inputs, an input or an activation is not finite, or the classifier cannot read the inputs.
+            If an input or an activation is not finite, or the classifier cannot read the inputs.
         TypeError
             If the inputs are not numbers, or the size is no integer.
         """
         del kwargs
-        scores = self._scores(self._activations(x, "x", batch_size))
+        is_empty = isinstance(x, np.ndarray) and x.ndim > 0 and not len(x)
+        scores = np.empty(0) if is_empty else self._scores(self._activations(x, "x", batch_size))
         report = {"scores": scores}
         if self.null_scores is not None:
             report["p_values"] = conformal_p_values(scores, self.null_scores)

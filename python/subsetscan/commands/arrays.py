@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 
 from .._files import check_expansion, damage_as_value_error
 from .._sealed import read_tensors
+from ..inputs.npy import read_npy_header
 from ..lab.array_files import load_array
 
 __all__ = ["ARRAY_FILES", "check_rows", "read_arrays"]
@@ -87,8 +88,7 @@ def _npz(path: Path, alone: str) -> dict[str, np.ndarray]:
 def _member(archive: ZipFile, member: ZipInfo) -> np.ndarray:
     """Read an array of an archive, once its header promises what is there. Raises ValueError, or what a reader does."""
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+        shape, _, dtype = read_npy_header(file)
         promised = file.tell() + math.prod(shape) * dtype.itemsize
     if promised != member.file_size:
         raise ValueError(f"{member.filename} has {member.file_size} bytes where its header promises {promised}")

@@ -30,6 +30,7 @@ from ..scanner import ModelScanner
 from ..spaces import KerasLayers, ReconstructionError
 from . import options
 from .console import Console
+from .fitted import about_detector, about_run
 from .scanned_sets import ScannedSets, scan_sets
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def demo(
             for name, result in attacked.items()
         },
         "spaces": _summary(aurocs["chosen"], chosen),
+        "detector": _about_detectors(*scanners["chosen"]),
+        **about_run(*scanners["chosen"]),
         "paper": _summary(aurocs["paper"], chosen),
         "baseline": {BASELINE: {name: value.as_dict() for name, value in others[BASELINE].items()}},
         "preset": {name: value.as_dict() for name, value in others[PRESET].items()},
@@ -189,6 +192,15 @@ def _score_by_preset(
     scores = {kind: scored.of(kind, presets.PRESET) for kind in sets}
     null = scored.of(NULL, presets.PRESET)
     return {"scores": scores, "p_values": {kind: conformal_p_values(own, null) for kind, own in scores.items()}}
+
+
+def _about_detectors(layers: ModelScanner, error: ModelScanner) -> dict[str, Any]:
+    """Tell of each parameter what it is, for layers and for the error where they differ."""
+    of_layers, of_error = about_detector(layers), about_detector(error)
+    return {
+        name: own if own == of_error[name] else {"layers": own, ERROR: of_error[name]}
+        for name, own in of_layers.items()
+    }
 
 
 def _summary(aurocs: Mapping[str, Mapping[str, Auroc]], scanned: ScannedSets) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def fit(
         random_state=seed,
         **chosen_options(calibration=calibration),
     )
-    keep(scanner, subject, out)
+    keep(scanner, subject, n_background, out)
     kept, given = counted(len(scanner.names), "detector"), counted(n_background, "input")
     console.say(f"kept {kept}, fitted on {given}, in {out}/")
     return console.end(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .._digest import digest
 from .._files import damage_as_value_error
 from ..detectors import AutomaticDetector, CalibratedDetector, SubsetScanDetector
 from ..lab.experiment.files import write_json
@@ -15,9 +21,29 @@ from ..scanner import ModelScanner
 from ..scanner_files import digest_beside
 from .subject import Subject
 
-__all__ = ["about_detector", "chosen_options", "false_positive_rate_of", "fit_scanner", "keep", "open_fitted"]
+__all__ = [
+    "about_detector",
+    "about_run",
+    "chosen_options",
+    "false_positive_rate_of",
+    "fingerprint_of",
+    "fit_scanner",
+    "keep",
+    "n_background_of",
+    "open_fitted",
+]
 
 _SPACES = "spaces.json"
+# Whose numbers results are made of, by their modules.
+_LIBRARIES = {
+    "subsetscan": "subsetscan",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "keras": "keras",
+    "torch": "torch",
+    "onnxruntime": "onnxruntime",
+}
 
 
 def chosen_options(**options: Any) -> dict[str, Any]:
@@ -85,11 +111,11 @@ def fit_scanner(
     return scanner.fit(inputs), len(inputs)
 
 
-def keep(scanner: ModelScanner, subject: Subject, out: Path) -> None:
+def keep(scanner: ModelScanner, subject: Subject, n_background: int, out: Path) -> None:
     """Keep a fitted scanner in a folder, with what makes its spaces again. Raises OSError if that fails."""
     start_writing(out, _SPACES)
     scanner.save(out)
-    options = dict(subject.options)
+    options = {**subject.options, "n_background": n_background}
     write_json(out / _SPACES, options | {"digest": digest_beside(out, options)})
 
 
@@ -137,10 +163,43 @@ def open_fitted(
     return scanner, subject
 
 
+def n_background_of(fitted: Path) -> int | None:
+    """Return the number of background inputs of what `keep` kept; None where an earlier version did not say."""
+    kept = fitted / _SPACES
+    with damage_as_value_error(kept):
+        n_background = json.loads(kept.read_text(encoding="utf-8")).get("n_background")
+        return None if n_background is None else int(n_background)
+
+
 def about_detector(scanner: ModelScanner) -> dict[str, Any]:
-    """Return the name and the parameters of the detector that each space of a scanner has, for a summary."""
+    """Return the name and the parameters of the detector that each space of a scanner has, for a summary.
+
+    The part that is held out is left out where none is.
+    """
     detector = next(iter(scanner.detectors.values()))
-    return {"name": type(detector).__name__, **detector.get_params()}
+    parameters = detector.get_params()
+    if parameters["calibration"] != "holdout":
+        del parameters["calibration_fraction"]
+    return {"name": type(detector).__name__, **parameters}
+
+
+def about_run(*scanners: ModelScanner) -> dict[str, Any]:
+    """Return what tells one run from another, for a summary: the background's fingerprint, versions, the time."""
+    versions = {name: version(name) for module, name in _LIBRARIES.items() if module in sys.modules}
+    return {
+        "fingerprint": fingerprint_of(*scanners),
+        "versions": versions,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def fingerprint_of(*scanners: ModelScanner) -> str:
+    """Compute a digest of what scanners were fitted on: of the arrays that their detectors hold."""
+    parts: list[str | np.ndarray] = []
+    for name, detector in sorted(one for scanner in scanners for one in scanner.detectors_.items()):
+        _, arrays = detector._state()
+        parts += [name, *(part for key in sorted(arrays) for part in (key, np.asarray(arrays[key])))]
+    return digest(*parts)
 
 
 def false_positive_rate_of(scanner: ModelScanner) -> float:

@@ -20,7 +20,8 @@ __all__ = ["GALLERY", "write_gallery"]
 
 GALLERY = "gallery"
 _N_SHOWN = 8
-_DPI = 60
+_DRAWN = {"dpi": 100, "colours": 64}  # letters can be read, and the page stays small
+_N_DRAWN = 3  # spaces
 
 
 def write_gallery(scanner: ModelScanner, sets: Mapping[str, SizedInputs], scanned: ScannedSets, out: Path) -> None:
@@ -40,9 +41,9 @@ def write_gallery(scanner: ModelScanner, sets: Mapping[str, SizedInputs], scanne
     for rank, (name, n) in enumerate(_chosen(scanned)):
         sample = one_of(sets[name], n)
         explanation = scanner.explain(sample)
-        figure = plot.explanation(explanation, picture_of(sample, explanation))
+        figure = plot.explanation(explanation, picture_of(sample, explanation), most=_N_DRAWN)
         if figure is not None:
-            plot.save(figure, folder / f"{rank}.png", dpi=_DPI)
+            plot.save(figure, folder / f"{rank}.png", **_DRAWN)
         p_value = None
         if scanned.p_values is not None:
             own = scanned.p_values[name]

@@ -24,7 +24,8 @@ def report(
     """Write one HTML page of what a scan found: verdicts, scores, calibration, layers.
 
     The page needs no network and no other file. A slider sets the false positive rate. Inputs are shown with where
-    they are anomalous if the scan was run with --report. Writes report.html to the folder.
+    they are anomalous if the scan was run with --report, which scan, score and demo take. Writes report.html to the
+    folder.
     """
     console = Console(json, quiet)
     path = write_report(results)

@@ -18,7 +18,7 @@ from ..measures import Auroc
 from ..plot.report import write_report
 from ..scanner import ModelScanner
 from .console import Console
-from .fitted import about_detector, false_positive_rate_of
+from .fitted import about_detector, about_run, false_positive_rate_of
 from .gallery import write_gallery
 from .scanned_sets import COMBINED, ScannedSets, scan_sets
 
@@ -74,6 +74,7 @@ def report_scores(
         **about,
         **{f"n_{kind}": len(inputs) for kind, inputs in sets.items()},
         "detector": about_detector(scanner),
+        **about_run(scanner),
         "spaces": {
             space: {"n_nodes": n_nodes, **(quality[space].as_dict() if space in quality else {})}
             for space, n_nodes in scanned.n_nodes.items()

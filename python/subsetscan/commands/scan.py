@@ -68,5 +68,11 @@ def scan(
         random_state=seed,
         **chosen_options(calibration=calibration),
     )
-    about = {"model": None if model is None else str(model), "n_background": n_background}
+    about = {
+        "model": None if model is None else str(model),
+        "background": str(background),
+        "input": str(input),
+        "clean": None if clean is None else str(clean),
+        "n_background": n_background,
+    }
     return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

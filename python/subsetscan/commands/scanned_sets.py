@@ -127,7 +127,7 @@ def scan_sets(scanner: ModelScanner, sets: Mapping[str, Any]) -> ScannedSets:
         raise ValueError(f'a layer is named "{COMBINED}", as all layers together are in tables: give it another name')
     if scanner.combine is not None and not scanner.is_calibrated:
         raise ValueError("combining needs p-values: choose a calibration")
-    scans = {kind: scanner.scan(inputs) for kind, inputs in sets.items()}
+    scans: dict[str, dict[str, ScanResult]] = {kind: scanner.scan(inputs) for kind, inputs in sets.items()}
     p_values = None
     if scanner.is_calibrated:
         scores = {kind: {space: scan.scores for space, scan in found.items()} for kind, found in scans.items()}

@@ -7,7 +7,7 @@ from typing import Any
 from ..plot.report import check_libraries
 from . import options
 from .console import Console
-from .fitted import open_fitted
+from .fitted import n_background_of, open_fitted
 from .results import report_scores
 from .subject import check_there
 
@@ -42,6 +42,12 @@ def score(
         false_positive_rate=false_positive_rate,
     )
     sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
-    about = {"model": None if model is None else str(model), "fitted": str(fitted)}
+    about = {
+        "model": None if model is None else str(model),
+        "fitted": str(fitted),
+        "input": str(input),
+        "clean": None if clean is None else str(clean),
+        "n_background": n_background_of(fitted),
+    }
     scanner.combine = scanner.combine if combine is None else combine
     return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

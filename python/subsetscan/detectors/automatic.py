@@ -152,7 +152,7 @@ class AutomaticDetector(CalibratedDetector):
         X = self.check_values(X)
         options = {"statistic": "higher-criticism", "tail": "two-sided", "alpha_max": self.where_.alpha_max}
         found = self.where_.scan(X, **options, return_nodes=return_nodes)  # type: ignore[arg-type]
-        return replace(found, scores=self.anomaly_score(X))
+        return self.with_p_values(replace(found, scores=self.anomaly_score(X)))
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
         """Return what `scan` does, with the subsets, whatever the share: they are few nodes as they are."""

@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..calibration import (
     score_threshold,
 )
 from ..persistence import Persistent, State, check_plain, pack_attributes, unpack_attributes
+from ..scanning import ScanResult
 from .batches import Calibration, CollectedFit, Fit, StreamedCalibration, one_each
 
 __all__ = [
@@ -314,6 +316,10 @@ class CalibratedDetector(Detector):
         self._check_calibrated()
         p_values = extrapolated_p_values if extrapolate else conformal_p_values
         return p_values(scores, self.null_scores_)
+
+    def with_p_values(self, found: ScanResult) -> ScanResult:
+        """Return what this detector's scan found, with p-values if it is calibrated."""
+        return replace(found, p_values=self.p_values_of(found.scores)) if self.is_calibrated else found
 
     def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
         check_is_fitted(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -177,7 +178,10 @@ class ClassConditionalDetector(Detector):
         rows = self._rows(X, y) or {self.classes_.tolist()[0]: np.arange(0)}  # of no input any class gives the result
         found = [scan(self.detectors_[label], X[own]) for label, own in rows.items()]
         order = np.argsort(np.concatenate(list(rows.values())))
-        return ScanResult.concatenate(found).take(order)
+        together = ScanResult.concatenate(found).take(order)
+        return (
+            together if self.minimum_ is None else replace(together, p_values=None)
+        )  # those of a class are not its own
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:
         """Compute the score of each input among its own class, float64 of shape (N,): higher is more anomalous."""

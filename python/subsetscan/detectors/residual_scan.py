@@ -106,7 +106,7 @@ class ResidualScanDetector(CalibratedDetector):
         Parameters, results and errors are those of `SubsetScanDetector.scan`.
         """
         del y
-        return self.scan_with_distances(X, return_nodes)[0]
+        return self.with_p_values(self.scan_with_distances(X, return_nodes)[0])
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
         """Find the smallest subset of each input's nodes that carries at least a share of its score.

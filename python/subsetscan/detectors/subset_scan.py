@@ -123,7 +123,7 @@ class SubsetScanDetector(BackgroundDetector):
         """
         del y
         X = self.check_values(X)
-        return self.background_.scan(X, **self.scan_options_, return_nodes=return_nodes)
+        return self.with_p_values(self.background_.scan(X, **self.scan_options_, return_nodes=return_nodes))
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
         """Find the smallest subset of each input's nodes that carries at least a share of its score.

@@ -2,6 +2,7 @@
 
 from .base import Batch, Inputs
 from .kinds import as_inputs, one_input, sequence_inputs
+from .npy import array_from_bytes
 from .pictures import PictureFolder
 from .summary import InputSummary, ScaleWatch, SeenInputs
 
@@ -12,6 +13,7 @@ __all__ = [
     "PictureFolder",
     "ScaleWatch",
     "SeenInputs",
+    "array_from_bytes",
     "as_inputs",
     "one_input",
     "sequence_inputs",

@@ -23,7 +23,7 @@ __all__ = [
 _MOST_CHANNELS = 12
 
 
-def explanation(told: Explanation, image: np.ndarray | None) -> Figure | None:
+def explanation(told: Explanation, image: np.ndarray | None, *, most: int | None = None) -> Figure | None:
     """Draw where an image's subsets lie: a row for each space whose positions are a grid.
 
     What is drawn are the leading nodes, the fewest that carry half of the score: over the image, then as their number
@@ -35,13 +35,15 @@ def explanation(told: Explanation, image: np.ndarray | None) -> Figure | None:
         What `ModelScanner.explain` returned.
     image : ndarray or None
         The image, (H, W) or (H, W, C); see `drawable` for its scale. Inputs of other shapes are not drawn.
+    most : int, optional
+        How many spaces to draw at most, the most anomalous; all by default.
 
     Returns
     -------
     Figure or None
         None where no space has such positions, as dense layers, series and volumes have not.
     """
-    names = [name for name in told.ranked() if told.spaces[name].positions().ndim == 2]
+    names = [name for name in told.ranked() if told.spaces[name].positions().ndim == 2][:most]
     if not names:
         return None
     picture = drawable([image])[0] if image is not None and np.ndim(image) in (2, 3) else None

@@ -42,10 +42,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path | str, *, dpi: int = 150) -> None:
-    """Write a figure as PNG with so many pixels an inch, whole or not at all."""
+def save(figure: Figure, path: Path | str, *, dpi: int = 150, colours: int | None = None) -> None:
+    """Write a figure as PNG with so many pixels an inch, whole or not at all; of few colours, at most 256, if asked."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format="png")
+        if colours is not None:
+            image = import_extra("PIL.Image", "plots")
+            with image.open(temporary) as picture:
+                few = picture.convert("RGB").quantize(colours)
+            few.save(temporary, format="png", optimize=True)
 
 
 def display_name(kind: str) -> str:

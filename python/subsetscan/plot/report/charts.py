@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["charts"]
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name: nothing is fetched
-_COLOUR = {"field": "set", "type": "nominal", "title": None, "legend": {"orient": "top"}}
+_LEGEND = {"orient": "top", "labelLimit": 300, "columns": {"expr": "max(1, floor(width / 320))"}}
+_COLOUR = {"field": "set", "type": "nominal", "title": None, "legend": _LEGEND}
 
 
-def charts(has_clean: bool, n_mapped: int) -> dict[str, dict[str, Any]]:
+def charts(
+    *, with_band: bool, with_roc: bool, spaces: Sequence[str], inputs: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Return the charts by the name of their place on the page.
 
     Parameters
     ----------
-    has_clean : bool
-        Whether there is a set of clean inputs: without it there is no ROC curve.
-    n_mapped : int
-        How many inputs have a row in the map of layers.
+    with_band : bool
+        Whether it is known between which shares of clean inputs should be flagged.
+    with_roc : bool
+        Whether there are clean inputs and others.
+    spaces, inputs : sequence of str
+        The columns and rows of the map of layers.
     """
-    found = {"scores": _scores(), "rates": _rates(), "map": _map(n_mapped)}
-    return found | ({"roc": _roc()} if has_clean else {})
+    found = {"scores": _scores(), "rates": _rates(with_band), "map": _map(spaces, inputs)}
+    return found | ({"roc": _roc()} if with_roc else {})
 
 
 def _chart(description: str, **rest: Any) -> dict[str, Any]:
@@ -74,17 +81,18 @@ def _scores() -> dict[str, Any]:
     )
 
 
-def _rates() -> dict[str, Any]:
+def _rates(with_band: bool) -> dict[str, Any]:
     rate = _axis("rate", "false positive rate asked for", axis={"format": ".0%"})
+    band = {
+        "data": {"name": "band"},
+        "mark": {"type": "area", "opacity": 0.25, "color": "grey"},
+        "encoding": {"x": rate, "y": _axis("low", "share flagged"), "y2": {"field": "high"}},
+    }
     return _chart(
         "Which share of each set is flagged, by the false positive rate that is asked for; clean inputs should lie on "
         "the diagonal, within the grey band",
         layer=[
-            {
-                "data": {"name": "band"},
-                "mark": {"type": "area", "opacity": 0.25, "color": "grey"},
-                "encoding": {"x": rate, "y": _axis("low", "share flagged"), "y2": {"field": "high"}},
-            },
+            *([band] if with_band else []),
             {
                 "data": {"name": "diagonal"},
                 "mark": {"type": "line", "color": "grey", "strokeDash": [2, 2]},
@@ -128,16 +136,27 @@ def _roc() -> dict[str, Any]:
     )
 
 
-def _map(n_mapped: int) -> dict[str, Any]:
+def _map(spaces: Sequence[str], inputs: Sequence[str]) -> dict[str, Any]:
+    # By number, and in one text: some names, as "__proto__" and "constructor", mean something to Vega.
+    def named(names: Sequence[str], **rest: Any) -> dict[str, Any]:
+        text = json.dumps("".join(f"\n{name}" for name in names))
+        return {"labelExpr": f"split({text}, '\\n')[datum.value + 1]", "labelLimit": 160} | rest
+
     return _chart(
         "p-values of the most anomalous inputs in every layer: dark is small",
-        height=14 * n_mapped,
+        height=14 * len(inputs),  # that of the rows: labels and legend come beside
+        autosize={"type": "fit-x", "contains": "padding"},
         data={"name": "map"},
         mark={"type": "rect"},
         encoding={
-            "x": {"field": "space", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": -35}},
-            "y": {"field": "input", "type": "nominal", "sort": {"field": "place"}, "title": None},
-            "color": _axis("drawn", "-log10 p", scale={"scheme": "viridis", "reverse": True, "domain": [0, 4]}),
+            "x": {"field": "column", "type": "ordinal", "title": None, "axis": named(spaces, labelAngle=-35)},
+            "y": {"field": "place", "type": "ordinal", "title": None, "axis": named(inputs)},
+            "color": _axis(
+                "drawn",
+                "-log10 p",
+                scale={"scheme": "viridis", "reverse": True, "domain": [0, 4]},
+                legend={"orient": "top"},
+            ),
             "tooltip": [
                 {"field": "input", "type": "nominal"},
                 {"field": "space", "type": "nominal"},

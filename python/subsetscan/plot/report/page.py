@@ -14,12 +14,14 @@ from typing import Any
 from ..._extras import import_extra
 from ..._files import atomic_write, damage_as_value_error
 from .charts import charts
-from .content import RATES, content_of, start_of
-from .results import CLEAN, Results, read_results
+from .content import content_of, rate_of
+from .labels import label, with_labels
+from .results import Results, read_results
 
 __all__ = ["check_libraries", "write_report"]
 
 _HERE = Path(__file__).parent
+_TABLES = {"spaces", "combined", "paper", "baseline", "preset"}  # of a summary, too long for a list
 
 
 def write_report(found: Path | str | Results, out: Path | str | None = None) -> Path:
@@ -50,19 +52,23 @@ def write_report(found: Path | str | Results, out: Path | str | None = None) -> 
     """
     jinja2 = import_extra("jinja2", "report")
     libraries = _libraries()
-    results = found if isinstance(found, Results) else read_results(found)
+    results = with_labels(found if isinstance(found, Results) else read_results(found))
     path = results.folder / "report.html" if out is None else Path(out)
     gallery = [{"score": None, **one} for one in results.gallery]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), undefined=jinja2.StrictUndefined, autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["label"] = label
     with damage_as_value_error(results.folder, "does not hold what `subsetscan scan` writes"):
         content = content_of(results)
-        drawn = charts(bool(results.counts.get(CLEAN)), len({row["place"] for row in content["map"]}))
+        mapped = list(dict.fromkeys(row["input"] for row in content["map"]))
+        drawn = charts(
+            with_band=bool(content["band"]), with_roc=any(content["roc"].values()), spaces=results.spaces, inputs=mapped
+        )
         text = environment.get_template("report.html.jinja").render(
             content=content,
-            start_rate=RATES[start_of(results)],
+            start_rate=rate_of(results),
             charts=drawn,
             about=_about(results),
             gallery=[_with_picture(one, results.folder) for one in gallery],
@@ -112,7 +118,7 @@ def _about(results: Results) -> list[tuple[str, str]]:
     return [
         (_words(name), _told(value))
         for name, value in results.summary.items()
-        if name not in ("spaces", "combined") and value is not None
+        if name not in _TABLES and value is not None
     ]
 
 
@@ -122,7 +128,9 @@ def _words(name: str) -> str:
 
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{_words(key)}: {_told(one)}" for key, one in value.items() if one is not None)
+        parts = {_words(key): f"({_told(one)})" if isinstance(one, Mapping) else _told(one)
+                 for key, one in value.items() if one is not None}  # fmt: skip
+        return ", ".join(f"{key}: {one}" for key, one in parts.items())
     return ", ".join(map(_told, value)) if isinstance(value, list) else str(value)
 
 

@@ -18,9 +18,11 @@ async function library(id) {
 
 const content = JSON.parse(await unpacked("data"));
 const specifications = JSON.parse(await unpacked("specifications"));
+const CLEAN = "clean";
 const calibrated = content.pValues !== null;
 const state = { rate: content.start, space: content.primary };
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const shown = (value, digits) => (value === null ? "infinite" : String(Number(value.toPrecision(digits))));
 
 // The table.
@@ -32,12 +34,15 @@ const { default: DataTable } = await library("library-table");
 
 const rows = content.sets.flatMap((set) => Array.from({ length: content.counts[set] }, (_, n) => ({ set, n })));
 const scoreOf = (row) => content.scores[row.set][state.space][row.n];
-const pOf = (row) => content.pValues[row.set][state.space][row.n];
+const levelOf = (row, space = state.space) => content.pValues[row.set][space][row.n];
+const pOf = (row, space = state.space) => {
+  const levels = content.levels[space];
+  return Array.isArray(levels) ? levels[levelOf(row, space)] : levelOf(row, space) / levels;
+};
 const isFlagged = (row) => pOf(row) <= content.rates[state.rate];
 const smallest = (row) => {
   const spaces = content.spaces.filter((space) => space !== "combined");
-  return spaces.reduce((least, space) =>
-    content.pValues[row.set][space][row.n] < content.pValues[row.set][least][row.n] ? space : least);
+  return spaces.reduce((least, space) => (pOf(row, space) < pOf(row, least) ? space : least));
 };
 const byNumber = (value, digits) => (row, kind) => {
   const number = value(row);
@@ -45,7 +50,7 @@ const byNumber = (value, digits) => (row, kind) => {
 };
 const escaped = DataTable.render.text().display;
 const columns = [
-  { title: "set", data: (row, kind) => (kind === "display" ? escaped(row.set) : row.set) },
+  { title: "set", className: "name", data: (row, kind) => (kind === "display" ? escaped(row.set) : row.set) },
   { title: "input", data: "n" },
 ];
 if (calibrated) {
@@ -54,12 +59,17 @@ if (calibrated) {
       title: "verdict",
       data: (row) => (isFlagged(row) ? "flagged" : "no"),
     },
-    { title: "p-value", data: byNumber(pOf, 4) },
+    {
+      title: "p-value",
+      // Of equal ones those of clean inputs come last.
+      data: (row, kind) => (kind === "sort" ? 2 * levelOf(row) + (row.set === CLEAN) : shown(pOf(row), 4)),
+    },
   );
 }
 columns.push({ title: "score", data: byNumber(scoreOf, 5) });
 if (calibrated && content.spaces.length > 1) {
-  columns.push({ title: "smallest p in", data: (row, kind) => (kind === "display" ? escaped(smallest(row)) : smallest(row)) });
+  const data = (row, kind) => (kind === "display" ? escaped(smallest(row)) : smallest(row));
+  columns.push({ title: "smallest p in", className: "name", data });
 }
 const table = new DataTable("#inputs", {
   data: rows,
@@ -68,29 +78,34 @@ const table = new DataTable("#inputs", {
   rowCallback: (line, row) => line.classList.toggle("flagged", calibrated && isFlagged(row)),
   pageLength: 10,
   order: calibrated ? [[3, "asc"], [4, "desc"]] : [[2, "desc"]],
-  language: { search: "Filter:", info: "_START_ to _END_ of _TOTAL_ inputs", infoFiltered: "(of _MAX_)" },
+  language: {
+    search: "Filter:",
+    info: "_START_ to _END_ of _TOTAL_ inputs",
+    infoEmpty: "no inputs",
+    infoFiltered: "(of _MAX_)",
+    zeroRecords: "no such inputs",
+  },
 });
 
 // The charts.
 
 await library("library-vega");
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const dark = matchMedia("screen and (prefers-color-scheme: dark)");
+const darken = () => document.documentElement.classList.toggle("dark", dark.matches); // DataTables' name for it
 const views = {};
 
 async function draw() {
-  document.documentElement.classList.toggle("dark", dark.matches); // DataTables' name for it
-  const ink = dark.matches ? "#ddd" : "#222";
+  // The style sheet colours what is written, for the screen and for paper.
   const config = {
     background: null,
+    padding: { left: 5, top: 5, right: 16, bottom: 5 },
     view: { stroke: null },
-    axis: { labelColor: ink, titleColor: ink, gridColor: "#8883", domainColor: ink, tickColor: ink },
-    legend: { labelColor: ink, titleColor: ink, labelLimit: 400 },
+    axis: { gridColor: "#8883", domainColor: "#888", tickColor: "#888" },
   };
   const found = current();
   for (const [name, specification] of Object.entries(specifications)) {
     const place = element(`chart-${name}`);
     if (place === null) continue;
-    views[name]?.finalize();
     const filled = { ...specification, datasets: found[name] };
     const { view } = await window.vegaEmbed(place, filled, { actions: false, renderer: "svg", config });
     views[name] = view;
@@ -106,7 +121,7 @@ function current() {
   // A line that is not known is there, unseen: charts want at least one row.
   const line = (value, otherwise) => ({ at: value ?? otherwise, opacity: value === null ? 0 : 1 });
   return {
-    scores: { bins: content.bins[space], now: [line(threshold, content.bins[space][0]?.start ?? 0)] },
+    scores: { bins: content.bins[space], now: [line(threshold, content.bins[space][0].start)] },
     rates: {
       shares: content.sets.flatMap((set) =>
         content.rates.map((one, n) => ({ set, rate: one, share: content.flagged?.[set][space][n] }))),
@@ -121,11 +136,11 @@ function current() {
 
 function say() {
   if (!calibrated) return;
-  const rate = `${Number((100 * content.rates[state.rate]).toPrecision(3))} %`;
+  const rate = `${Number((100 * content.rates[state.rate]).toPrecision(6))} %`;
   const told = content.sets.map((set) => {
     const n = rows.filter((row) => row.set === set && isFlagged(row)).length;
     const of = content.counts[set];
-    return `${n} of ${of} inputs of set ${set} (${percent(of ? n / of : 0)})`;
+    return `${n} of ${counted(of, "input")} of set ${set} (${percent(of ? n / of : 0)})`;
   });
   element("sentence").textContent =
     `At a false positive rate of ${rate}, in space ${state.space}: ${told.join(", ")} are flagged.`;
@@ -143,15 +158,21 @@ function update() {
   say();
 }
 
+for (const button of document.querySelectorAll("article button")) {
+  button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", String(button.closest("article").classList.toggle("large")));
+  });
+}
 element("rate")?.addEventListener("input", (event) => {
   state.rate = Number(event.target.value);
   update();
 });
 element("space").addEventListener("change", (event) => {
-  state.space = event.target.value;
+  state.space = content.spaces[event.target.selectedIndex];
   update();
 });
-dark.addEventListener("change", draw);
+dark.addEventListener("change", darken);
+darken();
 await draw();
 say();
 document.documentElement.dataset.ready = "yes";

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..._files import damage_as_value_error
-from ...calibration import check_probabilities
+from ...calibration import check_probabilities, check_scores
 
 __all__ = ["CLEAN", "COMBINED", "Results", "most_anomalous", "read_results"]
 
@@ -93,6 +93,8 @@ def read_results(folder: Path | str) -> Results:
     """
     folder = Path(folder)
     path = folder / "scores.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"no scan's results in {folder}: scan, score and demo of subsetscan write them")
     scores, p_values = _read_scores(path)
     spaces = list(next(iter(scores.values())))
     for name, found in scores.items():
@@ -133,16 +135,16 @@ def _read_scores(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str
     columns = {
         name: {space: np.array(rows, np.float64).T for space, rows in spaces.items()} for name, spaces in found.items()
     }
-    scores = {name: {space: own[0] for space, own in spaces.items()} for name, spaces in columns.items()}
-    if not calibrated.pop():
-        return scores, None
-    try:
+    with damage_as_value_error(path):
+        scores = {
+            name: {space: check_scores(own[0]) for space, own in spaces.items()} for name, spaces in columns.items()
+        }
+        if not calibrated.pop():
+            return scores, None
         return scores, {
             name: {space: check_probabilities(own[1]) for space, own in spaces.items()}
             for name, spaces in columns.items()
         }
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _read_null_scores(path: Path) -> dict[str, np.ndarray]:
@@ -152,7 +154,8 @@ def _read_null_scores(path: Path) -> dict[str, np.ndarray]:
             found.setdefault(row["space"], []).append(float(row["score"]))
         except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from None
-    return {space: np.array(scores) for space, scores in found.items()}
+    with damage_as_value_error(path):
+        return {space: check_scores(scores, "null scores") for space, scores in found.items()}
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
