@@ -13,7 +13,7 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 
 from subsetscan.background import Background
-from subsetscan.calibration import extrapolated_null_p_values, extrapolated_p_values
+from subsetscan.calibration import extrapolated_null_p_values, extrapolated_p_values, has_tail
 from subsetscan.combination import combined
 from subsetscan.detectors import AutomaticDetector, OutlierDetector
 from subsetscan.lab.comparators import Head, LocalDimension, RelativeMahalanobis, TailSum, VirtualLogit
@@ -188,7 +188,8 @@ def test_methods_over_a_network(network, head):
 
 
 def as_coarse_as_new_ones(null_scores, **options):
-    return extrapolated_null_p_values(null_scores, **options) * (len(null_scores) / (len(null_scores) + 1))
+    p_values = extrapolated_null_p_values(null_scores, **options)
+    return p_values * (len(null_scores) / (len(null_scores) + 1)) if has_tail(null_scores, **options) else p_values
 
 
 def test_a_detector_for_each_class_that_is_seen(network, head):

@@ -19,6 +19,7 @@ __all__ = [
     "conformal_p_values",
     "extrapolated_null_p_values",
     "extrapolated_p_values",
+    "has_tail",
     "null_p_values",
     "plan",
     "score_threshold",
@@ -162,12 +163,10 @@ def extrapolated_p_values(scores: np.ndarray, null_scores: np.ndarray, *, of_few
     """
     p_values = conformal_p_values(scores, null_scores)
     scores, null_scores, n = np.asarray(scores, np.float64), np.sort(null_scores), len(null_scores)
-    if not n:
+    if not _tail_exists(null_scores, of_few):
         return p_values
-    point = null_scores[_tail_place(n, of_few)]
+    point = null_scores[_tail_places(n, of_few)[0]]
     excess = null_scores[np.searchsorted(null_scores, point, side="right") :] - point
-    if len(excess) < (_LEAST_OF_FEW if of_few else _LEAST_TAIL):
-        return p_values
     mean = np.minimum(excess, _MOST_EXCESS * np.median(excess)).mean()
     return _with_tail(p_values, scores - point, len(excess) / (n + 1), mean)
 
@@ -176,7 +175,9 @@ def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False)
     """Compute what `extrapolated_p_values` gives for the inputs that calibrate, each beside the others alone.
 
     A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new input can: a
-    combination that is calibrated by such p-values would flag too many.
+    combination that is calibrated by such p-values would flag too many. Where there is no tail, p-values are counted in
+    n + 1: the first of n others and itself would have 1 / n, and every new input that is first, with 1 / (n + 1), would
+    be before all of these.
 
     Parameters
     ----------
@@ -193,10 +194,12 @@ def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False)
     order = np.argsort(null_scores, kind="stable")
     ordered, place = null_scores[order], np.arange(n)
     p_values = np.empty(n)
-    p_values[order] = (n - np.searchsorted(ordered, ordered, side="left")) / max(n, 1)  # 1 + the others, of n
-    if n < 2:
+    counts = n - np.searchsorted(ordered, ordered, side="left")  # 1 + the others
+    if not _tail_exists(ordered, of_few):
+        p_values[order] = counts / (n + 1)
         return p_values
-    at = _tail_place(n - 1, of_few)
+    p_values[order] = counts / n
+    at = _tail_places(n, of_few)[1]
     point = np.where(place > at, ordered[at], ordered[at + 1])  # of the others
     first = np.searchsorted(ordered, point, side="right")  # the first that exceeds it
     n_above = n - first - (place >= first)
@@ -215,11 +218,29 @@ def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False)
     return p_values
 
 
-def _tail_place(n: int, of_few: bool) -> int:
-    """Tell the place, among n ordered null scores, of the one that the tail starts at."""
-    place = int(_TAIL_POINT * n)
-    # From the median: the mean of the least that are needed would be too rough.
-    return n // 2 if of_few and n - 1 - place < _LEAST_TAIL else place
+def has_tail(null_scores: np.ndarray, *, of_few: bool = False) -> bool:
+    """Tell whether null scores are enough for the tail of `extrapolated_p_values`."""
+    return _tail_exists(np.sort(check_scores(null_scores, "null scores")), of_few)
+
+
+def _tail_exists(ordered: np.ndarray, of_few: bool) -> bool:
+    """Tell whether scores are enough for a tail: all of them, and without the highest. Neither has one alone."""
+    least, n = _LEAST_OF_FEW if of_few else _LEAST_TAIL, len(ordered)
+    if n < 2:
+        return False
+    above = [
+        left - np.searchsorted(ordered[:left], ordered[_tail_places(n, of_few)[n - left]], side="right")
+        for left in (n, n - 1)
+    ]
+    return bool(min(above) >= least)
+
+
+def _tail_places(n: int, of_few: bool) -> tuple[int, int]:
+    """Tell the places, among n ordered null scores and among n - 1, of the one that the tail starts at."""
+    places = int(_TAIL_POINT * n), int(_TAIL_POINT * (n - 1))
+    if of_few and min(n - 1 - places[0], n - 2 - places[1]) < _LEAST_TAIL:
+        return n // 2, (n - 1) // 2  # the mean of the least that are needed would be too rough
+    return places
 
 
 def _with_tail(p_values: np.ndarray, excess: np.ndarray, share: Any, mean: Any) -> np.ndarray:

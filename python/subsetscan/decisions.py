@@ -173,8 +173,9 @@ class Decisions(ABC):
         fitted = self.detectors_
         if len(names) == 1 and isinstance(alone := fitted[names[0]], CalibratedDetector):
             return scores[names[0]], alone.null_scores_  # p-values of few inputs would tie where scores do not
-        own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=True) for name in names])
-        null = np.column_stack([fitted[name].null_p_values(extrapolate=True) for name in names])
+        how = "few" if combine == "min" else True
+        own = np.column_stack([fitted[name].p_values_of(scores[name], labels, extrapolate=how) for name in names])
+        null = np.column_stack([fitted[name].null_p_values(extrapolate=how) for name in names])
         return combined(own, null, combine)
 
     def _how(self, combine: str | None) -> str | None:

@@ -105,7 +105,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """Compute the score of each input, float64 of shape (N,): higher is more anomalous."""
 
     @abstractmethod
-    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool | str = False) -> np.ndarray:
         """Compute the calibrated p-values of scores that this detector gave, float64 of shape (N,).
 
         Parameters
@@ -113,8 +113,9 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         scores : ndarray of shape (N,)
         y : array-like of shape (N,), optional
             The labels, for a detector that needs labels.
-        extrapolate : bool, default False
-            Whether p-values go on below 1 / (n + 1), to be combined: see `calibration.extrapolated_p_values`.
+        extrapolate : bool or "few", default False
+            Whether p-values go on below 1 / (n + 1), to be combined; also where null scores are few, for a minimum:
+            `of_few` of `calibration.extrapolated_p_values`.
 
         Raises
         ------
@@ -123,7 +124,7 @@ class Detector(Persistent, OutlierMixin, BaseEstimator):
         """
 
     @abstractmethod
-    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
+    def null_p_values(self, *, extrapolate: bool | str = False) -> np.ndarray:
         """Compute the p-value of each input that calibrates, among themselves, float64 of shape (n,)."""
 
     @abstractmethod
@@ -310,21 +311,24 @@ class CalibratedDetector(Detector):
     def start_calibration(self) -> Calibration:  # noqa: D102
         return StreamedCalibration(self)
 
-    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool | str = False) -> np.ndarray:  # noqa: D102
         del y
         check_is_fitted(self)
         self._check_calibrated()
-        p_values = extrapolated_p_values if extrapolate else conformal_p_values
-        return p_values(scores, self.null_scores_)
+        if extrapolate:
+            return extrapolated_p_values(scores, self.null_scores_, of_few=extrapolate == "few")
+        return conformal_p_values(scores, self.null_scores_)
 
     def with_p_values(self, found: ScanResult) -> ScanResult:
         """Return what this detector's scan found, with p-values if it is calibrated."""
         return replace(found, p_values=self.p_values_of(found.scores)) if self.is_calibrated else found
 
-    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:  # noqa: D102
+    def null_p_values(self, *, extrapolate: bool | str = False) -> np.ndarray:  # noqa: D102
         check_is_fitted(self)
         self._check_calibrated()
-        return (extrapolated_null_p_values if extrapolate else null_p_values)(self.null_scores_)
+        if extrapolate:
+            return extrapolated_null_p_values(self.null_scores_, of_few=extrapolate == "few")
+        return null_p_values(self.null_scores_)
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:  # noqa: D102
         del y

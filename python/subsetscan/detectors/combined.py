@@ -87,7 +87,7 @@ class CombinedDetector(CalibratedDetector):
         X = self.check_values(X)
         scores = [detector.anomaly_score(X) for detector in self.detectors_]
         pairs = zip(self.detectors_, scores, strict=True)
-        own = np.column_stack([detector.p_values_of(scores, extrapolate=True) for detector, scores in pairs])
+        own = np.column_stack([part.p_values_of(scores, extrapolate=self._extrapolate()) for part, scores in pairs])
         return combined(own, self._null_p_values(), self.combine_)[0]
 
     def start_calibration(self) -> Calibration:  # noqa: D102
@@ -101,7 +101,10 @@ class CombinedDetector(CalibratedDetector):
         self._take_null_scores(combined(null, null, self.combine_)[1])
 
     def _null_p_values(self) -> np.ndarray:
-        return np.column_stack([detector.null_p_values(extrapolate=True) for detector in self.detectors_])
+        return np.column_stack([part.null_p_values(extrapolate=self._extrapolate()) for part in self.detectors_])
+
+    def _extrapolate(self) -> bool | str:
+        return "few" if self.combine_ == "min" else True
 
     def _state(self) -> State:
         description, tensors = self._common_state()

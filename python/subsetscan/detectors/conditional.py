@@ -190,7 +190,7 @@ class ClassConditionalDetector(Detector):
             return self.minimum_.anomaly_score(X)
         return self._by_class(self._rows(X, y), lambda detector, own: detector.anomaly_score(X[own]))
 
-    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool = False) -> np.ndarray:
+    def p_values_of(self, scores: np.ndarray, y: Any = None, *, extrapolate: bool | str = False) -> np.ndarray:
         """Compute the p-values of scores that this detector gave, calibrated with clean inputs of the same class."""
         scores = check_scores(scores)
         if self.minimum_ is not None:
@@ -199,14 +199,17 @@ class ClassConditionalDetector(Detector):
             self._rows(scores, y), lambda detector, own: detector.p_values_of(scores[own], extrapolate=extrapolate)
         )
 
-    def null_p_values(self, *, extrapolate: bool = False) -> np.ndarray:
+    def null_p_values(self, *, extrapolate: bool | str = False) -> np.ndarray:
         """Compute the p-value of each input that calibrates, among those of its class, float64 of shape (n,)."""
         check_is_fitted(self)
         if self.minimum_ is not None:
             return self.minimum_.null_p_values(extrapolate=extrapolate)
         rows = self._rows(self.null_labels_, self.null_labels_)
         return self._by_class(
-            rows, lambda detector, _: pooled_null_p_values(detector) if extrapolate else detector.null_p_values()
+            rows,
+            lambda detector, _: (
+                pooled_null_p_values(detector, extrapolate) if extrapolate else detector.null_p_values()
+            ),
         )
 
     def decisions_of(self, scores: np.ndarray, y: Any = None) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration import extrapolated_null_p_values, extrapolated_p_values
+from ..calibration import has_tail
 from .base import CalibratedDetector
 
 __all__ = ["MinimumOverClasses", "pooled_null_p_values"]
@@ -40,32 +40,26 @@ class MinimumOverClasses(CalibratedDetector):
         """Take as null scores those of the clean inputs that calibrated the classes, in their order, with labels."""
         p_values = self._p_values(X)
         for k, (label, detector) in enumerate(self.detectors.items()):
-            p_values[y == label, k] = _pooled(detector, of_few=True)  # of its own null scores each is one
+            p_values[y == label, k] = pooled_null_p_values(detector, "few")  # of its own null scores each is one
         self._take_null_scores(_evidence(p_values))
 
     def _p_values(self, X: Any) -> np.ndarray:
         """Compute the p-value of each input in each class, (N, K)."""
         return np.column_stack(
-            [
-                extrapolated_p_values(one.anomaly_score(X), one.null_scores_, of_few=True)
-                for one in self.detectors.values()
-            ]
+            [one.p_values_of(one.anomaly_score(X), extrapolate="few") for one in self.detectors.values()]
         )
 
 
-def pooled_null_p_values(detector: CalibratedDetector) -> np.ndarray:
+def pooled_null_p_values(detector: CalibratedDetector, extrapolate: bool | str = True) -> np.ndarray:
     """Compute the p-value of each input that calibrates a class, to be pooled with those of other classes.
 
     Beside the others of its class it is one of n; a new input is one of n + 1, and its p-values are as coarse. Among
     the pooled ones, which are many, an input that is first in its class would come before all those that are first in
     theirs: with k classes of 25 an input that is second of 26 got 0.044. So these are counted in n + 1 too.
     """
-    return _pooled(detector, of_few=False)
-
-
-def _pooled(detector: CalibratedDetector, of_few: bool) -> np.ndarray:
     n = len(detector.null_scores_)
-    return extrapolated_null_p_values(detector.null_scores_, of_few=of_few) * (n / (n + 1))
+    p_values = detector.null_p_values(extrapolate=extrapolate)
+    return p_values * (n / (n + 1)) if has_tail(detector.null_scores_, of_few=extrapolate == "few") else p_values
 
 
 def _evidence(p_values: np.ndarray) -> np.ndarray:
