@@ -249,6 +249,45 @@ def test_only_parts_of_one_background_are_merged():
             Background(VALUES).merge(Background(other))
 
 
+def test_a_builder_that_is_not_finished_goes_on():
+    builder = BackgroundBuilder(4)
+    with pytest.raises(ValueError, match="2 of the values are NaN"):
+        builder.add(np.full((1, 2), np.nan))  # which does not say how many nodes there are
+    builder.add(VALUES[:3])
+    with pytest.raises(ValueError, match="was to hold 4 inputs, but 3 were given"):
+        builder.finish()
+    assert builder.n_seen == 3
+    assert np.array_equal(builder.finish(early=True)._columns(), Background(VALUES[:3])._columns())
+    empty = BackgroundBuilder(4)
+    empty.add(VALUES[:0])
+    with pytest.raises(ValueError, match="but none were given"):
+        empty.finish(early=True)
+    empty.add(VALUES)
+    assert empty.finish().n_samples == 4
+    assert Background(VALUES, "upper").alpha_max == 0.5
+    builder = BackgroundBuilder(4, "upper")
+    builder.merge(BackgroundBuilder(4, "upper", 0.5))
+
+
+def test_a_builder_knows_the_names_of_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2, 3, 4], "b": [100.0, 200, 300, 400]})
+    builder = BackgroundBuilder(4)
+    builder.add(frame[:2])
+    other = BackgroundBuilder(4)
+    other.add(frame[2:][["b", "a"]])
+    for call in (lambda: builder.add(frame[2:][["b", "a"]]), lambda: builder.merge(other)):
+        with pytest.raises(ValueError, match="the columns must be those of .*, but column 0 is 'b'"):
+            call()
+    part = BackgroundBuilder(4)
+    part.add(frame[2:])
+    builder.merge(part)
+    background = builder.finish()
+    with pytest.raises(ValueError, match="column 0 is 'b'"):
+        background.p_values(pandas.DataFrame({"b": [250.0], "a": [2.5]}))
+    assert np.array_equal(background.p_values([[2.5, 250]]), [[0.6, 0.6]])
+
+
 def test_a_compact_builder_holds_little_more_than_it_keeps():
     values = np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float32)
     builder = BackgroundBuilder(len(values), "upper", 0.05)

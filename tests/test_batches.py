@@ -69,5 +69,11 @@ def test_what_is_wrong_is_said(saved):
         ScoreBatches(detector, "y")({"x": X})
     with pytest.raises(ValueError, match="was not calibrated"):
         ScoreBatches(SubsetScanDetector(calibration=None).fit(X.reshape(25, 20)))
+    hidden = np.ma.masked_array(X.reshape(25, 20), X.reshape(25, 20) > 1)
+    for column in (hidden, list(hidden)):
+        with pytest.raises(ValueError, match="column 'x' must not have masked values"):
+            ScoreBatches(detector)({"x": column})
+    with pytest.raises(ValueError, match="not fitted"):
+        ScoreBatches(SubsetScanDetector())
     with pytest.raises(ValueError, match="20 features"):
         ScoreBatches(detector)({"x": X[:, :2]})

@@ -87,6 +87,9 @@ def test_what_is_wrong_is_said(tmp_path):
         (lambda: blocked.scan(X, alpha_max=2), ValueError, r"alpha_max must be in \(0, 1\]"),
         (lambda: blocked.scan(X, tail="up"), ValueError, "unknown tail"),
         (lambda: blocked.p_values(X, out=np.empty((2, 2))), ValueError, r"out must be float64 of shape \(11, 23\)"),
+        (lambda: blocked.scan(X, alpha_max=np.nan), ValueError, r"alpha_max must be in \(0, 1\], got nan"),
+        (lambda: fitted(tmp_path / "new", memory_limit=1e6), ValueError, "a whole number of bytes, .* got 1000000.0"),
+        (lambda: BlockedBackground(tmp_path / "out", None), ValueError, "a whole number of bytes, .* got None"),
         (lambda: fitted(tmp_path / "new", memory_limit=100), ValueError, "one node of 60 inputs needs about"),
         (lambda: fitted(tmp_path / "new", CLEAN[:0]), ValueError, "needs at least 1 input|is empty"),
         (lambda: fitted(tmp_path / "new", CLEAN[:, :0]), ValueError, "at least 1 node"),
@@ -122,3 +125,47 @@ def test_a_damaged_folder_is_refused(tmp_path):
         manifest.write_text(text)
         with pytest.raises(ValueError, match=r"background.json is damaged"):
             BlockedBackground(tmp_path / "out")
+
+
+class Parts:
+    """An array that notes how much of it is read at a time."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.most = values, values.shape, 0
+
+    def __getitem__(self, where):
+        part = self.values[where]
+        self.most = max(self.most, part.nbytes)
+        return part
+
+
+def test_inputs_are_read_in_parts_that_fit(tmp_path):
+    clean = RNG.normal(size=(20, 3000)).astype(np.float32)
+    blocked = fitted(tmp_path / "out", clean, memory_limit=500_000)
+    x = Parts(RNG.normal(size=(1000, 3000)).astype(np.float32))
+    expected = Background(clean).scan(x.values, return_nodes=True)
+    same(blocked.scan(x, return_nodes=True), expected)
+    assert np.array_equal(blocked.rank_histogram(x), Background(clean).rank_histogram(x.values))
+    assert np.array_equal(blocked.p_values(x), Background(clean).p_values(x.values))
+    assert x.most < 500_000 / 4
+    assert blocked.p_values(X[:0, :1].repeat(3000, axis=1)).shape == (0, 3000)
+
+
+def test_two_fits_do_not_mix(tmp_path):
+    class Slow(Parts):
+        n = 0
+
+        def __getitem__(self, where):
+            self.n += 1
+            if self.n == 3:  # the first is for the type alone
+                with pytest.raises(FileExistsError, match="another process is fitting a background in"):
+                    BlockedBackground.fit(CLEAN, tmp_path / "out", memory_limit=10_000)
+            return super().__getitem__(where)
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "block-00099.safetensors").write_text("of a fit that was stopped")
+    array, kept = Slow(CLEAN), {"tail": "upper", "alpha_max": np.float32(0.3)}
+    blocked = BlockedBackground.fit(array, tmp_path / "out", **kept, memory_limit=np.int64(10_000))
+    assert array.n > 3
+    assert len(list((tmp_path / "out").glob("block-*"))) == blocked.n_blocks
+    same(blocked.scan(X, alpha_max=0.3), Background(CLEAN).scan(X, alpha_max=0.3))

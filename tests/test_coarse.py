@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import TAILS
 
-from subsetscan import Background
+from subsetscan import Background, GroupScanner
 from subsetscan.coarse import CoarseBackground
 from subsetscan.detectors import load_detector
 
@@ -72,6 +72,8 @@ def test_what_it_cannot_know_is_refused():
         (lambda: coarse.p_values(X, "lower"), "is for tail='upper', got 'lower'"),
         (lambda: coarse.scan(X, tail="two-sided"), "is for tail='upper', got 'two-sided'"),
         (lambda: coarse.scan(X, ties="midrank"), "ties must be 'upper', got 'midrank'"),
+        (lambda: GroupScanner(coarse, tail="lower").scan(X), "is for tail='upper', got 'lower'"),
+        (lambda: GroupScanner(coarse, ties="midrank").scan(X), "ties must be 'upper', got 'midrank'"),
         (lambda: coarse.p_value_ranges(X), "does not know the range"),
         (lambda: coarse.merge(coarse), "cannot be merged"),
         (lambda: Background(CLEAN).merge(coarse), "only whole backgrounds can be merged, got <CoarseBackground"),

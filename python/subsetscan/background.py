@@ -16,6 +16,8 @@ from .scanning import ScanResult, subsets
 
 __all__ = ["Background", "BackgroundBuilder"]
 
+_ALPHA_MAX = 0.5  # of compact backgrounds
+
 
 class Background(Persistent):
     """Node values of clean inputs, validated and sorted once: the reference that test inputs are ranked in.
@@ -405,6 +407,11 @@ class Background(Persistent):
         """Refuse a data frame whose columns are not those of the background. Raises ValueError."""
         check_columns(column_names(x), self._names, "the background")
 
+    def _check(self, tail: str | None, ties: str) -> str | None:
+        """Return the tail to rank by. Raises ValueError where a kind of background does not rank so."""
+        del ties
+        return tail
+
     def _in_one_type(self, x: Any) -> tuple[_core.Background, np.ndarray]:
         """Take inputs in the coarser of both types, and the sorted values in the same one."""
         self.check_names(x)
@@ -466,6 +473,7 @@ class BackgroundBuilder:
     Of a compact background no more than 1.25 times what it keeps is ever held, and 64 values for each node. Parts of
     one background may be built apart, on other machines too, as builders can be pickled: each is announced the number
     of all inputs, and `merge` puts them together. Batches, parts and their order make no difference to the result.
+    One builder is for one thread at a time.
 
     Parameters
     ----------
@@ -512,6 +520,7 @@ class BackgroundBuilder:
         self._kept = _kept(tail, alpha_max)
         self._core: _core.BackgroundBuilder | None = None
         self._dtype: np.dtype | None = None
+        self._names: tuple[str, ...] | None = None
 
     @property
     def n_seen(self) -> int:  # noqa: D102 (the class says it)
@@ -532,12 +541,14 @@ class BackgroundBuilder:
         TypeError
             If the values are not real numbers, or their type is not that of the first batch.
         """
+        names = column_names(activations)
+        check_columns(names, self._names, "the first batch")
         values = node_values(activations, "activations")
-        if self._core is None:
-            self._core, self._dtype = self._new(values.shape[1], values.dtype), values.dtype
-        if values.dtype != self._dtype:
+        core = self._new(values.shape[1], values.dtype) if self._core is None else self._core
+        if self._dtype is not None and values.dtype != self._dtype:
             raise InvalidTypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
-        self._core.push(values)
+        core.push(values)
+        self._core, self._dtype, self._names = core, values.dtype, self._names or names
 
     def merge(self, other: BackgroundBuilder) -> None:
         """Add the inputs that came to another builder of the same background; it stays as it is.
@@ -557,6 +568,7 @@ class BackgroundBuilder:
         if (ours := (self._n_samples, *self._kept)) != (theirs := (other._n_samples, *other._kept)):
             what = "n_samples, tail and alpha_max"
             raise ValueError(f"only parts of one background can be merged: {what} are {ours} here and {theirs} there")
+        check_columns(other._names, self._names, "this builder")
         if other._core is None or other._dtype is None:
             return
         if self._core is None:
@@ -564,6 +576,7 @@ class BackgroundBuilder:
         if other._dtype != self._dtype:
             raise InvalidTypeError(f"the values of this builder are {self._dtype}, those of the other {other._dtype}")
         self._core.merge(other._core)
+        self._names = self._names or other._names
 
     def finish(self, early: bool = False) -> Background:
         """Sort what has come.
@@ -578,9 +591,11 @@ class BackgroundBuilder:
         ValueError
             If no inputs came, or fewer than were announced and not `early`.
         """
-        if self._core is None:
+        if self._core is None or not self.n_seen:
             raise ValueError(f"the background was to hold {self._n_samples} inputs, but none were given")
-        return Background._wrap(self._core.finish(early))
+        if self.n_seen != self._n_samples and not early:
+            raise ValueError(f"the background was to hold {self._n_samples} inputs, but {self.n_seen} were given")
+        return Background._wrap(self._core.finish(early), self._names)
 
     def empty(self) -> BackgroundBuilder:
         """Return a builder of the same background to which nothing has come."""
@@ -613,4 +628,4 @@ class BackgroundBuilder:
 def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float | None]:
     if tail is None and alpha_max is not None:
         raise ValueError(f"alpha_max={alpha_max} is for a compact background and needs a tail as well")
-    return tail, alpha_max
+    return tail, _ALPHA_MAX if tail is not None and alpha_max is None else alpha_max

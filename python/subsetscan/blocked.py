@@ -7,7 +7,10 @@ their sum is scanned: the results are those of a `Background` of all nodes, to t
 from __future__ import annotations
 
 import json
+import operator
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +21,10 @@ from tqdm.auto import tqdm
 
 from . import _core
 from ._digest import digest
-from ._files import atomic_write, damage_as_value_error
+from ._files import atomic_write, damage_as_value_error, lock
 from ._sealed import as_text
 from ._validation import InvalidTypeError, node_values
-from .background import Background, BackgroundBuilder
+from .background import Background, BackgroundBuilder, _kept
 from .persistence import load_detector
 from .scanning import ScanResult, scan_histograms
 
@@ -79,7 +82,7 @@ class BlockedBackground:
 
     def __init__(self, folder: Path | str, memory_limit: int = _LIMIT, progress: bool = False) -> None:
         self.folder = Path(folder)
-        self.memory_limit = memory_limit
+        self.memory_limit = memory_limit = _bytes(memory_limit)
         self.progress = progress
         manifest = self.folder / _MANIFEST
         if not manifest.is_file():
@@ -143,6 +146,8 @@ class BlockedBackground:
         folder = Path(folder)
         if (folder / _MANIFEST).exists():
             raise FileExistsError(f"{folder} holds a background already: choose another folder, or remove it")
+        memory_limit = _bytes(memory_limit)
+        tail, alpha_max = _kept(tail, None if alpha_max is None else float(alpha_max))
         n_samples, n_nodes = _shape_of(activations, "activations")
         if n_nodes < 1:
             raise ValueError("at least 1 node is needed, got 0")
@@ -158,24 +163,27 @@ class BlockedBackground:
         n_rows = max(1, memory_limit // (_COPIES * width * dtype.itemsize))
         digests = []
         parts = list(gen_batches(n_nodes, width))
-        for n, part in enumerate(tqdm(parts, desc="fit", unit="block", disable=not progress, leave=False)):
-            builder = BackgroundBuilder(n_samples, tail, alpha_max)
-            for rows in gen_batches(n_samples, n_rows):
-                builder.add(_read(activations, rows, part, "activations"))
-            digests.append(builder.finish()._save(folder / _BLOCKS.format(n)))
-        content = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "n_samples": n_samples,
-            "n_nodes": n_nodes,
-            "dtype": dtype.name,
-            "kept": [tail, alpha_max],
-            "width": width,
-            "digests": digests,
-        }
-        content["digest"] = digest(as_text(content))
-        with atomic_write(folder / _MANIFEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with _alone(folder):
+            for left in folder.glob(_BLOCKS.replace("{:05}", "*")):  # of a fit that was stopped
+                left.unlink()
+            for n, part in enumerate(tqdm(parts, desc="fit", unit="block", disable=not progress, leave=False)):
+                builder = BackgroundBuilder(n_samples, tail, alpha_max)
+                for rows in gen_batches(n_samples, n_rows):
+                    builder.add(_read(activations, rows, part, "activations"))
+                digests.append(builder.finish()._save(folder / _BLOCKS.format(n)))
+            content = {
+                "format": _FORMAT,
+                "format_version": _FORMAT_VERSION,
+                "n_samples": n_samples,
+                "n_nodes": n_nodes,
+                "dtype": dtype.name,
+                "kept": [tail, alpha_max],
+                "width": width,
+                "digests": digests,
+            }
+            content["digest"] = digest(as_text(content))
+            with atomic_write(folder / _MANIFEST) as temporary:
+                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return cls(folder, memory_limit, progress)
 
     @property
@@ -212,7 +220,7 @@ class BlockedBackground:
         if out.shape != (n, self.n_nodes) or out.dtype != np.float64:
             raise ValueError(f"out must be float64 of shape {(n, self.n_nodes)}, got {out.dtype} of shape {out.shape}")
         for part, block in self._blocks():
-            for rows in gen_batches(n, max(1, self.memory_limit // (8 * _COPIES * self._width))):
+            for rows in self._rows(slice(0, n)):
                 out[rows, part] = block.p_values(_read(x, rows, part), tail, ties)
         return out
 
@@ -325,6 +333,8 @@ class BlockedBackground:
     ) -> ScanResult:
         tail, alpha_max, ties, membership = how
         check_ties(ties)
+        if not 0 < alpha_max <= 1:
+            raise ValueError(f"alpha_max must be in (0, 1], got {alpha_max}")
         n, n_ranked = self._check(x), self.n_samples - (membership == "inside")
         n_thresholds = 1 + int(alpha_max * (2 if ties == "midrank" else 1) * (self.n_samples + 1))
         found = []
@@ -335,9 +345,18 @@ class BlockedBackground:
             )
             if return_nodes:
                 nodes = [
-                    block.nodes_within(_read(x, rows, part), result.alphas, tail, alpha_max, ties, 0, membership)
+                    sparse.vstack(
+                        [
+                            block.nodes_within(
+                                _read(x, some, part), result.alphas[some.start - rows.start : some.stop - rows.start],
+                                tail, alpha_max, ties, 0, membership,
+                            )
+                            for some in self._rows(rows)
+                        ],
+                        format="csr",
+                    )
                     for part, block in self._blocks()
-                ]
+                ]  # fmt: skip
                 both = sparse.csr_array(sparse.hstack(nodes, format="csr"))
                 result = ScanResult(result.scores, result.alphas, result.sizes, both)
             found.append(result)
@@ -347,10 +366,19 @@ class BlockedBackground:
         tail, alpha_max, ties, membership = how
         counts: np.ndarray | None = None
         for part, block in self._blocks():
-            own = block.rank_histogram(_read(x, rows, part), tail, alpha_max, ties, 0, membership)
-            counts = own if counts is None else np.add(counts, own, out=counts)
+            for some in self._rows(rows):
+                own = block.rank_histogram(_read(x, some, part), tail, alpha_max, ties, 0, membership)
+                if counts is None:
+                    counts = np.zeros((rows.stop - rows.start, own.shape[1]), np.uint32)
+                counts[some.start - rows.start : some.stop - rows.start] += own
         assert counts is not None  # noqa: S101  # there is a block
         return counts
+
+    def _rows(self, rows: slice) -> Iterator[slice]:
+        """Part rows so that those of a block, and what they are checked by, take a share of the memory."""
+        size = max(1, self.memory_limit // (_COPIES * 9 * self._width))  # 8 bytes of a value, one of the check
+        starts = range(rows.start, max(rows.stop, rows.start + 1), size)
+        return (slice(start, min(rows.stop, start + size)) for start in starts)
 
     def _blocks(self) -> Iterator[tuple[slice, Background]]:
         parts = list(gen_batches(self.n_nodes, self._width))
@@ -367,6 +395,35 @@ class BlockedBackground:
         if n_nodes != self.n_nodes:
             raise ValueError(f"the inputs have {n_nodes} nodes, but the background has {self.n_nodes}")
         return n
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other fits out of a folder. Raises FileExistsError if one is at work there."""
+    path = folder / ".fit.lock"
+    held = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        is_free = True
+        with suppress(OSError):  # a file system without locks
+            is_free = lock(held)
+        if not is_free:
+            raise FileExistsError(f"another process is fitting a background in {folder}: choose another folder")
+        if (folder / _MANIFEST).exists():
+            raise FileExistsError(f"{folder} holds a background already: choose another folder, or remove it")
+        yield
+    finally:
+        os.close(held)
+
+
+def _bytes(memory_limit: Any) -> int:
+    """Take a number of bytes. Raises ValueError."""
+    try:
+        n = operator.index(memory_limit)
+    except TypeError:
+        n = 0
+    if n < 1:
+        raise ValueError(f"memory_limit must be a whole number of bytes, at least 1, got {memory_limit!r}")
+    return n
 
 
 def _bytes_per_node(n_samples: int, dtype: np.dtype, tail: str | None, alpha_max: float | None) -> int:
@@ -389,9 +446,13 @@ def _read(activations: Any, rows: slice, nodes: slice, name: str = "x") -> np.nd
     return part_of(activations[rows, nodes], (rows.start, nodes.start), name)
 
 
-def part_of(values: Any, place: tuple[int, int], name: str = "x") -> np.ndarray:
+def part_of(values: Any, place: tuple[int, int], name: str = "x", shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Take a part of an array, which begins at this input and node. Raises ValueError with the place of a NaN."""
     values = node_values(values, name)
+    if shape is not None and values.shape != shape:
+        raise ValueError(
+            f"a part of {name} has shape {values.shape} where it was announced as {shape}: name the chunks as they are"
+        )
     if np.isnan(values).any():
         row, node = np.argwhere(np.isnan(values))[0]
         raise ValueError(f"{name} holds NaN, the first one met at input {place[0] + row}, node {place[1] + node}")

@@ -201,6 +201,7 @@ class GroupScanner:
         self, X: Any, rng: np.random.Generator, constraint: Any = None, with_bound: bool = True
     ) -> GroupScanResult:
         limits = limits_of(self.sizes)
+        self.background._check(self.tail, self.ties)
         core, values = self.background._in_one_type(X)
 
         def scan(rows: np.ndarray | None, starts: np.ndarray, from_all_nodes: bool) -> Found:

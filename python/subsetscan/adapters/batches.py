@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
+from .._validation import refuse_masked
 from ..detectors import load_detector
 
 __all__ = ["ScoreBatches"]
@@ -45,6 +47,7 @@ class ScoreBatches:
     def __init__(self, detector: Any, column: str = "x") -> None:
         self.detector = load_detector(detector) if isinstance(detector, (str, Path)) else detector
         self.column = column
+        check_is_fitted(self.detector)
         if not self.detector.is_calibrated:
             raise ValueError("the detector was not calibrated: fit it with a calibration, or call calibrate")
 
@@ -58,8 +61,13 @@ class ScoreBatches:
         """
         if self.column not in batch:
             raise ValueError(f"there is no column {self.column!r}, only {', '.join(map(repr, batch))}")
-        x = np.asarray(batch[self.column])
-        if x.dtype == object:  # a column of arrays
+        column = batch[self.column]
+        refuse_masked(column, f"column {self.column!r}")
+        if getattr(column, "ndim", 1) == 1:  # a column of arrays or lists
+            for row in column:
+                refuse_masked(row, f"column {self.column!r}")
+        x = np.asarray(column)
+        if x.dtype == object:
             x = np.stack(list(x)) if len(x) else np.empty((0, self.detector.n_features_in_))
         rows = x.reshape(len(x), -1) if x.size else np.empty((len(x), self.detector.n_features_in_))
         scores = self.detector.anomaly_score(rows)

@@ -15,9 +15,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import check_is_fitted
 
+from .. import _core
 from .._extras import import_extra
 from .._validation import InvalidTypeError
-from ..background import Background, BackgroundBuilder
+from ..background import Background, BackgroundBuilder, _kept
 from ..blocked import check_ties, part_of
 from ..detectors.base import unchanged_on_error
 from ..detectors.subset_scan import SubsetScanDetector
@@ -28,7 +29,7 @@ __all__ = ["DaskBackground", "DaskSubsetScan"]
 _ARITY = 8  # parts that one task adds up
 
 _How = tuple[str, float, str, str]  # tail, alpha_max, ties, membership
-_Place = tuple[int, int]  # the first input and the first node of a chunk
+_Place = tuple[int, int, int, int]  # the first input and the first node of a chunk, and its shape
 
 
 class DaskBackground:
@@ -83,7 +84,8 @@ class DaskBackground:
         dask = import_extra("dask", "dask")
         array = _as_array(activations, "activations")
         n_samples, n_nodes = array.shape
-        BackgroundBuilder(n_samples, tail, alpha_max)  # refuses what is invalid before anything is read
+        tail, alpha_max = _kept(tail, alpha_max)
+        _core.BackgroundBuilder(n_samples, 1, "float32", tail, alpha_max)  # what is invalid is refused before a read
         if n_nodes < 1:
             raise ValueError("at least 1 node is needed, got 0")
         start = dask.delayed(_start, pure=False)
@@ -375,7 +377,7 @@ def _chunks(array: Any) -> np.ndarray:
     found = np.empty(parts.shape, object)
     for i, row in enumerate(starts[0]):
         for k, node in enumerate(starts[1]):
-            found[i, k] = (parts[i, k], (row, node))
+            found[i, k] = (parts[i, k], (row, node, array.chunks[0][i], array.chunks[1][k]))
     return found
 
 
@@ -390,9 +392,13 @@ def _added(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
 # What workers do.
 
 
+def _part(values: Any, place: _Place, name: str = "x") -> np.ndarray:
+    return part_of(values, place[:2], name, place[2:])
+
+
 def _start(values: Any, place: _Place, n_samples: int, tail: str | None, alpha_max: float | None) -> BackgroundBuilder:
     builder = BackgroundBuilder(n_samples, tail, alpha_max)
-    builder.add(part_of(values, place, "activations"))
+    builder.add(_part(values, place, "activations"))
     return builder
 
 
@@ -412,12 +418,12 @@ def _dtype_of(background: Background) -> np.dtype:
 
 
 def _p_values(background: Background, values: Any, place: _Place, tail: str, ties: str) -> np.ndarray:
-    return background.p_values(part_of(values, place), tail, ties)
+    return background.p_values(_part(values, place), tail, ties)
 
 
 def _count(background: Background, values: Any, place: _Place, how: _How) -> Any:
     tail, alpha_max, ties, membership = how
-    counts = background.rank_histogram(part_of(values, place), tail, alpha_max, ties, 0, membership)
+    counts = background.rank_histogram(_part(values, place), tail, alpha_max, ties, 0, membership)
     # Where there are fewer nodes than thresholds, most counts are 0.
     return sparse.csr_array(counts) if 4 * background.n_nodes < counts.shape[1] else counts
 
@@ -441,7 +447,7 @@ def _best(counts: Any, n_ranked: int, n_nodes: int, how: _How, options: dict[str
 
 def _nodes(background: Background, values: Any, place: _Place, found: ScanResult, how: _How) -> sparse.csr_array:
     tail, alpha_max, ties, membership = how
-    return background.nodes_within(part_of(values, place), found.alphas, tail, alpha_max, ties, membership=membership)
+    return background.nodes_within(_part(values, place), found.alphas, tail, alpha_max, ties, membership=membership)
 
 
 def _with_nodes(found: ScanResult, nodes: list[sparse.csr_array] | None) -> ScanResult:

@@ -60,7 +60,8 @@ def _alone(command: Callable[..., Any]) -> Callable[..., Any]:
         if command is merge.merge:
             folder = file_of(folder).parent
         # Shards may share a folder.
-        part = f"-{given['shard'].replace('/', '-of-')}" if command is extract.extract else ""
+        own = given.get("shard", "").split("/") if command is extract.extract else []
+        part = "-" * bool(own) + "-of-".join(number.strip().lstrip("0") or "0" for number in own)
         with hold_folder(folder, part):
             return command(**given)
 

@@ -91,7 +91,8 @@ def hold_folder(folder: Path | str, part: str = "") -> Iterator[None]:
 def _hold(path: Path) -> int:
     """Lock a file that says who locked it, and return its descriptor. Raises OSError if another process has."""
     while True:
-        held = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        # Whoever can write to the folder could make it a link to any file of this user's.
+        held = os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             try:
                 is_free = lock(held)
