@@ -81,7 +81,7 @@ def test_a_second_run_is_refused(holder, run, tmp_path):
 def test_what_has_ended_keeps_nobody_out(holder, run, tmp_path, rng, how):
     process = holder(tmp_path / "out")
     process.send_signal(how)
-    process.wait()
+    process.wait(60)
     np.save(tmp_path / "x.npy", rng.random((40, 5)))
     run("fit", f"--background={tmp_path / 'x.npy'}", f"--out={tmp_path / 'out'}")
     assert (tmp_path / "out" / "scanner.json").is_file()
