@@ -189,7 +189,8 @@ def test_methods_over_a_network(network, head):
 
 def as_coarse_as_new_ones(null_scores, **options):
     p_values = extrapolated_null_p_values(null_scores, **options)
-    return p_values * (len(null_scores) / (len(null_scores) + 1)) if has_tail(null_scores, **options) else p_values
+    counted = options.get("of_few") and not has_tail(null_scores, of_few=True)
+    return p_values if counted else p_values * (len(null_scores) / (len(null_scores) + 1))
 
 
 def test_a_detector_for_each_class_that_is_seen(network, head):

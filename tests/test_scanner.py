@@ -129,9 +129,10 @@ def test_combined_p_values_are_calibrated_again(autoencoder, images):
         together = scanner.p_values(images[60:], combine=combine)
         assert together.shape == (30,)
         of = [scanner.detectors_[name].null_scores_ for name in scanner.names]
-        null = np.column_stack([extrapolated_null_p_values(null_scores) for null_scores in of])
+        few = {"of_few": combine == "min"}
+        null = np.column_stack([extrapolated_null_p_values(null_scores, **few) for null_scores in of])
         pairs = zip(scores.values(), of, strict=True)
-        own = np.column_stack([extrapolated_p_values(own, null_scores) for own, null_scores in pairs])
+        own = np.column_stack([extrapolated_p_values(own, null_scores, **few) for own, null_scores in pairs])
         assert np.array_equal(together, conformal_p_values(*combined(own, null, combine)))
         assert np.array_equal(combined(own, null, combine)[0], scanner.anomaly_score(images[60:], combine=combine))
     one = {"decode": scores["decode"]}

@@ -142,13 +142,13 @@ def test_padded_texts_have_the_same_bits(encoder, tokenizer):
 
 def test_scanners_take_texts(encoder, tokenizer, tmp_path):
     draw = np.random.default_rng(5)
-    clean = [" ".join(draw.choice(list("abcdefg"), draw.integers(3, 9))) for _ in range(300)]
+    clean = [" ".join(draw.choice(list("abcdefg"), draw.integers(3, 9))) for _ in range(500)]
     odd = [" ".join(draw.choice(list("hij"), draw.integers(3, 9))) for _ in range(40)]
     spaces = [TransformerLayers(encoder, tokenizer), ClassifierMargin(TextNetwork(encoder, tokenizer))]
     assert len(join(spaces)) == 1
     scanner = ModelScanner(spaces, SubsetScanDetector(tail="two-sided", random_state=0), combine="fisher")
-    scanner.fit(clean[:250])
-    assert np.mean(scanner.predict(odd) == -1) > 0.3 > 0.15 > np.mean(scanner.predict(clean[250:]) == -1)
+    scanner.fit(clean[:450])
+    assert np.mean(scanner.predict(odd) == -1) > 0.3 > 0.15 > np.mean(scanner.predict(clean[450:]) == -1)
     assert scanner.explain(odd[0]).spaces.keys() == {"hidden_0", "hidden_1", "hidden_2", "margin"}
     scanner.save(tmp_path)
     new = [TransformerLayers(encoder, tokenizer), ClassifierMargin(TextNetwork(encoder, tokenizer))]

@@ -175,15 +175,14 @@ def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False)
     """Compute what `extrapolated_p_values` gives for the inputs that calibrate, each beside the others alone.
 
     A score that had a part in the tail that it is judged by could not lie far out in it, as that of a new input can: a
-    combination that is calibrated by such p-values would flag too many. Where there is no tail, p-values are counted in
-    n + 1: the first of n others and itself would have 1 / n, and every new input that is first, with 1 / (n + 1), would
-    be before all of these.
+    combination that is calibrated by such p-values would flag too many.
 
     Parameters
     ----------
     null_scores : ndarray of shape (n,)
     of_few : bool, default False
-        As for `extrapolated_p_values`.
+        As for `extrapolated_p_values`. Where there is no tail even so, p-values are counted in n + 1, not in n: by a
+        minimum every new input that is first, with 1 / (n + 1), would be before all clean ones that are, with 1 / n.
 
     Returns
     -------
@@ -196,7 +195,7 @@ def extrapolated_null_p_values(null_scores: np.ndarray, *, of_few: bool = False)
     p_values = np.empty(n)
     counts = n - np.searchsorted(ordered, ordered, side="left")  # 1 + the others
     if not _tail_exists(ordered, of_few):
-        p_values[order] = counts / (n + 1)
+        p_values[order] = counts / (n + 1 if of_few else max(n, 1))
         return p_values
     p_values[order] = counts / n
     at = _tail_places(n, of_few)[1]

@@ -57,9 +57,10 @@ def pooled_null_p_values(detector: CalibratedDetector, extrapolate: bool | str =
     the pooled ones, which are many, an input that is first in its class would come before all those that are first in
     theirs: with k classes of 25 an input that is second of 26 got 0.044. So these are counted in n + 1 too.
     """
-    n = len(detector.null_scores_)
+    null_scores, n = detector.null_scores_, len(detector.null_scores_)
     p_values = detector.null_p_values(extrapolate=extrapolate)
-    return p_values * (n / (n + 1)) if has_tail(detector.null_scores_, of_few=extrapolate == "few") else p_values
+    counted = extrapolate == "few" and not has_tail(null_scores, of_few=True)  # in n + 1 already
+    return p_values if counted else p_values * (n / (n + 1))
 
 
 def _evidence(p_values: np.ndarray) -> np.ndarray:
