@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import subsetscan
-from subsetscan import _core, blocked
+from subsetscan import _core, node_blocks
 from subsetscan.calibration import CALIBRATIONS
 from subsetscan.combination import COMBINATIONS
 from subsetscan.detectors.conditional import CONDITIONALS
@@ -51,8 +51,9 @@ REGISTRIES = {
     "over": OVER,
     "network": NETWORKS,
     "against": (AUTOMATIC, BOTH),
-    "blocked.py ties": blocked.TIES,
-    "adapters/dask.py ties": blocked.TIES,
+    "node_blocks.py ties": node_blocks.TIES,
+    "blocked.py ties": node_blocks.TIES,
+    "adapters/dask.py ties": node_blocks.TIES,
     "spaces/token_pooling.py pool": TOKEN_POOLS,
     "spaces/transformer.py pool": (*TOKEN_POOLS, None),
     "lab/attacks.py name": ATTACKS,

@@ -25,10 +25,11 @@ from ._files import atomic_write, damage_as_value_error, lock
 from ._sealed import as_text
 from ._validation import InvalidTypeError, node_values
 from .background import Background, BackgroundBuilder, _kept
+from .node_blocks import How, NodeBlocks, check_ties, part_of
 from .persistence import load_detector
 from .scanning import ScanResult, scan_histograms
 
-__all__ = ["TIES", "BlockedBackground", "check_ties", "part_of"]
+__all__ = ["BlockedBackground"]
 
 _MANIFEST = "background.json"
 _FORMAT = "subsetscan.BlockedBackground"
@@ -38,10 +39,9 @@ _COPIES = (
     4  # of a block, while it is written or read: as it is built, as an array, as a file's bytes; and room for inputs
 )
 _LIMIT = 1 << 30
-TIES = ("upper", "midrank")
 
 
-class BlockedBackground:
+class BlockedBackground(NodeBlocks):
     """What `BlockedBackground.fit` wrote: scanned like a `Background`, by reading its blocks one at a time.
 
     Every method reads all of the files once for as many inputs as the memory allows, and `scan` with `return_nodes`
@@ -224,103 +224,6 @@ class BlockedBackground:
                 out[rows, part] = block.p_values(_read(x, rows, part), tail, ties)
         return out
 
-    def rank_histogram(
-        self, x: Any, tail: str = "upper", alpha_max: float = 0.5, ties: str = "upper", membership: str = "outside"
-    ) -> np.ndarray:
-        """Count the nodes of each input at each p-value up to `alpha_max`, as `Background.rank_histogram` does.
-
-        Parameters
-        ----------
-        x : array of shape (N, J)
-            Anything that `fit` takes.
-        tail, alpha_max, membership
-            As for `Background.rank_histogram`.
-        ties : {"upper", "midrank"}
-
-        Returns
-        -------
-        ndarray of shape (N, K), uint32
-
-        Raises
-        ------
-        ValueError
-            As for `Background.rank_histogram`, and if `ties` is another.
-        """
-        check_ties(ties)
-        return self._count(x, slice(0, self._check(x)), (tail, alpha_max, ties, membership))
-
-    def scan(
-        self,
-        x: Any,
-        *,
-        statistic: str = "berk-jones",
-        tail: str = "upper",
-        alpha_max: float = 0.5,
-        scope: str = "subset",
-        ties: str = "upper",
-        return_nodes: bool = False,
-    ) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each input, exactly, as `Background.scan` does.
-
-        Parameters
-        ----------
-        x : array of shape (N, J)
-            Anything that `fit` takes.
-        statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
-        tail : {"upper", "lower", "two-sided"}
-        alpha_max : float in (0, 1]
-        scope : {"subset", "all"}
-        ties : {"upper", "midrank"}
-        return_nodes : bool
-            All of these as for `Background.scan`.
-
-        Returns
-        -------
-        ScanResult
-
-        Raises
-        ------
-        ValueError
-            As for `Background.scan`, and if `ties` is another.
-        """
-        how = (tail, alpha_max, ties, "outside")
-        return self._scan(x, how, {"statistic": statistic, "scope": scope}, return_nodes)
-
-    def leave_one_out(
-        self,
-        x: Any,
-        *,
-        statistic: str = "berk-jones",
-        tail: str = "upper",
-        alpha_max: float = 0.5,
-        scope: str = "subset",
-        ties: str = "upper",
-        return_nodes: bool = False,
-        same_grid: bool = False,
-    ) -> ScanResult:
-        """Scan inputs of the background, each against all the others, as `Background.leave_one_out` does.
-
-        Parameters
-        ----------
-        x : array of shape (N, J)
-            Rows of the background.
-        statistic, tail, alpha_max, scope, ties, return_nodes
-            As for `scan`.
-        same_grid : bool
-            As for `Background.leave_one_out`.
-
-        Returns
-        -------
-        ScanResult
-
-        Raises
-        ------
-        ValueError
-            As for `Background.leave_one_out`, and if `ties` is another.
-        """
-        how = (tail, alpha_max, ties, "calibrating" if same_grid else "inside")
-        return self._scan(x, how, {"statistic": statistic, "scope": scope}, return_nodes)
-
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
         return (
@@ -328,11 +231,11 @@ class BlockedBackground:
             f"in {self.n_blocks} blocks at {self.folder}>"
         )
 
-    def _scan(
-        self, x: Any, how: tuple[str, float, str, str], options: dict[str, str], return_nodes: bool
-    ) -> ScanResult:
+    def _rank_histogram(self, x: Any, how: How) -> np.ndarray:
+        return self._count(x, slice(0, self._check(x)), how)
+
+    def _scan(self, x: Any, how: How, options: dict[str, str], return_nodes: bool) -> ScanResult:
         tail, alpha_max, ties, membership = how
-        check_ties(ties)
         if not 0 < alpha_max <= 1:
             raise ValueError(f"alpha_max must be in (0, 1], got {alpha_max}")
         n, n_ranked = self._check(x), self.n_samples - (membership == "inside")
@@ -362,7 +265,7 @@ class BlockedBackground:
             found.append(result)
         return ScanResult.concatenate(found)
 
-    def _count(self, x: Any, rows: slice, how: tuple[str, float, str, str]) -> np.ndarray:
+    def _count(self, x: Any, rows: slice, how: How) -> np.ndarray:
         tail, alpha_max, ties, membership = how
         counts: np.ndarray | None = None
         for part, block in self._blocks():
@@ -444,22 +347,3 @@ def _shape_of(activations: Any, name: str) -> tuple[int, int]:
 
 def _read(activations: Any, rows: slice, nodes: slice, name: str = "x") -> np.ndarray:
     return part_of(activations[rows, nodes], (rows.start, nodes.start), name)
-
-
-def part_of(values: Any, place: tuple[int, int], name: str = "x", shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Take a part of an array, which begins at this input and node. Raises ValueError with the place of a NaN."""
-    values = node_values(values, name)
-    if shape is not None and values.shape != shape:
-        raise ValueError(
-            f"a part of {name} has shape {values.shape} where it was announced as {shape}: name the chunks as they are"
-        )
-    if np.isnan(values).any():
-        row, node = np.argwhere(np.isnan(values))[0]
-        raise ValueError(f"{name} holds NaN, the first one met at input {place[0] + row}, node {place[1] + node}")
-    return values
-
-
-def check_ties(ties: str) -> None:
-    """Refuse ties that need all nodes together. Raises ValueError."""
-    if ties not in TIES:
-        raise ValueError(f"blocks of nodes are scanned with ties {' or '.join(map(repr, TIES))}, got {ties!r}")

@@ -19,20 +19,19 @@ from .. import _core
 from .._extras import import_extra
 from .._validation import InvalidTypeError
 from ..background import Background, BackgroundBuilder, _kept
-from ..blocked import check_ties, part_of
 from ..detectors.base import unchanged_on_error
 from ..detectors.subset_scan import SubsetScanDetector
+from ..node_blocks import How, NodeBlocks, check_ties, part_of
 from ..scanning import ScanResult, scan_histograms
 
 __all__ = ["DaskBackground", "DaskSubsetScan"]
 
 _ARITY = 8  # parts that one task adds up
 
-_How = tuple[str, float, str, str]  # tail, alpha_max, ties, membership
 _Place = tuple[int, int, int, int]  # the first input and the first node of a chunk, and its shape
 
 
-class DaskBackground:
+class DaskBackground(NodeBlocks):
     """A background whose blocks of nodes lie where dask puts them; what `fit` returns.
 
     Attributes
@@ -138,104 +137,6 @@ class DaskBackground:
         ]
         return da.block(rows)
 
-    def rank_histogram(
-        self, x: Any, tail: str = "upper", alpha_max: float = 0.5, ties: str = "upper", membership: str = "outside"
-    ) -> np.ndarray:
-        """Count the nodes of each input at each p-value up to `alpha_max`, as `Background.rank_histogram` does.
-
-        Parameters
-        ----------
-        x : dask.array.Array or ndarray of shape (N, J)
-        tail, alpha_max, membership
-            As for `Background.rank_histogram`.
-        ties : {"upper", "midrank"}
-
-        Returns
-        -------
-        ndarray of shape (N, K), uint32
-
-        Raises
-        ------
-        ValueError
-            As for `Background.rank_histogram`, and if `ties` is another.
-        """
-        dask = import_extra("dask", "dask")
-        check_ties(ties)
-        how = (tail, alpha_max, ties, membership)
-        counts = dask.compute(*[self._count(row, how) for row in _chunks(self._aligned(x))])
-        return np.concatenate([_dense(own) for own in counts])
-
-    def scan(
-        self,
-        x: Any,
-        *,
-        statistic: str = "berk-jones",
-        tail: str = "upper",
-        alpha_max: float = 0.5,
-        scope: str = "subset",
-        ties: str = "upper",
-        return_nodes: bool = False,
-    ) -> ScanResult:
-        """Find the highest-scoring subset of nodes of each input, exactly, as `Background.scan` does.
-
-        Parameters
-        ----------
-        x : dask.array.Array or ndarray of shape (N, J)
-        statistic : {"berk-jones", "higher-criticism", "kolmogorov-smirnov"}
-        tail : {"upper", "lower", "two-sided"}
-        alpha_max : float in (0, 1]
-        scope : {"subset", "all"}
-        ties : {"upper", "midrank"}
-        return_nodes : bool
-            All of these as for `Background.scan`.
-
-        Returns
-        -------
-        ScanResult
-
-        Raises
-        ------
-        ValueError
-            As for `Background.scan`, and if `ties` is another.
-        """
-        how = (tail, alpha_max, ties, "outside")
-        return self._scan(x, how, {"statistic": statistic, "scope": scope}, return_nodes)
-
-    def leave_one_out(
-        self,
-        x: Any,
-        *,
-        statistic: str = "berk-jones",
-        tail: str = "upper",
-        alpha_max: float = 0.5,
-        scope: str = "subset",
-        ties: str = "upper",
-        return_nodes: bool = False,
-        same_grid: bool = False,
-    ) -> ScanResult:
-        """Scan inputs of the background, each against all the others, as `Background.leave_one_out` does.
-
-        Parameters
-        ----------
-        x : dask.array.Array or ndarray of shape (N, J)
-            Rows of the background.
-        statistic, tail, alpha_max, scope, ties, return_nodes
-            As for `scan`.
-        same_grid : bool
-            As for `Background.leave_one_out`.
-
-        Returns
-        -------
-        ScanResult
-
-        Raises
-        ------
-        ValueError
-            As for `Background.leave_one_out`, and if `ties` is another.
-        """
-        how = (tail, alpha_max, ties, "calibrating" if same_grid else "inside")
-        return self._scan(x, how, {"statistic": statistic, "scope": scope}, return_nodes)
-
     def gather(self) -> Background:
         """Return the background in the memory of this process."""
         dask = import_extra("dask", "dask")
@@ -249,9 +150,13 @@ class DaskBackground:
             f"in {len(self.node_chunks)} blocks>"
         )
 
-    def _scan(self, x: Any, how: _How, options: dict[str, str], return_nodes: bool) -> ScanResult:
+    def _rank_histogram(self, x: Any, how: How) -> np.ndarray:
         dask = import_extra("dask", "dask")
-        check_ties(how[2])
+        counts = dask.compute(*[self._count(row, how) for row in _chunks(self._aligned(x))])
+        return np.concatenate([_dense(own) for own in counts])
+
+    def _scan(self, x: Any, how: How, options: dict[str, str], return_nodes: bool) -> ScanResult:
+        dask = import_extra("dask", "dask")
         best, find = dask.delayed(_best, pure=False), dask.delayed(_nodes, pure=False)
         n_ranked = self.n_samples - (how[3] == "inside")
         found = []
@@ -261,7 +166,7 @@ class DaskBackground:
             found.append((result, nodes if return_nodes else None))
         return ScanResult.concatenate([_with_nodes(*one) for one in dask.compute(found)[0]])
 
-    def _count(self, row: np.ndarray, how: _How) -> Any:
+    def _count(self, row: np.ndarray, how: How) -> Any:
         count = import_extra("dask", "dask").delayed(_count, pure=False)
         return _added([count(block, *chunk, how) for block, chunk in zip(self._blocks, row, strict=True)], _sum)
 
@@ -421,7 +326,7 @@ def _p_values(background: Background, values: Any, place: _Place, tail: str, tie
     return background.p_values(_part(values, place), tail, ties)
 
 
-def _count(background: Background, values: Any, place: _Place, how: _How) -> Any:
+def _count(background: Background, values: Any, place: _Place, how: How) -> Any:
     tail, alpha_max, ties, membership = how
     counts = background.rank_histogram(_part(values, place), tail, alpha_max, ties, 0, membership)
     # Where there are fewer nodes than thresholds, most counts are 0.
@@ -439,13 +344,13 @@ def _dense(counts: Any) -> np.ndarray:
     return counts.toarray() if sparse.issparse(counts) else counts
 
 
-def _best(counts: Any, n_ranked: int, n_nodes: int, how: _How, options: dict[str, str]) -> ScanResult:
+def _best(counts: Any, n_ranked: int, n_nodes: int, how: How, options: dict[str, str]) -> ScanResult:
     tail, alpha_max, ties, _ = how
     found, _ = scan_histograms([_dense(counts)], n_ranked, n_nodes, [tail], alpha_max=alpha_max, ties=ties, **options)
     return found
 
 
-def _nodes(background: Background, values: Any, place: _Place, found: ScanResult, how: _How) -> sparse.csr_array:
+def _nodes(background: Background, values: Any, place: _Place, found: ScanResult, how: How) -> sparse.csr_array:
     tail, alpha_max, ties, membership = how
     return background.nodes_within(_part(values, place), found.alphas, tail, alpha_max, ties, membership=membership)
 

@@ -63,7 +63,7 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
     Raises
     ------
     Exception
-        Of any kind, where it is none.
+        Of any kind, if the file does not begin as one.
     """
     version = npy.read_magic(file)
     return npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
