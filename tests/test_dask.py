@@ -84,7 +84,11 @@ def test_what_is_wrong_is_said():
     for call, error, message in [
         (lambda: DaskBackground.fit(da.from_array(holed, (64, 17))), ValueError, "at input 150, node 40"),
         (lambda: background.scan(da.from_array(holed, (50, 70))), ValueError, "x holds NaN, .* at input 150, node 40"),
-        (lambda: DaskBackground.fit(misnamed), ValueError, r"has shape \(300, 5\) where it was announced as \(300, 70\)"),
+        (
+            lambda: DaskBackground.fit(misnamed),
+            ValueError,
+            r"has shape \(300, 5\) where it was announced as \(300, 70\)",
+        ),
         (lambda: DaskBackground.fit(CLEAN, "up"), ValueError, "unknown tail"),
         (lambda: background.scan(X[:, :4]), ValueError, "have 4 nodes, but the background has 70"),
         (lambda: background.scan(X[0]), ValueError, r"2 dimensions \(inputs, nodes\), got shape \(70,\)"),
