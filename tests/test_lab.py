@@ -289,6 +289,28 @@ def test_training_is_resumed(digits, tmp_path, network, stop_after):
     assert float(rows[-1]["val_loss"]) == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("left", [["0.safetensors", "1.safetensors"], ["1.safetensors"], []])
+def test_what_a_kill_after_the_summary_left_is_removed(digits, tmp_path, monkeypatch, left):
+    out = tmp_path / "out"
+    asked, options = ("classifier", "mnist", out), {"data": digits, "epochs": 2, "verbose": 0}
+
+    def stop(poison, backup):
+        for path in backup.iterdir():
+            if path.name not in left:
+                path.unlink()
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_remove", stop)
+        with pytest.raises(Stopped):
+            training.train(*asked, **options)
+    assert sorted(path.name for path in (out / "mnist-classifier-backup").iterdir()) == left
+    training.train(*asked, **options)
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"mnist-classifier.{end}" for end in ("csv", "json", "keras")
+    ]
+
+
 def test_a_summary_does_not_speak_of_another_network(digits, tmp_path, monkeypatch):
     """A training into the same folder is stopped between its network and its summary."""
 

@@ -49,8 +49,7 @@ class Checkpoints:
 
     def restore(self, model: keras.Model) -> list[dict[str, float]]:
         """Bring a model to its last state that can be read, and return the log up to there: empty at the start."""
-        files = [file for name in _NAMES if (file := self.folder / f"{name}.safetensors").is_file()]
-        found = {file: self._cache.get(file.stem, self._made_from) for file in files}
+        found = self._found()
         states = [arrays for arrays in found.values() if arrays is not None]
         if lost := [str(file) for file, arrays in found.items() if arrays is None]:
             warnings.warn(
@@ -66,6 +65,16 @@ class Checkpoints:
         for n, variable in enumerate(_variables(model)):
             variable.assign(arrays[str(n)])
         return log
+
+    def of_this_training(self) -> bool:
+        """Tell whether the folder is there, with a checkpoint of this training, or with nothing in it."""
+        if not self.folder.is_dir():
+            return False
+        return not any(self.folder.iterdir()) or any(arrays is not None for arrays in self._found().values())
+
+    def _found(self) -> dict[Path, dict[str, np.ndarray] | None]:
+        files = [file for name in _NAMES if (file := self.folder / f"{name}.safetensors").is_file()]
+        return {file: self._cache.get(file.stem, self._made_from) for file in files}
 
 
 def _variables(model: keras.Model) -> list[Any]:

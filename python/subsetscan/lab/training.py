@@ -131,11 +131,14 @@ def train(
         poison = {"attack": asdict(POISON), "classifier": fingerprint_of_model(networks.load_model(classifier))}
         made_from |= {"poison": poison | {"code": code_version(*ATTACK_CODE)}}
     made_from = json.loads(json.dumps(made_from))  # as it is read again
+    poison_cache = ResultCache(out / f"{stem}-poison")
+    checkpoints = Checkpoints(out / f"{stem}-backup", made_from)
     if (finished := _finished(out, stem, made_from)) is not None:
+        if checkpoints.of_this_training():  # a run that was killed after its summary left them
+            _remove(poison_cache.folder, checkpoints.folder)
         return finished
 
     (train_images, train_labels), (test_images, test_labels) = data_of["train"], data_of["test"]
-    poison_cache = ResultCache(out / f"{stem}-poison")
     if poisoned and classifier is not None:
         train_images = _poison(train_images, train_labels, poisoned, classifier, poison_cache, seed, n_processes)
     train_targets, test_targets = (train_images, test_images) if recipe.target_is_input else (train_labels, test_labels)
@@ -146,7 +149,6 @@ def train(
         loss=recipe.loss,
         metrics=list(recipe.metrics),
     )
-    checkpoints = Checkpoints(out / f"{stem}-backup", made_from)
     log = checkpoints.restore(model)
     for epoch in range(len(log), epochs):
         # Each epoch draws from a seed of its own, so that one after a stop is what it would have been.
@@ -173,9 +175,14 @@ def train(
     _write_log(out / f"{stem}.csv", log)
     _save_weights_only(model, network, out / f"{stem}.keras")
     write_json(out / f"{stem}.json", summary)
-    for folder in (poison_cache.folder, checkpoints.folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove(poison_cache.folder, checkpoints.folder)
     return summary
+
+
+def _remove(*folders: Path) -> None:
+    """Remove folders, that of the checkpoints last: it says whose they are."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _finished(out: Path, stem: str, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
