@@ -53,7 +53,7 @@ impl Scan {
 }
 
 /// Thresholds that are bounded together before any is looked at.
-const THRESHOLD_BLOCK: usize = 64;
+const THRESHOLD_BLOCK: usize = 16;
 /// Images that are scored without a table of logarithms.
 const FEW_TO_SCORE: usize = 16;
 /// One image's result.
@@ -109,21 +109,27 @@ impl<'a> Scorer<'a> {
         Scorer { thresholds, statistic, scope, n_nodes, of_one }
     }
 
-    /// The score of the n-th threshold where `n_alpha` nodes are at most that.
-    fn score(&self, n: usize, n_alpha: u64) -> f64 {
-        let n_nodes = match (self.scope, self.of_one.get(n)) {
-            (Scope::Subset, Some(of_one)) => return n_alpha as f64 * of_one,
-            (Scope::Subset, None) => n_alpha,
-            (Scope::All, _) => self.n_nodes as u64,
-        };
-        self.statistic.phi(self.thresholds[n], n_alpha, n_nodes)
+    /// The highest score of a histogram, as [`BestSubset::of`] finds it.
+    pub fn best(&self, histogram: &[u32]) -> BestSubset {
+        match (self.scope, &*self.of_one) {
+            (Scope::Subset, of_one) if of_one.len() == self.thresholds.len() => {
+                self.best_by(histogram, |n, n_alpha| n_alpha as f64 * of_one[n])
+            }
+            (Scope::Subset, _) => {
+                self.best_by(histogram, |n, n_alpha| self.statistic.phi(self.thresholds[n], n_alpha, n_alpha))
+            }
+            (Scope::All, _) => {
+                let n_nodes = self.n_nodes as u64;
+                self.best_by(histogram, |n, n_alpha| self.statistic.phi(self.thresholds[n], n_alpha, n_nodes))
+            }
+        }
     }
 
-    /// The highest score of a histogram, as [`BestSubset::of`] finds it, looking only where it can be.
+    /// The same with a score for the n-th threshold and the number of nodes up to it, looking only where it can be.
     ///
     /// No score among some thresholds exceeds that of the smallest with the count at the largest: every statistic falls
     /// with alpha and grows with the number of nodes.
-    pub fn best(&self, histogram: &[u32]) -> BestSubset {
+    fn best_by(&self, histogram: &[u32], score: impl Fn(usize, u64) -> f64) -> BestSubset {
         let mut reached = 0.0_f64;
         let mut n_alpha = 0;
         let blocks: Vec<_> = histogram
@@ -135,8 +141,8 @@ impl<'a> Scorer<'a> {
                 if n_alpha == before {
                     return (before, 0.0);
                 }
-                reached = reached.max(self.score(n * THRESHOLD_BLOCK + counts.len() - 1, n_alpha));
-                (before, self.statistic.bound(self.score(n * THRESHOLD_BLOCK, n_alpha), self.n_nodes))
+                reached = reached.max(score(n * THRESHOLD_BLOCK + counts.len() - 1, n_alpha));
+                (before, self.statistic.bound(score(n * THRESHOLD_BLOCK, n_alpha), self.n_nodes))
             })
             .collect();
         let mut best = BestSubset::default();
@@ -148,7 +154,7 @@ impl<'a> Scorer<'a> {
             for (n, count) in histogram.iter().enumerate().skip(n * THRESHOLD_BLOCK).take(THRESHOLD_BLOCK) {
                 if *count > 0 {
                     n_alpha += u64::from(*count);
-                    let score = self.score(n, n_alpha);
+                    let score = score(n, n_alpha);
                     if score > best.score {
                         best = BestSubset { score, alpha: self.thresholds[n], size: n_alpha };
                     }
