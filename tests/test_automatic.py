@@ -60,6 +60,16 @@ def test_the_contract_of_scikit_learn(kind):
     assert {result["check_name"] for result in results if result["status"] == "xfail"} == set(known)
 
 
+@pytest.mark.parametrize("extreme", [-np.inf, np.inf])
+@pytest.mark.parametrize("of_few", [False, True])
+def test_infinite_null_scores_have_no_tail(extreme, of_few):
+    null = np.append(np.arange(99.0), extreme)
+    scores = np.array([-np.inf, 0.5, 98, 99, 1e9, np.inf])
+    assert np.array_equal(extrapolated_p_values(scores, null, of_few=of_few), conformal_p_values(scores, null))
+    at_least = np.array([np.count_nonzero(null >= score) for score in null])
+    assert np.array_equal(extrapolated_null_p_values(null, of_few=of_few), at_least / (101 if of_few else 100))
+
+
 @pytest.mark.parametrize("calibration", ["leave-one-out", "holdout", None])
 def test_scores_are_five_combined_by_hand(clean, images, calibration):
     """Each a p-value among those of the clean images without it, and the logarithm of the weighted mean of 1 / p."""

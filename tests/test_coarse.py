@@ -80,7 +80,8 @@ def test_what_it_cannot_know_is_refused():
         (lambda: CoarseBackground(Background(CLEAN, "upper", 0.5)), "is made of a whole one, got <Background"),
         (lambda: CoarseBackground(coarse), "is made of a whole one, got <CoarseBackground"),
         (lambda: CoarseBackground(CLEAN, "up"), "unknown tail 'up'"),
-        (lambda: CoarseBackground(CLEAN, n_edges=0), "n_edges must be at least 1, got 0"),
+        (lambda: CoarseBackground(CLEAN, n_edges=0), "n_edges must be a whole number, at least 1, got 0"),
+        (lambda: CoarseBackground(CLEAN, n_edges=2.5), "n_edges must be a whole number, at least 1, got 2.5"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()

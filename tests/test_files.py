@@ -31,6 +31,14 @@ def test_permissions_are_those_of_any_new_file(tmp_path, mask):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_permissions_and_names_are_kept(tmp_path):
+    path = tmp_path / f"{'n' * 250}.json"  # names may have 255 bytes
+    path.write_text("old")
+    path.chmod(0o640)
+    write(path)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("content", 0o640)
+
+
 def test_the_mask_of_the_process_stays_as_it_is(tmp_path, monkeypatch):
     """Another thread's file must not be open to everyone for a moment."""
     asked = []

@@ -22,8 +22,9 @@ _ALWAYS_EXPANDED = 64 << 20  # labels in their order, and masks, take much more,
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Lend a temporary path beside `path` that takes its place when the block ends, and is removed when it fails.
 
-    The content is on the disk before it has its name, and the name when this returns. The first write to a folder
-    removes what processes that were killed had begun to write there.
+    The content is on the disk before it has its name, and the name when this returns. Permissions stay those of the
+    file that is replaced, if there is one. The first write to a folder removes what processes that were killed had
+    begun to write there.
 
     Raises
     ------
@@ -31,12 +32,14 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         If the folder is not there or cannot be written, or the disk is full; it names `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}-{path.name}")
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{path.suffix}")  # no longer than names may be
     try:
         _sweep(path.parent.absolute())
         held = _created(temporary)
         try:
             permissions = os.fstat(held).st_mode
+            with suppress(FileNotFoundError):
+                permissions = path.stat().st_mode
             if sys.platform == "win32":  # which renames no file that is open
                 os.close(held)
             yield temporary

@@ -223,9 +223,12 @@ def has_tail(null_scores: np.ndarray, *, of_few: bool = False) -> bool:
 
 
 def _tail_exists(ordered: np.ndarray, of_few: bool) -> bool:
-    """Tell whether scores are enough for a tail: all of them, and without the highest. Neither has one alone."""
+    """Tell whether scores are enough for a tail: all of them, and without the highest. Neither has one alone.
+
+    Infinite scores have no distances, and so no tail.
+    """
     least, n = _LEAST_OF_FEW if of_few else _LEAST_TAIL, len(ordered)
-    if n < 2:
+    if n < 2 or not np.isfinite(ordered[[0, -1]]).all():
         return False
     above = [
         left - np.searchsorted(ordered[:left], ordered[_tail_places(n, of_few)[n - left]], side="right")

@@ -72,8 +72,8 @@ class CoarseBackground(Background):
         whole = activations if isinstance(activations, Background) else Background(activations)
         if tail not in _TAILS:
             raise ValueError(f"unknown tail {tail!r}; known are {', '.join(_TAILS)}")
-        if n_edges < 1:
-            raise ValueError(f"n_edges must be at least 1, got {n_edges}")
+        if not isinstance(n_edges, int | np.integer) or n_edges < 1:
+            raise ValueError(f"n_edges must be a whole number, at least 1, got {n_edges!r}")
         if whole.tail is not None or isinstance(whole, CoarseBackground):
             raise ValueError(f"a coarse background is made of a whole one, got {whole}")
         columns = whole._columns()
