@@ -58,7 +58,7 @@ check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 # The sanitizers of rustc are called unstable; this asks the stable compiler for them all the same.
 sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet -p subsetscan-core --lib \
-		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd search memory
+		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd search memory map
 
 fuzz: $(BUILT)  ## Give all loaders and numeric entries what is wrong, SECONDS=60 or CASES=... each; SEED=, TARGETS="npz scan"
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --cases $(CASES) --seed $(SEED) $(TARGETS)

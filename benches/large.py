@@ -9,9 +9,13 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +30,18 @@ from distributed import Client, LocalCluster
 from subsetscan import Background
 from subsetscan._files import atomic_write
 from subsetscan.adapters.dask import DaskBackground
-from subsetscan.background import BackgroundBuilder
 from subsetscan.blocked import BlockedBackground
+from subsetscan.builder import BackgroundBuilder
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "docs" / "large"
 SAMPLES, TESTED = 20_000, 200
 ALPHA_MAX = 0.5
+INDEXED, PROCESSES = 70_000, 4  # nodes of a mapped file, and who maps it
+REPEATS = 20
 LIMIT, OWN_LIMIT = 1 << 30, 600 << 20  # of the process, and what BlockedBackground is given of it
 SINGLES = 1_000_000
+KEPT: list[Background] = []  # mapped until the process ends
 CLUSTER = (8_000, 4_000, 400)  # inputs of the background, nodes, inputs
 ROWS, NODES = 500, 500  # of a chunk
 PLANNED = (10**9, 10**6)  # inputs and nodes of the plan
@@ -49,7 +56,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.child:
         what, folder = asked.child
-        sys.stdout.write(json.dumps({"fit": fit_blocks, "scan": scan_blocks}[what](Path(folder))))
+        children = {"fit": fit_blocks, "scan": scan_blocks, "map": map_file, "trust": partial(map_file, verify=False)}
+        sys.stdout.write(json.dumps(children[what](Path(folder))) + "\n")
+        sys.stdout.flush()
+        sys.stdin.readline()  # what is mapped stays so until the parent has looked
         return
     with TemporaryDirectory(dir=asked.folder) as folder:
         results = {
@@ -58,6 +68,7 @@ def main() -> None:
                 builder(tail, alpha_max) for tail, alpha_max in (("upper", 0.05), ("upper", 0.5), (None, None))
             ],
             "blocks": blocks(Path(folder), int(asked.gigabytes * 1e9)),
+            "mapped": mapped(Path(folder)),
             "cluster": [cluster(n) for n in (1, 2, 4)],
             "singles": singles(),
         }
@@ -110,16 +121,16 @@ def blocks(folder: Path, n_bytes: int) -> dict[str, Any]:
         "read_twice": time.perf_counter() - started,
     }
     for what in ("fit", "scan"):
-        run = subprocess.run(  # noqa: S603
-            [sys.executable, __file__, "--child", what, str(folder)], capture_output=True, text=True, check=True
-        )
-        found[what] = json.loads(run.stdout)
+        with child(what, folder) as (found[what], _):
+            pass
+    shutil.rmtree(folder / "blocks")
     x = np.load(path, mmap_mode="r")
     started = time.perf_counter()
     whole = Background(x[:SAMPLES], "upper", ALPHA_MAX)
     found["fit_whole"], started = time.perf_counter() - started, time.perf_counter()
     scores = whole.scan(x[SAMPLES:]).scores
     found["scan_whole"] = time.perf_counter() - started
+    found["one_whole"] = best_of(lambda: whole.scan(x[SAMPLES : SAMPLES + 1]))
     found["equal"] = bool(np.array_equal(scores, np.load(folder / "scores.npy")))
     return found
 
@@ -139,8 +150,94 @@ def scan_blocks(folder: Path) -> dict[str, Any]:
     background = BlockedBackground(folder / "blocks", OWN_LIMIT)
     opened, started = time.perf_counter() - started, time.perf_counter()
     scores = background.scan(x[SAMPLES:]).scores
+    first, started = time.perf_counter() - started, time.perf_counter()
+    again = background.scan(x[SAMPLES:]).scores
+    seconds = time.perf_counter() - started
+    if not np.array_equal(scores, again):
+        raise AssertionError("a second scan differs")
     np.save(folder / "scores.npy", scores)
-    return {"opened": opened, "seconds": time.perf_counter() - started}
+    one = best_of(lambda: background.scan(x[SAMPLES : SAMPLES + 1]))
+    return {"opened": opened, "first": first, "again": seconds, "one": one}
+
+
+@contextmanager
+def child(what: str, folder: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Run one of the parts in a process of its own, which is there, with what it has mapped, until the block ends."""
+    command = [sys.executable, __file__, "--child", what, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline()), process.pid
+        process.stdin.close()
+
+
+def best_of(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def mapped(folder: Path) -> dict[str, Any]:
+    """Write an index, and map it from the disk, from memory, and in several processes at the same time."""
+    path = folder / "index.safetensors"
+    found, expected = write_file(folder, path)
+    started = time.perf_counter()
+    Background.load(folder / "saved.safetensors")
+    found["load"] = time.perf_counter() - started
+    (folder / "saved.safetensors").unlink()
+    for name, what in (("from_disk_trusted", "trust"), ("from_disk", "map")):  # the last one reads all of it
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # out of the system's memory
+        with child(what, folder) as (one, _):
+            found[name] = one["first"]
+    with child("map", folder) as (one, _):
+        found |= {name: one[name] for name in ("opened", "first", "one")}
+    with ExitStack() as together:
+        running = [together.enter_context(child("map", folder)) for _ in range(PROCESSES)]
+        found["processes"] = [memory_of(pid, path) for _, pid in running]
+        found["equal"] = all(np.array_equal(one["scores"], expected) for one, _ in running)
+    return found
+
+
+def write_file(folder: Path, path: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Write an index and what `save` writes; return how long it took, and the scores that are expected."""
+    x = np.load(folder / "x.npy", mmap_mode="r")[:, :INDEXED]
+    whole = Background(x[:SAMPLES], "upper", ALPHA_MAX)
+    started = time.perf_counter()
+    whole.write_index(path)
+    found = {"write": time.perf_counter() - started, "n_nodes": whole.n_nodes, "bytes": path.stat().st_size}
+    whole.save(folder / "saved.safetensors")
+    one = np.ascontiguousarray(x[SAMPLES : SAMPLES + 1])
+    return found | {"one_whole": best_of(lambda: whole.scan(one))}, whole.scan(x[SAMPLES:]).scores
+
+
+def map_file(folder: Path, verify: bool = True) -> dict[str, Any]:
+    x = np.ascontiguousarray(np.load(folder / "x.npy", mmap_mode="r")[SAMPLES:, :INDEXED])
+    started = time.perf_counter()
+    background = Background.map_index(folder / "index.safetensors", verify)
+    opened, started = time.perf_counter() - started, time.perf_counter()
+    background.scan(x[:1])
+    first = time.perf_counter() - started
+    one = best_of(lambda: background.scan(x[:1]))
+    KEPT.append(background)
+    return {"opened": opened, "first": first, "one": one, "scores": background.scan(x).scores.tolist()}
+
+
+def memory_of(pid: int, path: Path) -> dict[str, int]:
+    """Bytes of a file that a process has in memory, its share of them, and all other memory that is its own."""
+    found, entry, is_file = {"resident": 0, "share": 0, "own": 0}, "", False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        entry, *rest = line.split(maxsplit=1)
+        if not entry.endswith(":"):  # a range of addresses begins
+            is_file = line.endswith(str(path))
+        elif is_file and entry in ("Rss:", "Pss:"):
+            found["resident" if entry == "Rss:" else "share"] += 1024 * int(rest[0].split()[0])
+        elif not is_file and entry.startswith("Private_") and entry != "Private_Hugetlb:":
+            found["own"] += 1024 * int(rest[0].split()[0])
+    return found
 
 
 def limited(folder: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ from mutate import as_json, mutate_array, mutate_json, mutated_bytes
 from safetensors import safe_open
 from safetensors.numpy import save, save_file
 
-from subsetscan import Background, ModelScanner, SequenceScanner, _sealed
+from subsetscan import Background, ModelScanner, SequenceScanner, _index_file, _sealed
 from subsetscan._digest import digest
 from subsetscan.adapters.pyod import SubsetScan
 from subsetscan.commands.activations import read_activations
@@ -365,6 +365,69 @@ def read_npy_bytes(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
+@cache
+def indexes(folder: Path) -> list[Path]:
+    """Write indexes of all types, of one level and of several, whole and compact."""
+    backgrounds = [
+        Background(np.random.default_rng(n).normal(size=(n, 3)).astype(dtype), *kept)
+        for n in (20, 300)
+        for dtype in ("e", "f", "d")
+        for kept in ((), ("upper", 0.1), ("two-sided", 0.3))
+    ]
+    folder.mkdir(exist_ok=True)
+    for n, background in enumerate(backgrounds):
+        background.write_index(folder / f"{n}")
+    return sorted(folder.iterdir())
+
+
+def _header_and_content(path: Path) -> tuple[dict[str, str], bytes]:
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end])["__metadata__"], content[end:]
+
+
+def index_bytes(folder: Path, random: Random) -> Path:
+    """Change bytes of an index file."""
+    path = folder / "index"
+    path.write_bytes(mutated_bytes(random.choice(indexes(folder / "indexes")).read_bytes(), random))
+    return path
+
+
+def index_content(folder: Path, random: Random) -> Path:
+    """Change the description, or what is searched, under a right digest and a right checksum."""
+    path = folder / "index"
+    metadata, content = _header_and_content(random.choice(indexes(folder / "indexes")))
+    text, size = metadata["description"], len(content)
+    if random.random() < 0.3:
+        text = as_json(mutate_json(json.loads(text), random))
+    else:
+        content = (mutated_bytes(content, random) + bytes(size))[:size]
+    try:
+        header, _, _ = _index_file._header(text, metadata["checksum"])
+        path.write_bytes(header + content)
+        checksum = _index_file.map_index(path, verify=False)[0].checksum()
+        path.write_bytes(_index_file._header(text, checksum)[0] + content)
+    except Exception:  # no background has such a description: another part of the package would not have sealed it
+        return index_bytes(folder, random)
+    return path
+
+
+def read_index(path: Path) -> None:
+    """Search a file that is checked, and the same one trusted."""
+    trusted = Background.map_index(path, verify=False)
+    values = np.array([[0.3], [-2.0]]).repeat(trusted.n_nodes, axis=1).astype(trusted.dtype)
+    for x in (values[:1], values.repeat(20, axis=0)):
+        for tail in ("upper", "lower", "two-sided"):
+            for ties in ("upper", "midrank", "range"):
+                try:
+                    trusted.scan(x, tail=tail, ties=ties, alpha_max=trusted.alpha_max or 1.0, return_nodes=True)
+                    trusted.leave_one_out(x, tail=tail, ties=ties, alpha_max=trusted.alpha_max or 0.5)
+                except ValueError:  # it is compact, or does not hold such an input
+                    continue
+    use(trusted)
+    Background.map_index(path)._columns()
+
+
 READ: Mapping[str, tuple[Callable[[Path, Random], Path], Callable[[Path], Any]]] = {
     "detector-bytes": (detector_bytes, read_detector),
     "detector-content": (detector_content, read_detector),
@@ -381,4 +444,6 @@ READ: Mapping[str, tuple[Callable[[Path, Random], Path], Callable[[Path], Any]]]
     "picture": (picture, read_picture),
     "kept-result": (kept_result, read_kept_result),
     "results-folder": (results, write_report),
+    "index-bytes": (index_bytes, read_index),
+    "index-content": (index_content, read_index),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from mutate import NUMBERS, TEXTS, mutate_array, strange_array
 
 from subsetscan import Background, SubsetScanDetector, _core, scan, scan_group
-from subsetscan.background import BackgroundBuilder
+from subsetscan.builder import BackgroundBuilder
 from subsetscan.calibration import (
     conformal_p_values,
     extrapolated_null_p_values,

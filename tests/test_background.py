@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subsetscan import Background, ScanResult, _core, scan
-from subsetscan.background import BackgroundBuilder
+from subsetscan.builder import BackgroundBuilder
 
 VALUES = np.arange(12.0).reshape(4, 3)
 

@@ -1,7 +1,11 @@
 """A background in blocks of nodes is the whole one, to the bit; what is wrong with its folder is told."""
 
 import json
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import SCOPES, STATISTICS, TAILS
 
 from subsetscan import Background
+from subsetscan import blocked as blocked_module
 from subsetscan.blocked import BlockedBackground
 
 RNG = np.random.default_rng(0)
@@ -107,20 +112,32 @@ def test_a_damaged_folder_is_refused(tmp_path):
     first, second = (tmp_path / "out" / f"block-0000{n}.safetensors" for n in range(2))
     kept = first.read_bytes()
     shutil.copy(second, first)
-    with pytest.raises(ValueError, match="files were swapped"):
+    with pytest.raises(ValueError, match="block-00000.safetensors is not the file that it was"):
         blocked.scan(X)
     first.unlink()
     with pytest.raises(FileNotFoundError, match="block-00000"):
         blocked.scan(X)
     first.write_bytes(kept[:-1])
-    with pytest.raises(ValueError, match="is not a complete safetensors file"):
+    with pytest.raises(ValueError, match=r"block-00000.safetensors is damaged: it has \d+ bytes where"):
         blocked.scan(X)
+    first.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="block-00000.safetensors is damaged: .* checksum"):
+            blocked.scan(X[:1])
+    first.unlink()
+    first.write_bytes(kept)
+    same(BlockedBackground(tmp_path / "out").scan(X), Background(CLEAN).scan(X))
     manifest = tmp_path / "out" / "background.json"
     content = json.loads(manifest.read_text())
     for change in ({"n_samples": 61}, {"digests": content["digests"][1:]}, {"width": 1}, {"format": "x"}):
         manifest.write_text(json.dumps(content | change))
-        with pytest.raises(ValueError, match=r"background.json is damaged: it (has not the digest|is x version)"):
+        with pytest.raises(
+            ValueError, match=r"background.json (is damaged: it has not the digest|is x version 2, not .*: fit)"
+        ):
             BlockedBackground(tmp_path / "out")
+    manifest.write_text(json.dumps(content | {"format_version": 1}))
+    with pytest.raises(ValueError, match=r"is subsetscan.BlockedBackground version 1, not .* version 2: fit anew"):
+        BlockedBackground(tmp_path / "out")
     for text in ("", "[]", "{}", "[" * 5000):
         manifest.write_text(text)
         with pytest.raises(ValueError, match=r"background.json is damaged"):
@@ -169,3 +186,56 @@ def test_two_fits_do_not_mix(tmp_path):
     assert array.n > 3
     assert len(list((tmp_path / "out").glob("block-*"))) == blocked.n_blocks
     same(blocked.scan(X, alpha_max=0.3), Background(CLEAN).scan(X, alpha_max=0.3))
+
+
+def test_blocks_are_mapped_once(tmp_path, monkeypatch):
+    calls, found = [], []
+    read = blocked_module.map_index
+    monkeypatch.setattr(blocked_module, "map_index", lambda *how: calls.append(how) or read(*how))
+    blocked = fitted(tmp_path / "out")
+    for x in (X, X[:1], X.astype(np.float16), X):
+        found.append(blocked.scan(x, return_nodes=True))
+        same(found[-1], Background(CLEAN).scan(x, return_nodes=True))
+    assert len(calls) == blocked.n_blocks > 2
+    again = pickle.loads(pickle.dumps(blocked))
+    same(again.scan(X, return_nodes=True), found[0])
+    assert len(calls) == 2 * blocked.n_blocks
+    if os.name == "posix":
+        shutil.rmtree(tmp_path / "out")
+        same(blocked.scan(X, return_nodes=True), found[0])
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from subsetscan.blocked import BlockedBackground
+
+folder = sys.argv[1]
+x = np.load(f"{folder}/x.npy")
+blocked = BlockedBackground(f"{folder}/blocks", 8_000_000)
+blocked.scan(np.zeros((1, blocked.n_nodes)))  # the threads, and what else is made once
+status = Path("/proc/self/status").read_text()
+used = 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (used + 24_000_000, resource.RLIM_INFINITY))
+for values in (x, x.astype(np.float16)):
+    for _ in range(2):
+        np.save(f"{folder}/{values.dtype}.npy", blocked.scan(values).scores)
+try:
+    bytearray(40_000_000)
+except MemoryError:
+    print("limited")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts other things elsewhere")
+def test_neither_blocks_nor_copies_of_them_take_memory(tmp_path):
+    """Blocks of 160 MB, whose values in half precision are 40 MB, under a limit of 24 MB that the system holds."""
+    clean, x = RNG.normal(size=(20_000, 1000)), RNG.normal(size=(3, 1000))
+    np.save(tmp_path / "x.npy", x)
+    blocked = BlockedBackground.fit(clean, tmp_path / "blocks", memory_limit=8_000_000)
+    assert sum(path.stat().st_size for path in blocked.folder.iterdir()) > 160e6
+    ended = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True)
+    assert ended.stdout == "limited\n", ended.stderr
+    for values in (x, x.astype(np.float16)):
+        assert np.array_equal(np.load(tmp_path / f"{values.dtype}.npy"), Background(clean).scan(values).scores)

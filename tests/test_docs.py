@@ -202,7 +202,9 @@ def test_large_is_what_the_code_writes(out, monkeypatch):
     results = _results("large")
     large.write(results, out / "large")
     _assert_same("large.md", out)
-    assert all(row["equal"] for row in (results["blocks"], *results["builders"], *results["cluster"]))
+    assert all(
+        row["equal"] for row in (results["blocks"], results["mapped"], *results["builders"], *results["cluster"])
+    )
 
 
 def test_latency_is_what_the_code_writes(out, monkeypatch):

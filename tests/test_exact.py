@@ -11,7 +11,7 @@ from scipy.special import rel_entr
 from strategies import DTYPES, SCOPES, STATISTICS, TAILS, TIES, cases, layouts, scan_options
 
 from subsetscan import Background, _core, reference, scan, scan_group
-from subsetscan.background import BackgroundBuilder
+from subsetscan.builder import BackgroundBuilder
 from subsetscan.scanning import scan_histograms
 
 SCAN = ("berk-jones", "upper")

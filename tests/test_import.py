@@ -25,7 +25,7 @@ import numpy as np
 import subsetscan
 from subsetscan._extras import how_to_get
 from subsetscan import Background, ModelScanner, SubsetScanDetector, reference, scan
-from subsetscan.background import BackgroundBuilder
+from subsetscan.builder import BackgroundBuilder
 from subsetscan.calibration import conformal_p_values
 from subsetscan.detectors import LocalSpatialEntropy
 from subsetscan.spaces import ClassifierMargin, FeatureResponse, KerasLayers, Laplacian, Pixels, ReconstructionError

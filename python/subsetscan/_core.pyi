@@ -1,5 +1,6 @@
 """The compiled core. It takes arrays of floats as they are; `subsetscan` is the documented face."""
 
+from pathlib import Path
 from typing import TypeAlias, final
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "TIES",
     "Background",
     "BackgroundBuilder",
+    "MappedFile",
     "StandardFloats",
     "scan",
     "scan_group",
@@ -41,6 +43,24 @@ class Background:
     def from_columns(
         columns: _Values, n_samples: int, tail: str | None = None, alpha_max: float | None = None
     ) -> Background: ...
+    @staticmethod
+    def mapped(
+        file: MappedFile,
+        start: int,
+        n_samples: int,
+        n_nodes: int,
+        dtype: str,
+        tail: str | None,
+        alpha_max: float | None,
+        name: str,
+        checksum: str | None,
+    ) -> Background: ...
+    @staticmethod
+    def index_shape(
+        n_samples: int, dtype: str, tail: str | None = None, alpha_max: float | None = None
+    ) -> tuple[int, int]: ...
+    def checksum(self) -> str: ...
+    def index_part(self, n: int) -> bytes | None: ...
     def columns(self) -> _Values: ...
     @property
     def n_samples(self) -> int: ...
@@ -118,6 +138,12 @@ class BackgroundBuilder:
     def merge(self, other: BackgroundBuilder) -> None: ...
     def held(self) -> _Values: ...
     def finish(self, early: bool) -> Background: ...
+
+@final
+class MappedFile:
+    def __new__(cls, path: Path) -> MappedFile: ...
+    def __len__(self) -> int: ...
+    def read(self, start: int, end: int) -> bytes: ...
 
 @final
 class StandardFloats:

@@ -6,7 +6,8 @@ The digest tells of damage and of files that were mixed up. It is no signature: 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from safetensors import safe_open
 from ._digest import digest
 from ._files import atomic_write, damage_as_value_error
 
-__all__ = ["Sealed", "as_text", "read_sealed", "read_tensors", "write_sealed", "write_tensors"]
+__all__ = ["Sealed", "as_text", "header_of", "read_sealed", "read_tensors", "write_sealed", "write_tensors"]
 
 _FORMAT_VERSION = "2"
 _WITHOUT_DIGEST = "1"
+_CACHE_LINE = 64
 # The format's names.
 _TYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32", "int32": "I32",
@@ -140,19 +142,32 @@ def write_tensors(path: Path | str, metadata: Mapping[str, str], tensors: Mappin
         If the file cannot be written.
     """
     arrays = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
-    in_order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # each begins where its type may
+    header, _ = header_of(metadata, {name: (array.dtype.name, array.shape) for name, array in arrays.items()})
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(header)
+        for name in _in_order({name: array.itemsize for name, array in arrays.items()}):
+            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+
+
+def header_of(metadata: Mapping[str, str], tensors: Mapping[str, tuple[str, Sequence[int]]]) -> tuple[bytes, int]:
+    """Return the head of a safetensors file of these types and shapes, and how many bytes follow.
+
+    What follows begins with a cache line, as arrays do that are searched where they lie.
+    """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
-    for name in in_order:
-        start, end = end, end + arrays[name].nbytes
-        about = {"dtype": _TYPES[arrays[name].dtype.name], "shape": arrays[name].shape, "data_offsets": [start, end]}
-        header[name] = about
+    for name in _in_order({name: np.dtype(dtype).itemsize for name, (dtype, _) in tensors.items()}):
+        dtype, shape = tensors[name]
+        start, end = end, end + np.dtype(dtype).itemsize * math.prod(shape)
+        header[name] = {"dtype": _TYPES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in in_order:
-            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+    text += b" " * (-(8 + len(text)) % _CACHE_LINE)
+    return len(text).to_bytes(8, "little") + text, end
+
+
+def _in_order(sizes: Mapping[str, int]) -> list[str]:
+    """Return the names of arrays so that each begins where its type may, by the size of its numbers."""
+    return sorted(sizes, key=lambda name: (-sizes[name], name))
 
 
 def _as_saved(array: np.ndarray) -> np.ndarray:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from . import _core
-from ._validation import InvalidTypeError, check_columns, column_names, node_values, rounded
+from ._index_file import IndexFile, map_index, write_index
+from ._validation import check_columns, column_names, node_values, rounded
 from .persistence import Persistent, State
 from .scanning import ScanResult, subsets
 
-__all__ = ["Background", "BackgroundBuilder"]
+__all__ = ["Background"]
 
 _ALPHA_MAX = 0.5  # of compact backgrounds
 
@@ -48,7 +49,7 @@ class Background(Persistent):
     dtype : numpy.dtype
         Type of the values that are kept.
     nbytes : int
-        Their size in bytes, in whole cache lines, and that of their search index.
+        Their size in bytes, in whole cache lines, and that of their search index; in its file, where it is mapped.
     tail, alpha_max : str, float or None
         What a compact background was built for.
 
@@ -71,7 +72,7 @@ class Background(Persistent):
     array([1.386])
     """
 
-    __slots__ = ("_coarser", "_core", "_names")
+    __slots__ = ("_coarser", "_core", "_file", "_names")
 
     def __init__(self, activations: Any, tail: str | None = None, alpha_max: float | None = None) -> None:
         core = _core.Background(node_values(activations, "activations"), *_kept(tail, alpha_max))
@@ -388,20 +389,88 @@ class Background(Persistent):
                 raise ValueError(f"{part} is compact, and has dropped what may count among more inputs: merge builders")
             if (part.n_nodes, part.dtype, part._names) != (self.n_nodes, self.dtype, self._names):
                 raise ValueError(f"only backgrounds of the same nodes and type can be merged, got {self} and {part}")
-        builder = BackgroundBuilder(sum(part.n_samples for part in parts))
+        builder = _core.BackgroundBuilder(sum(part.n_samples for part in parts), self.n_nodes, self.dtype.name)
         for part in parts:
-            builder.add(part._columns().T)  # which input a value came from is forgotten anyway
-        return Background._wrap(builder.finish()._core, self._names)
+            builder.push(part._columns().T)  # which input a value came from is forgotten anyway
+        return Background._wrap(builder.finish(early=False), self._names)
+
+    def write_index(self, path: Path | str) -> None:
+        """Write all that a scan looks at to a file, whole or not at all, for `map_index`.
+
+        It is larger than what `save` writes, by the search index. Equal backgrounds have the same bytes.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that is there already is replaced; who has mapped it keeps what it was.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If this is a kind of background that has no such file.
+        RuntimeError
+            If the processor is not little-endian.
+        """
+        if type(self) is not Background:
+            raise ValueError(f"only a Background has an index file, got {self!r}: use save")
+        write_index(path, self._core, self._names)
+
+    @staticmethod
+    def map_index(path: Path | str, verify: bool = True) -> Background:
+        """Map a file that `write_index` wrote: it opens at once, and its pages are shared by all processes that map it.
+
+        Nothing but the header is read. The first use reads all of the file and compares its checksum, later ones read
+        what they search. Pickled, it is the path and the file's digest: other processes map the file where it lies, and
+        refuse another. Use `save` for what goes to another machine.
+
+        The file must not be written to while it is mapped: where it is shortened, the system ends the process (SIGBUS).
+        To be removed, or replaced as `write_index` does, does no harm; Windows does neither while it is mapped.
+
+        Parameters
+        ----------
+        path : path-like
+        verify : bool
+            Whether to compare the checksum. Without it, what is wrong in a damaged file leads to wrong results.
+
+        Returns
+        -------
+        Background
+            Of the same values, type, names and results as the one that was written.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is no such file, or not whole; and at the first use, if it is damaged.
+        RuntimeError
+            If the processor is not little-endian.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Background([[0.0, 1.0], [0.5, 2.0]]).write_index(f"{folder}/index.safetensors")
+        ...     Background.map_index(f"{folder}/index.safetensors").p_values([[1.0, 0.5]])
+        array([[0.33333333, 1.        ]])
+        """
+        return Background._wrap(*map_index(path, verify))
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
-        return f"<Background of {self.n_samples} inputs x {self.n_nodes} nodes, {self.dtype}{kept}>"
+        where = "" if self._file is None else f", mapped from {self._file.path}"
+        return f"<Background of {self.n_samples} inputs x {self.n_nodes} nodes, {self.dtype}{kept}{where}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._file is not None:
+            return Background._map_again, (self._file,)
         return Background._from_columns, (self._columns(), self.n_samples, self.tail, self.alpha_max, self._names)
 
     def __sizeof__(self) -> int:
-        return object.__sizeof__(self) + self.nbytes  # what schedulers of tasks ask for
+        own = self.nbytes if self._file is None else 0
+        return object.__sizeof__(self) + own  # what schedulers of tasks ask for
 
     def check_names(self, x: Any) -> None:
         """Refuse a data frame whose columns are not those of the background. Raises ValueError."""
@@ -456,173 +525,22 @@ class Background(Persistent):
         return cls._wrap(core, names)
 
     @classmethod
-    def _wrap(cls, core: _core.Background, names: tuple[str, ...] | None = None) -> Background:
+    def _map_again(cls, file: IndexFile) -> Background:
+        return cls._wrap(*map_index(file.path, file.verify, file.digest))
+
+    @classmethod
+    def _wrap(
+        cls, core: _core.Background, names: tuple[str, ...] | None = None, file: IndexFile | None = None
+    ) -> Background:
         background = cls.__new__(cls)
-        background._take(core, names)
+        background._take(core, names, file)
         return background
 
-    def _take(self, core: _core.Background, names: tuple[str, ...] | None) -> None:
+    def _take(self, core: _core.Background, names: tuple[str, ...] | None, file: IndexFile | None = None) -> None:
         self._core = core
         self._names = names
+        self._file = file
         self._coarser: dict[np.dtype, _core.Background] = {}
-
-
-class BackgroundBuilder:
-    """A background whose inputs come in batches, so that they need never be in memory together.
-
-    Of a compact background no more than 1.25 times what it keeps is ever held, and 64 values for each node. Parts of
-    one background may be built apart, on other machines too, as builders can be pickled: each is announced the number
-    of all inputs, and `merge` puts them together. Batches, parts and their order make no difference to the result.
-    One builder is for one thread at a time.
-
-    Parameters
-    ----------
-    n_samples : int
-        How many inputs will come, here and to the builders that are merged; where that is not known, a number that
-        they will not exceed, and `finish` with `early`.
-    tail, alpha_max
-        As for `Background`.
-
-    Attributes
-    ----------
-    n_seen : int
-        How many inputs have come.
-    nbytes : int
-        Size in bytes of the memory for what is held.
-
-    Raises
-    ------
-    ValueError
-        If `n_samples` is less than 1.
-
-    Examples
-    --------
-    >>> builder = BackgroundBuilder(3)
-    >>> builder.add([[0.0, 1.0], [0.5, 2.0]])
-    >>> builder.add([[1.0, 3.0]])
-    >>> builder.finish()
-    <Background of 3 inputs x 2 nodes, float64>
-
-    In parts:
-
-    >>> parts = [BackgroundBuilder(3), BackgroundBuilder(3)]
-    >>> parts[0].add([[1.0, 3.0]])
-    >>> parts[1].add([[0.0, 1.0], [0.5, 2.0]])
-    >>> parts[0].merge(parts[1])
-    >>> parts[0].finish()
-    <Background of 3 inputs x 2 nodes, float64>
-    """
-
-    def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
-        if operator.index(n_samples) < 1:
-            raise ValueError(f"a background needs at least 1 input, got n_samples={n_samples}")
-        self._n_samples = n_samples
-        self._kept = _kept(tail, alpha_max)
-        self._core: _core.BackgroundBuilder | None = None
-        self._dtype: np.dtype | None = None
-        self._names: tuple[str, ...] | None = None
-
-    @property
-    def n_seen(self) -> int:  # noqa: D102 (the class says it)
-        return 0 if self._core is None else self._core.n_pushed
-
-    @property
-    def nbytes(self) -> int:  # noqa: D102
-        return 0 if self._core is None else self._core.nbytes
-
-    def add(self, activations: Any) -> None:
-        """Add the node values of some inputs, of shape (n, J).
-
-        Raises
-        ------
-        ValueError
-            If a value is NaN, the number of nodes is not that of the first batch, or too many inputs come. The
-            inputs of such a batch do not count; what came before stays.
-        TypeError
-            If the values are not real numbers, or their type is not that of the first batch.
-        """
-        names = column_names(activations)
-        check_columns(names, self._names, "the first batch")
-        values = node_values(activations, "activations")
-        core = self._new(values.shape[1], values.dtype) if self._core is None else self._core
-        if self._dtype is not None and values.dtype != self._dtype:
-            raise InvalidTypeError(f"the first batch was {self._dtype}, this one is {values.dtype}")
-        core.push(values)
-        self._core, self._dtype, self._names = core, values.dtype, self._names or names
-
-    def merge(self, other: BackgroundBuilder) -> None:
-        """Add the inputs that came to another builder of the same background; it stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the other was announced another number of inputs, keeps something else, has another number of nodes, or
-            has too many inputs.
-        TypeError
-            If it is no builder, or its values are of another type.
-        """
-        if not isinstance(other, BackgroundBuilder):
-            raise InvalidTypeError(f"a builder is merged with a BackgroundBuilder, got {type(other).__name__}")
-        if other is self:
-            raise ValueError("a builder cannot be merged with itself: its inputs would count twice")
-        if (ours := (self._n_samples, *self._kept)) != (theirs := (other._n_samples, *other._kept)):
-            what = "n_samples, tail and alpha_max"
-            raise ValueError(f"only parts of one background can be merged: {what} are {ours} here and {theirs} there")
-        check_columns(other._names, self._names, "this builder")
-        if other._core is None or other._dtype is None:
-            return
-        if self._core is None:
-            self._core, self._dtype = self._new(other._core.n_nodes, other._dtype), other._dtype
-        if other._dtype != self._dtype:
-            raise InvalidTypeError(f"the values of this builder are {self._dtype}, those of the other {other._dtype}")
-        self._core.merge(other._core)
-        self._names = self._names or other._names
-
-    def finish(self, early: bool = False) -> Background:
-        """Sort what has come.
-
-        Parameters
-        ----------
-        early : bool
-            Whether the inputs that have come are all, even where more were announced.
-
-        Raises
-        ------
-        ValueError
-            If no inputs came, or fewer than were announced and not `early`.
-        """
-        if self._core is None or not self.n_seen:
-            raise ValueError(f"the background was to hold {self._n_samples} inputs, but none were given")
-        if self.n_seen != self._n_samples and not early:
-            raise ValueError(f"the background was to hold {self._n_samples} inputs, but {self.n_seen} were given")
-        return Background._wrap(self._core.finish(early), self._names)
-
-    def empty(self) -> BackgroundBuilder:
-        """Return a builder of the same background to which nothing has come."""
-        return BackgroundBuilder(self._n_samples, *self._kept)
-
-    def copy(self) -> BackgroundBuilder:
-        """Return a builder to which the same has come."""
-        other = self.empty()
-        other.merge(self)
-        return other
-
-    def __sizeof__(self) -> int:
-        held = 0 if self._core is None or self._dtype is None else self._core.n_nodes * self._dtype.itemsize
-        return object.__sizeof__(self) + min(self.nbytes, held * self.n_seen)
-
-    def __getstate__(self) -> dict[str, Any]:
-        held = None if self._core is None else (self._core.held(), self._core.n_pushed)
-        return vars(self) | {"_core": None, "_held": held}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if (held := vars(self).pop("_held")) is not None:
-            values, n_pushed = held
-            self._core = _core.BackgroundBuilder.from_held(values, self._n_samples, n_pushed, *self._kept)
-
-    def _new(self, n_nodes: int, dtype: np.dtype) -> _core.BackgroundBuilder:
-        return _core.BackgroundBuilder(self._n_samples, n_nodes, dtype.name, *self._kept)
 
 
 def _kept(tail: str | None, alpha_max: float | None) -> tuple[str | None, float | None]:

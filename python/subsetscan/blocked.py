@@ -1,7 +1,7 @@
-"""A background larger than memory: blocks of nodes, each a file, of which one is in memory at a time.
+"""A background larger than memory: blocks of nodes, each a file that is mapped.
 
-Rank histograms of disjoint sets of nodes add up to that of their union. So the blocks are read one after the other, and
-their sum is scanned: the results are those of a `Background` of all nodes, to the bit.
+Rank histograms of disjoint sets of nodes add up to that of their union. So the blocks are searched one after the other,
+and their sum is scanned: the results are those of a `Background` of all nodes, to the bit.
 """
 
 from __future__ import annotations
@@ -22,38 +22,41 @@ from tqdm.auto import tqdm
 from . import _core
 from ._digest import digest
 from ._files import atomic_write, damage_as_value_error, lock
+from ._index_file import map_index, write_index
 from ._sealed import as_text
 from ._validation import InvalidTypeError, node_values
-from .background import Background, BackgroundBuilder, _kept
+from .background import Background, _kept
+from .builder import BackgroundBuilder
 from .node_blocks import How, NodeBlocks, check_ties, part_of
-from .persistence import load_detector
 from .scanning import ScanResult, scan_histograms
 
 __all__ = ["BlockedBackground"]
 
 _MANIFEST = "background.json"
 _FORMAT = "subsetscan.BlockedBackground"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _BLOCKS = "block-{:05}.safetensors"
-_COPIES = (
-    4  # of a block, while it is written or read: as it is built, as an array, as a file's bytes; and room for inputs
-)
+_COPIES = 4  # of a block: as it is built, or as values, as these in a coarser type, and as their keys; room for inputs
 _LIMIT = 1 << 30
 
 
 class BlockedBackground(NodeBlocks):
-    """What `BlockedBackground.fit` wrote: scanned like a `Background`, by reading its blocks one at a time.
+    """What `BlockedBackground.fit` wrote: scanned like a `Background`, block by block, where the files lie.
 
-    Every method reads all of the files once for as many inputs as the memory allows, and `scan` with `return_nodes`
-    twice: give it many inputs together.
+    The first use maps each file and compares its checksum, which reads all of it. Files stay mapped: later uses read
+    what they search, which the system keeps in memory as far as there is room, for all processes together. Inputs of a
+    coarser type than the background cost a copy of each block in their type, each time: give many together.
+
+    The files must not be written to while they are mapped: where one is shortened, the system ends the process
+    (SIGBUS).
 
     Parameters
     ----------
     folder : path-like
         Where `fit` wrote it.
     memory_limit : int, default 2**30
-        Bytes that may be taken at a time, beside results. Arrays that are mapped from files do not count: the system
-        takes their pages back when it needs them.
+        Bytes that may be taken at a time, beside results. Mapped files, of inputs and of blocks, do not count, as they
+        do not for a limit of the system (RLIMIT_DATA): it takes their pages back when it needs them.
     progress : bool, default False
         Show a progress bar.
 
@@ -68,7 +71,7 @@ class BlockedBackground(NodeBlocks):
     OSError
         If a file cannot be read.
     ValueError
-        If the folder is damaged, here or when a block is read, or a block needs more memory than `memory_limit`.
+        If the folder is damaged, here or when a block is first used, or a block needs more memory than `memory_limit`.
 
     Examples
     --------
@@ -77,6 +80,7 @@ class BlockedBackground(NodeBlocks):
     >>> with TemporaryDirectory() as folder:
     ...     background = BlockedBackground.fit(clean, folder, memory_limit=10_000)
     ...     print(background.scan(x).scores.round(3), Background(clean).scan(x).scores.round(3))
+    ...     del background  # Windows removes no file that is mapped
     [1.609] [1.609]
     """
 
@@ -90,12 +94,14 @@ class BlockedBackground(NodeBlocks):
         with damage_as_value_error(manifest):
             content = json.loads(manifest.read_text(encoding="utf-8"))
             if (kind := (content["format"], content["format_version"])) != (_FORMAT, _FORMAT_VERSION):
-                raise ValueError(f"it is {kind[0]} version {kind[1]}, not {_FORMAT} version {_FORMAT_VERSION}")
+                wanted = f"{_FORMAT} version {_FORMAT_VERSION}"
+                raise ValueError(f"{manifest} is {kind[0]} version {kind[1]}, not {wanted}: fit anew")
             if content.pop("digest") != digest(as_text(content)):
                 raise ValueError("it has not the digest that it was saved with; copy the folder again, or fit anew")
             self.n_samples, self.n_nodes = content["n_samples"], content["n_nodes"]
             self.dtype, (self.tail, self.alpha_max) = np.dtype(content["dtype"]), content["kept"]
             self._width, self._digests = content["width"], content["digests"]
+        self._mapped: dict[int, _core.Background] = {}
         needed = _COPIES * _bytes_per_node(self.n_samples, self.dtype, self.tail, self.alpha_max) * self._width
         if needed > memory_limit:
             raise ValueError(
@@ -170,7 +176,7 @@ class BlockedBackground(NodeBlocks):
                 builder = BackgroundBuilder(n_samples, tail, alpha_max)
                 for rows in gen_batches(n_samples, n_rows):
                     builder.add(_read(activations, rows, part, "activations"))
-                digests.append(builder.finish()._save(folder / _BLOCKS.format(n)))
+                digests.append(write_index(folder / _BLOCKS.format(n), builder.finish()._core, None))
             content = {
                 "format": _FORMAT,
                 "format_version": _FORMAT_VERSION,
@@ -223,6 +229,9 @@ class BlockedBackground(NodeBlocks):
             for rows in self._rows(slice(0, n)):
                 out[rows, part] = block.p_values(_read(x, rows, part), tail, ties)
         return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_mapped": {}}  # who loads it maps the files anew
 
     def __repr__(self) -> str:
         kept = "" if self.tail is None else f", tail={self.tail!r}, alpha_max={self.alpha_max}"
@@ -288,9 +297,9 @@ class BlockedBackground(NodeBlocks):
         if len(parts) != self.n_blocks:
             raise ValueError(f"{self.folder / _MANIFEST} is damaged: {self.n_blocks} blocks for {self.n_nodes} nodes")
         for n, part in enumerate(tqdm(parts, unit="block", disable=not self.progress, leave=False)):
-            path = self.folder / _BLOCKS.format(n)
-            block: Background = load_detector(path, Background, self._digests[n])
-            yield part, block
+            if n not in self._mapped:
+                self._mapped[n], _, _ = map_index(self.folder / _BLOCKS.format(n), True, self._digests[n])
+            yield part, Background._wrap(self._mapped[n])  # a copy in a coarser type goes with it
 
     def _check(self, x: Any) -> int:
         """Refuse inputs with another number of nodes; how many there are."""

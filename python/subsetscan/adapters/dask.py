@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from .. import _core
 from .._extras import import_extra
 from .._validation import InvalidTypeError
-from ..background import Background, BackgroundBuilder, _kept
+from ..background import Background, _kept
+from ..builder import BackgroundBuilder
 from ..detectors.base import unchanged_on_error
 from ..detectors.subset_scan import SubsetScanDetector
 from ..node_blocks import How, NodeBlocks, check_ties, part_of

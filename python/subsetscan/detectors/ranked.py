@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._random import draw_seed
-from ..background import Background, BackgroundBuilder
+from ..background import Background
+from ..builder import BackgroundBuilder
 from ..calibration import Plan
 from ..persistence import State
 from .base import CalibratedDetector

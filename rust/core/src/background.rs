@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
-use crate::memory::{AlignedVec, First, Reused, zeros};
+use crate::map::Seal;
+use crate::memory::{AlignedVec, First, Lines, Reused, zeros};
 use crate::name::Named;
 use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, check_n_samples, n_thresholds};
 use crate::simd::set::{self, InstructionSet};
@@ -63,10 +64,12 @@ pub struct Background<V: Value> {
     high: usize,
     /// Node after node, in whole lines: the `low` smallest keys and the `high` largest, ascending, or all where these
     /// overlap; then the largest key of all.
-    columns: AlignedVec<V::Key>,
+    columns: Lines<V::Key>,
     shape: Shape,
     /// Node after node, for columns that vector instructions search.
-    separators: AlignedVec<u32>,
+    separators: Lines<u32>,
+    /// Of a mapped file.
+    seal: Option<Seal>,
     extremes: First<Extremes>,
     pub(crate) first_bins: First<Bins>,
 }
@@ -149,29 +152,57 @@ impl<V: Value> Background<V> {
         mut columns: AlignedVec<V::Key>,
         interrupt: &Interrupt,
     ) -> Result<Self, Error> {
-        let (low, high) = keep.extent(n_samples)?;
         columns.par_chunks_mut(shape.stride).for_each(|column| column[shape.width..].fill(V::LARGEST));
-        let mut separators = AlignedVec::zeros(n_nodes, shape.n_separators)?;
+        let n_separators = Self::n_separators(&shape);
+        let mut separators = AlignedVec::zeros(n_nodes, n_separators)?;
         if let Some(columns) = V::lanes(&columns)
-            && shape.n_separators > 0
+            && n_separators > 0
         {
-            let of_nodes = separators.par_chunks_mut(shape.n_separators);
+            let of_nodes = separators.par_chunks_mut(n_separators);
             of_nodes.zip(columns.par_chunks(shape.stride)).try_for_each(|(separators, column)| {
                 interrupt.check()?;
                 shape.write_separators(column, separators);
                 Ok(())
             })?;
         }
+        Background::of_index(n_samples, n_nodes, keep, shape, Lines::Own(columns), Lines::Own(separators), None)
+    }
+
+    pub(crate) fn of_index(
+        n_samples: usize,
+        n_nodes: usize,
+        keep: Keep,
+        shape: Shape,
+        columns: Lines<V::Key>,
+        separators: Lines<u32>,
+        seal: Option<Seal>,
+    ) -> Result<Self, Error> {
+        let (low, high) = keep.extent(n_samples)?;
         let (extremes, first_bins) = (First::default(), First::default());
-        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, extremes, first_bins })
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, seal, extremes, first_bins })
+    }
+
+    /// Separators of a node that there are.
+    pub(crate) fn n_separators(shape: &Shape) -> usize {
+        if V::lanes(&[]).is_some() { shape.n_separators } else { 0 }
+    }
+
+    /// Columns and separators.
+    pub(crate) fn index(&self) -> (&[V::Key], &[u32]) {
+        (&self.columns, &self.separators)
+    }
+
+    pub(crate) fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
     }
 
     /// What is kept: one row a node, ascending.
     ///
     /// # Errors
     ///
-    /// If there is not enough memory for it.
+    /// If there is not enough memory for it, or it lies in a damaged file.
     pub fn columns(&self, interrupt: &Interrupt) -> Result<Array2<V>, Error> {
+        self.check_content(interrupt)?;
         let mut columns = zeros(Ix2(self.n_nodes, self.shape.width))?;
         for (node, mut values) in columns.outer_iter_mut().enumerate() {
             interrupt.check()?;
@@ -266,10 +297,14 @@ impl<V: Value> Background<V> {
         self.column(node)
     }
 
-    /// Refuse images with another number of nodes.
-    pub(crate) fn check_nodes(&self, images: &Values<'_>) -> Result<(), Error> {
+    /// Refuse images with another number of nodes, and a background in a damaged file.
+    pub(crate) fn check_nodes(&self, images: &Values<'_>, interrupt: &Interrupt) -> Result<(), Error> {
         let (_, received) = images.dim();
-        if received == self.n_nodes { Ok(()) } else { Err(Error::Nodes { expected: self.n_nodes, received }) }
+        if received == self.n_nodes {
+            self.check_content(interrupt)
+        } else {
+            Err(Error::Nodes { expected: self.n_nodes, received })
+        }
     }
 
     /// Refuse a scan that looks at values which were not kept.

@@ -142,6 +142,12 @@ pub enum Error {
     /// Columns that claim to be sorted and are not, or have the wrong width.
     #[error("not the columns of a background: {0}")]
     Columns(String),
+    /// A file whose content is another than was written.
+    #[error(
+        "{0} is damaged: its content has not the checksum that it was written with; copy it again from where it was \
+             written, or write it anew"
+    )]
+    Damaged(String),
     /// An instruction set that this processor does not have.
     #[error("SUBSETSCAN_SIMD asks for {0}, which this processor does not have")]
     InstructionSet(String),

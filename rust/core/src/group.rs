@@ -104,7 +104,7 @@ impl<V: Value> Background<V> {
         options: &GroupOptions,
         interrupt: &Interrupt,
     ) -> Result<GroupScan, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         check_most("inputs", images.dim().0, u32::MAX as usize)?;
         self.check_scan(ranking, options.alpha_max)?;
         ranking.ties.check_one_p_value()?;

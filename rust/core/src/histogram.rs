@@ -213,7 +213,7 @@ impl<V: Value> Background<V> {
         membership: Membership,
         interrupt: &Interrupt,
     ) -> Result<Array2<u32>, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         self.check_scan(ranking, alpha_max)?;
         ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;

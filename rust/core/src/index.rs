@@ -62,7 +62,7 @@ impl Shape {
     #[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
     #[inline(always)]
     pub fn descend<C: CountLess>(level: usize, separators: &[u32], n: usize, key: u32) -> usize {
-        let line = separators[level + n * LINE..].first_chunk();
+        let line = separators.get(level + n * LINE..).and_then(|lines| lines.first_chunk()); // a file may lead beyond
         line.map_or(n, |line| n * LINE + C::count_less(line, key)) // levels are whole lines
     }
 }

@@ -1,11 +1,13 @@
 //! Large arrays, or an error where there is no room for them: a failed allocation would end the process.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Mutex, OnceLock};
 
 use ndarray::{Array, Dimension, Ix2};
+use zerocopy::{FromBytes, Immutable};
 
 use crate::error::Error;
+use crate::map::MappedFile;
 
 const CACHE_LINE: usize = 64;
 
@@ -48,6 +50,35 @@ impl<T: Copy + Default> AlignedVec<T> {
         let start = first_line(&self.values); // shrinking may have moved them
         self.values.copy_within(self.start..self.start + n, start);
         (self.start, self.end) = (start, start + n);
+    }
+}
+
+/// Values that are only read: this process' own, or a part of a mapped file.
+#[derive(Debug)]
+pub(crate) enum Lines<T> {
+    Own(AlignedVec<T>),
+    Mapped { file: MappedFile, bytes: Range<usize> },
+}
+
+impl<T: FromBytes + Immutable> Lines<T> {
+    /// `n` values, `start` bytes into a file; None where it is not so long, or they are not aligned there.
+    pub fn mapped(file: &MappedFile, start: usize, n: usize) -> Option<Self> {
+        let bytes = start..start.checked_add(n.checked_mul(size_of::<T>())?)?;
+        <[T]>::ref_from_bytes(file.bytes().get(bytes.clone())?).ok()?;
+        Some(Lines::Mapped { file: file.clone(), bytes })
+    }
+}
+
+impl<T: FromBytes + Immutable> Deref for Lines<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        match self {
+            Lines::Own(values) => values,
+            // It was one when it was mapped.
+            Lines::Mapped { file, bytes } => <[T]>::ref_from_bytes(&file.bytes()[bytes.clone()]).unwrap_or_default(),
+        }
     }
 }
 
@@ -117,8 +148,9 @@ impl<T> DerefMut for AlignedVec<T> {
 mod tests {
     use ndarray::{Ix2, Ix3};
 
-    use super::{AlignedVec, zeros};
+    use super::{AlignedVec, Lines, zeros};
     use crate::error::Error;
+    use crate::map::tests::mapped;
 
     #[test]
     fn zeros_have_their_shape() {
@@ -133,6 +165,25 @@ mod tests {
             lines[kept - 1] = 7;
             lines.truncate(kept);
             assert_eq!((lines.len(), lines[kept - 1], lines.as_ptr() as usize % 64), (kept, 7, 0));
+        }
+    }
+
+    #[test]
+    fn mapped_lines_are_the_values_of_the_file() {
+        let values: Vec<u32> = (0..5000).map(|n| n * 77_777).collect();
+        let content: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let file = mapped("lines", &content);
+        let native = |bytes: &[u8]| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        for (start, n) in [(0, 5000), (64, 4984), (64, 16), (20_000, 0), (4, 1)] {
+            let lines = Lines::<u32>::mapped(&file, start, n).expect("within the file");
+            let expected: Vec<u32> = content[start..start + 4 * n].chunks(4).map(native).collect();
+            assert_eq!(*lines, *expected);
+            assert_eq!(lines.as_ptr() as usize % 64, start % 64);
+        }
+        for (start, n) in
+            [(0, 5001), (64, 4985), (20_000, 1), (2, 1), (20_001, 0), (usize::MAX, 1), (8, usize::MAX / 4)]
+        {
+            assert!(Lines::<u32>::mapped(&file, start, n).is_none(), "{start} {n}");
         }
     }
 

@@ -33,7 +33,7 @@ impl<V: Value> Background<V> {
         with_nodes: bool,
         interrupt: &Interrupt,
     ) -> Result<Scan, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         self.check_scan(options.ranking, options.alpha_max)?;
         let bins = self.bins(images, options.ranking, options.alpha_max, membership, interrupt)?;
         let (n_images, n_nodes) = images.dim();
@@ -76,7 +76,7 @@ impl<V: Value> Background<V> {
         membership: Membership,
         interrupt: &Interrupt,
     ) -> Result<NodeSubsets, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         self.check_scan(ranking, alpha_max)?;
         ranking.ties.check_one_p_value()?;
         let (n_images, alpha_max_) = (images.dim().0, alpha_max.get());

@@ -47,7 +47,8 @@ fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) 
 /// The range of a value among a whole column.
 fn grid_range<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, membership: Membership) -> GridRange {
     let larger = column.len() - count_at_most(column, at_most);
-    let smaller = column.len() - count_at_least(column, at_least);
+    // Never fewer, unless the column is not sorted, in a file of somebody's making: then no count can be relied on.
+    let smaller = (column.len() - count_at_least(column, at_least)).min(column.len() - larger);
     let (own, n_ranked) = (membership.own_values(), membership.n_ranked(column.len()));
     GridRange::new(tail, larger, smaller, column.len() - own, n_ranked + 1)
 }
@@ -247,7 +248,7 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         compute: impl Fn(usize, usize, &[V::Key], &V::Key, &V::Key) -> [f64; W] + Sync,
     ) -> Result<Array3<f64>, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         let n_images = images.dim().0;
         let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, P_VALUE_IMAGES);
         let mut numbers = zeros(Ix3(n_images, self.n_nodes(), W))?;

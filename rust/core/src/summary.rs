@@ -57,7 +57,7 @@ impl<V: Value> Background<V> {
         membership: Membership,
         interrupt: &Interrupt,
     ) -> Result<Vec<f64>, Error> {
-        self.check_nodes(images)?;
+        self.check_nodes(images, interrupt)?;
         self.check_whole("summaries of all p-values")?;
         ranking.ties.check_one_p_value()?;
         let bins = self.bins(images, ranking, AlphaMax::try_from(1.0)?, membership, interrupt)?;

@@ -5,13 +5,14 @@
 
 use half::f16;
 use ndarray::ArrayView2;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::Error;
 
 /// A float type that node values may have.
 pub trait Value: Copy + Default + Send + Sync + 'static {
     /// The unsigned integer of the same width whose order is that of the values.
-    type Key: Copy + Ord + Default + Send + Sync + 'static;
+    type Key: Copy + Ord + Default + Send + Sync + FromBytes + IntoBytes + Immutable + 'static;
 
     /// A key above that of every value.
     const LARGEST: Self::Key;

@@ -4,7 +4,9 @@ use half::f16;
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use subsetscan_core::{Background, BackgroundBuilder, GroupScan, Keep, NodeSubsets, Scan, Value, Values};
+use subsetscan_core::{
+    Background, BackgroundBuilder, GroupScan, Keep, MappedFile, NodeSubsets, Scan, Seal, Value, Values,
+};
 
 use crate::running::{run, to_py};
 
@@ -81,6 +83,35 @@ impl AnyBackground {
             PyValues::F64(array) => take_up(py, array, n_samples, keep).map(AnyBackground::F64),
         }
     }
+
+    pub fn mapped(
+        file: &MappedFile,
+        start: usize,
+        shape: (usize, usize),
+        dtype: &str,
+        keep: Keep,
+        seal: Option<Seal>,
+    ) -> PyResult<Self> {
+        match dtype {
+            "float16" => Background::mapped(file, start, shape, keep, seal).map(Self::F16).map_err(to_py),
+            "float32" => Background::mapped(file, start, shape, keep, seal).map(Self::F32).map_err(to_py),
+            "float64" => Background::mapped(file, start, shape, keep, seal).map(Self::F64).map_err(to_py),
+            _ => Err(unknown_type(dtype)),
+        }
+    }
+
+    pub fn index_shape(n_samples: usize, dtype: &str, keep: Keep) -> PyResult<(usize, usize)> {
+        match dtype {
+            "float16" => Background::<f16>::index_shape(n_samples, keep).map_err(to_py),
+            "float32" => Background::<f32>::index_shape(n_samples, keep).map_err(to_py),
+            "float64" => Background::<f64>::index_shape(n_samples, keep).map_err(to_py),
+            _ => Err(unknown_type(dtype)),
+        }
+    }
+}
+
+fn unknown_type(dtype: &str) -> PyErr {
+    PyTypeError::new_err(format!("node values are float16, float32 or float64, not {dtype}"))
 }
 
 fn take_up<V: Value + Element>(
@@ -104,7 +135,7 @@ impl AnyBuilder {
             "float16" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F16).map_err(to_py),
             "float32" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F32).map_err(to_py),
             "float64" => BackgroundBuilder::new(n_samples, n_nodes, keep).map(Self::F64).map_err(to_py),
-            _ => Err(PyTypeError::new_err(format!("node values are float16, float32 or float64, not {dtype}"))),
+            _ => Err(unknown_type(dtype)),
         }
     }
 

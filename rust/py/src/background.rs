@@ -1,10 +1,14 @@
 //! The classes of the module: a background, and one that is under way.
 
+use std::path::PathBuf;
+
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use subsetscan_core::{
-    GroupOptions, Keep, Membership, Named, ScanOptions, Scope, SideLimits, Starts, Statistic, Summary, Tail, Ties,
+    GroupOptions, Keep, MappedFile, Membership, Named, ScanOptions, Scope, Seal, SideLimits, Starts, Statistic,
+    Summary, Tail, Ties,
 };
 
 use crate::arrays::{
@@ -12,7 +16,30 @@ use crate::arrays::{
     hand_back_subsets, with_background, with_builder,
 };
 use crate::parse::{ByName, PyAlphaMax, image_limits, keep, n_nodes, n_samples, node_limits, ranking, seed};
-use crate::running::{run, run_small};
+use crate::running::{os_error, run, run_small};
+
+/// A file that is mapped read-only.
+#[pyclass(frozen, name = "MappedFile", module = "subsetscan._core")]
+pub struct PyMappedFile(MappedFile);
+
+#[pymethods]
+impl PyMappedFile {
+    #[new]
+    fn new(path: PathBuf) -> PyResult<Self> {
+        MappedFile::open(&path).map(PyMappedFile).map_err(|error| os_error(&error, &path))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.bytes().len()
+    }
+
+    /// The bytes from `start` to `end`, or to the file's end.
+    fn read<'py>(&self, py: Python<'py>, start: usize, end: usize) -> Bound<'py, PyBytes> {
+        let bytes = self.0.bytes();
+        let end = end.min(bytes.len());
+        PyBytes::new(py, &bytes[start.min(end)..end])
+    }
+}
 
 #[pyclass(frozen, name = "Background", module = "subsetscan._core")]
 pub struct PyBackground(AnyBackground);
@@ -40,6 +67,44 @@ impl PyBackground {
         alpha_max: Option<PyAlphaMax>,
     ) -> PyResult<Self> {
         AnyBackground::from_columns(py, &columns, n_samples, keep(tail, alpha_max)).map(PyBackground)
+    }
+
+    #[staticmethod]
+    #[allow(clippy::too_many_arguments)] // here and below: one for each parameter
+    fn mapped(
+        file: &PyMappedFile,
+        start: usize,
+        #[pyo3(from_py_with = n_samples)] n_samples: usize,
+        #[pyo3(from_py_with = n_nodes)] n_nodes: usize,
+        dtype: &str,
+        tail: Option<ByName<Tail>>,
+        alpha_max: Option<PyAlphaMax>,
+        name: String,
+        checksum: Option<String>,
+    ) -> PyResult<Self> {
+        let seal = checksum.map(|checksum| Seal::new(name, checksum));
+        AnyBackground::mapped(&file.0, start, (n_samples, n_nodes), dtype, keep(tail, alpha_max), seal)
+            .map(PyBackground)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (n_samples, dtype, tail=None, alpha_max=None))]
+    fn index_shape(
+        #[pyo3(from_py_with = n_samples)] n_samples: usize,
+        dtype: &str,
+        tail: Option<ByName<Tail>>,
+        alpha_max: Option<PyAlphaMax>,
+    ) -> PyResult<(usize, usize)> {
+        AnyBackground::index_shape(n_samples, dtype, keep(tail, alpha_max))
+    }
+
+    fn checksum(&self, py: Python<'_>) -> PyResult<String> {
+        with_background!(&self.0, background => run(py, |stop| background.checksum(stop)))
+    }
+
+    /// The n-th part of what is in an index file behind its head; None beyond the last.
+    fn index_part<'py>(&self, py: Python<'py>, n: usize) -> Option<Bound<'py, PyBytes>> {
+        with_background!(&self.0, background => background.index_parts().nth(n).map(|part| PyBytes::new(py, part)))
     }
 
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -108,7 +173,7 @@ impl PyBackground {
             .map(|ranges| ranges.into_pyarray(py))
     }
 
-    #[allow(clippy::too_many_arguments)] // here and below: one for each parameter
+    #[allow(clippy::too_many_arguments)]
     fn rank_histogram<'py>(
         &self,
         py: Python<'py>,
@@ -143,7 +208,7 @@ impl PyBackground {
         let ranking = ranking(&tail, &ties, seed);
         let options = ScanOptions { statistic: statistic.0, ranking, alpha_max: alpha_max.0, scope: scope.0 };
         let images = images.view();
-        with_background!(&self.0, background => run_small(py, images.is_small(), |stop| {
+        with_background!(&self.0, background => run_small(py, images.is_small() && background.is_checked(), |stop| {
             background.scan(&images, &options, membership.0, return_nodes, stop)
         }))
         .map(|scan| hand_back(py, scan))

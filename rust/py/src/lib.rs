@@ -22,7 +22,7 @@ mod _core {
 
     use crate::arrays::{PyGroupScan, PyScan, PyValues, hand_back, hand_back_group};
     #[pymodule_export]
-    use crate::background::{PyBackground, PyBackgroundBuilder};
+    use crate::background::{PyBackground, PyBackgroundBuilder, PyMappedFile};
     use crate::parse::{ByName, PyAlphaMax, image_limits, n_nodes, n_samples, names, node_limits, ranking};
     #[pymodule_export]
     use crate::running::PyStandardFloats;

@@ -1,8 +1,9 @@
 //! Work off the interpreter's lock that Ctrl-C can end, and errors as Python exceptions.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
-use std::{mem, process};
+use std::{io, mem, process};
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -124,4 +125,11 @@ pub fn to_py(error: Error) -> PyErr {
         Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
         error => PyValueError::new_err(error.to_string()),
     }
+}
+
+/// The exception of a failed system call on a file.
+pub fn os_error(error: &io::Error, path: &Path) -> PyErr {
+    // Python makes of the number the exception it stands for; on Windows it is the fourth argument's.
+    let number = error.raw_os_error();
+    PyOSError::new_err((number, error.to_string(), path.to_path_buf(), number))
 }

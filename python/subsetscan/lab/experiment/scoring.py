@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import gen_batches
 
-from ...background import Background, BackgroundBuilder
+from ...background import Background
+from ...builder import BackgroundBuilder
 from ...calibration import conformal_p_values, null_p_values
 from ...combination import combined_scores
 from ...detectors import Detector

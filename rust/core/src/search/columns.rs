@@ -108,7 +108,7 @@ impl<R: RankInt> RankColumns<'_, R> {
                 Tail::Upper => {
                     count_less::<L, LEVELS>(&tree, sought, 0, found, &mut ahead);
                     for less in &mut *found {
-                        *less = width - *less;
+                        *less = width.saturating_sub(*less);
                     }
                 }
                 Tail::Lower => count_less::<L, LEVELS>(&tree, sought, 1, found, &mut ahead),
@@ -117,7 +117,7 @@ impl<R: RankInt> RankColumns<'_, R> {
                     let no_larger = &mut no_larger[..now.n];
                     count_less::<L, LEVELS>(&tree, sought, 1, no_larger, &mut ahead);
                     let both = found.iter_mut().zip(no_larger);
-                    both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
+                    both.for_each(|(less, no_larger)| *less = width.saturating_sub(*less).min(*no_larger));
                 }
             }
             ahead.lines.for_each(prefetch);

@@ -58,14 +58,14 @@ impl<R: RankInt> Kernel for RankRows<'_, R> {
             match block.tail {
                 Tail::Upper => {
                     count_less::<L>(&queries, block, 0, &mut found);
-                    found.iter_mut().take(queries.n).for_each(|less| *less = width - *less);
+                    found.iter_mut().take(queries.n).for_each(|less| *less = width.saturating_sub(*less));
                 }
                 Tail::Lower => count_less::<L>(&queries, block, 1, &mut found),
                 Tail::TwoSided => {
                     count_less::<L>(&queries, block, 0, &mut found);
                     count_less::<L>(&queries, block, 1, &mut no_larger);
                     let both = found.iter_mut().zip(&no_larger).take(queries.n);
-                    both.for_each(|(less, no_larger)| *less = (width - *less).min(*no_larger));
+                    both.for_each(|(less, no_larger)| *less = width.saturating_sub(*less).min(*no_larger));
                 }
             }
             let mut start = 0;
@@ -92,7 +92,8 @@ fn count_less<L: Lanes>(queries: &Queries, block: &NodeBlock<'_>, more: u32, cou
     for (lines, stride, level) in levels {
         let start = |node: &u32| *node as usize * stride;
         for (n, (node, _)) in counts.iter().zip(each()) {
-            if let Some(line) = lines[start(node) + level + *n as usize * LINE..].first_chunk::<LINE>() {
+            let rest = lines.get(start(node) + level + *n as usize * LINE..);
+            if let Some(line) = rest.and_then(|lines| lines.first_chunk::<LINE>()) {
                 prefetch(line);
             }
         }

@@ -1,4 +1,6 @@
 //! The ranks of a tile of images, image by image: counted at once where the counts fit in the cache, or listed first.
+//!
+//! A rank beyond the largest, which only a file of somebody's making leads to, counts for nothing.
 
 use std::mem;
 
@@ -79,7 +81,7 @@ impl<R: RankInt> TileRanks<R> {
     #[inline]
     pub fn push(&mut self, image: usize, rank: R) {
         if self.is_counted {
-            self.counts[image * self.stride + rank.get()] += 1;
+            count(&mut self.counts[image * self.stride..][..self.stride], rank);
         } else {
             let length = &mut self.lengths[image];
             self.lists[image * self.stride + *length as usize] = rank;
@@ -94,7 +96,7 @@ impl<R: RankInt> TileRanks<R> {
         if self.is_counted {
             let counts = &mut self.counts[image * self.stride..][..self.stride];
             for rank in &ranks[..n as usize] {
-                counts[rank.get()] += 1;
+                count(counts, *rank);
             }
         } else {
             let start = image * self.stride + self.lengths[image] as usize;
@@ -139,9 +141,17 @@ impl<R: RankInt> TileRanks<R> {
         } else {
             let list = &self.lists[image * self.stride..][..self.lengths[image] as usize];
             for rank in list {
-                histogram[rank.get()] += 1;
+                count(histogram, *rank);
             }
         }
+    }
+}
+
+#[allow(clippy::inline_always)] // within the loop it is compiled for the loop's instructions
+#[inline(always)]
+fn count<R: RankInt>(counts: &mut [u32], rank: R) {
+    if let Some(count) = counts.get_mut(rank.get()) {
+        *count += 1;
     }
 }
 

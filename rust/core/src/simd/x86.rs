@@ -1,4 +1,5 @@
-//! The instructions of x86-64, and the `unsafe` code of this crate but for the mode of arithmetic.
+//! The instructions of x86-64, and the `unsafe` code of this crate but for the mode of arithmetic and the line that maps a
+//! file.
 #![allow(unsafe_code)]
 
 #[allow(clippy::wildcard_imports)] // forty intrinsics
