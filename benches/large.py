@@ -13,12 +13,14 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import dask
 import dask.array as da
@@ -29,9 +31,12 @@ from distributed import Client, LocalCluster
 
 from subsetscan import Background
 from subsetscan._files import atomic_write
+from subsetscan.adapters import dask_automatic
 from subsetscan.adapters.dask import DaskBackground
+from subsetscan.adapters.dask_automatic import DaskAutomatic
 from subsetscan.blocked import BlockedBackground
 from subsetscan.builder import BackgroundBuilder
+from subsetscan.detectors import AutomaticDetector
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "docs" / "large"
@@ -44,6 +49,8 @@ SINGLES = 1_000_000
 KEPT: list[Background] = []  # mapped until the process ends
 CLUSTER = (8_000, 4_000, 400)  # inputs of the background, nodes, inputs
 ROWS, NODES = 500, 500  # of a chunk
+AUTOMATIC, AUTOMATIC_TESTED = ((1_000, 20_000), (10_000, 1_000)), 200  # inputs and nodes
+TIED = 90  # small arrays with ties
 PLANNED = (10**9, 10**6)  # inputs and nodes of the plan
 PLANNED_ALPHA, PLANNED_CHUNK = 0.001, (10**7, 200)
 
@@ -70,6 +77,8 @@ def main() -> None:
             "blocks": blocks(Path(folder), int(asked.gigabytes * 1e9)),
             "mapped": mapped(Path(folder)),
             "cluster": [cluster(n) for n in (1, 2, 4)],
+            "automatic": [automatic(*shape) for shape in AUTOMATIC],
+            "ties": ties(),
             "singles": singles(),
         }
     write(results, OUT)
@@ -252,16 +261,8 @@ def cluster(n_workers: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     values = np.maximum(rng.normal(size=(n_samples + n, n_nodes)), 0).astype(np.float32)
     whole = Background(values[:n_samples], "upper", ALPHA_MAX).scan(values[n_samples:], return_nodes=True)
-    with (
-        TemporaryDirectory() as folder,
-        dask.config.set({"distributed.admin.low-level-log-length": 1_000_000}),
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as local,
-        Client(local) as client,
-    ):
-        da.to_zarr(da.from_array(values, (ROWS, NODES)), folder)  # workers read their own chunks
-        file = da.from_zarr(folder)
+    with workers(values, n_workers) as (client, file):
         clean, x = file[:n_samples], file[n_samples:]
-        client.run(lambda: os.environ.update(RAYON_NUM_THREADS="1"))
         started = time.perf_counter()
         background = DaskBackground.fit(clean, "upper", ALPHA_MAX)
         fit = time.perf_counter() - started
@@ -280,6 +281,93 @@ def cluster(n_workers: int) -> dict[str, Any]:
         "peak": peak,
         "equal": bool(np.array_equal(found.scores, whole.scores) and not (found.nodes != whole.nodes).nnz),
     }
+
+
+def automatic(n_samples: int, n_nodes: int) -> dict[str, Any]:
+    """Fit the automatic detector in one process and on some, and compare what they give."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(5, n_nodes))
+    values = rng.normal(size=(n_samples + AUTOMATIC_TESTED, 5)) @ mix + rng.normal(
+        size=(n_samples + AUTOMATIC_TESTED, n_nodes)
+    )
+    values = values.astype(np.float32)
+    with workers(values, 1) as (client, file):
+        whole = client.submit(automatic_whole, file, n_samples).result()
+    rows = []
+    for n_workers in (1, 2, 4):
+        with workers(values, n_workers) as (client, file):
+            row = {"n_workers": n_workers, "before": max(client.run(most_resident).values())}
+            started = time.perf_counter()
+            spread = DaskAutomatic().fit(file[:n_samples])
+            row["fit"], started = time.perf_counter() - started, time.perf_counter()
+            scores = spread.anomaly_score(file[n_samples:])
+            row["score"] = time.perf_counter() - started
+            row["moved"] = sum(client.run(received).values())
+            row["peak"] = max(client.run(most_resident).values())
+            null_scores = spread.null_scores_
+            row["differs"] = float(np.abs(scores - whole["scores"]).max())
+            row["null_differs"] = float(np.abs(null_scores - whole["null_scores"]).max())
+            row["p_values_differ"] = int((spread.p_values_of(scores) != whole["p_values"]).sum())
+            rows.append(row)
+    one = {name: whole[name] for name in ("before", "fit", "score", "peak")}
+    return {"n_samples": n_samples, "n_nodes": n_nodes, "one": one, "rows": rows}
+
+
+def ties() -> dict[str, int]:
+    """Count p-values and verdicts that rounding changes where inputs tie: whole numbers, zeros, copies, few nodes."""
+    rng = np.random.default_rng(0)
+    counts = {"arrays": 0, "inputs": 0, "p_values": 0, "verdicts": 0}
+    with mock.patch.object(dask_automatic, "_LEAST", 0), warnings.catch_warnings():  # or all were one chunk
+        warnings.simplefilter("ignore")  # of copies, and of few inputs
+        for kind in range(TIED):
+            n_samples, n_nodes = rng.integers(20, 60), rng.integers(1, 60)
+            values = rng.normal(size=(n_samples + 10, n_nodes))
+            if kind % 3 == 0:
+                values = np.round(values)
+            elif kind % 3 == 1:
+                values = np.maximum(values - 1, 0)
+            else:
+                values[rng.integers(0, n_samples, n_samples // 4)] = values[0]
+            whole = AutomaticDetector().fit(values[:n_samples])
+            spread = DaskAutomatic().fit(da.from_array(values[:n_samples], (25, 25)))
+            x = values[n_samples:]
+            counts["arrays"] += 1
+            counts["inputs"] += len(x)
+            counts["p_values"] += int((spread.p_values(x) != whole.p_values(x)).sum())
+            counts["verdicts"] += int((spread.predict(x) != whole.predict(x)).sum())
+    return counts
+
+
+def automatic_whole(file: Any, n_samples: int) -> dict[str, Any]:
+    """Fit the automatic detector in this process, which is a worker."""
+    values, before = file.compute(scheduler="synchronous"), most_resident()
+    started = time.perf_counter()
+    detector = AutomaticDetector().fit(values[:n_samples])
+    fit, started = time.perf_counter() - started, time.perf_counter()
+    scores = detector.anomaly_score(values[n_samples:])
+    return {
+        "before": before,
+        "fit": fit,
+        "score": time.perf_counter() - started,
+        "peak": most_resident(),
+        "scores": scores,
+        "null_scores": detector.null_scores_,
+        "p_values": detector.p_values_of(scores),
+    }
+
+
+@contextmanager
+def workers(values: np.ndarray, n_workers: int) -> Iterator[tuple[Client, Any]]:
+    """Start processes of one thread each, which read their own chunks of the values from files."""
+    with (
+        TemporaryDirectory() as folder,
+        dask.config.set({"distributed.admin.low-level-log-length": 1_000_000}),
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as local,
+        Client(local) as client,
+    ):
+        da.to_zarr(da.from_array(values, (ROWS, NODES)), folder)
+        client.run(lambda: os.environ.update(RAYON_NUM_THREADS="1"))
+        yield client, da.from_zarr(folder)
 
 
 def received(dask_worker: Any) -> int:
@@ -339,6 +427,7 @@ def write(results: dict[str, Any], out: Path) -> None:
         own_limit=OWN_LIMIT,
         shape=CLUSTER,
         chunk=(ROWS, NODES),
+        automatic_tested=AUTOMATIC_TESTED,
         bound=most_moved(*CLUSTER, ALPHA_MAX, ROWS, NODES),
         planned=PLANNED,
         planned_alpha=PLANNED_ALPHA,

@@ -47,6 +47,13 @@ def automatic(**options):
     return AutomaticDetector(false_positive_rate=0.5, **options)
 
 
+def test_equal_values_do_not_vary_however_their_mean_is_rounded(clean):
+    with_equal = np.hstack([clean, np.full_like(clean, 0.1)])
+    assert with_equal.var(axis=0)[12:].any()
+    scales = [NearestNeighborDetector().fit(values).scale_[:12] for values in (clean, with_equal)]
+    np.testing.assert_allclose(*scales, rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", [AutomaticDetector, ResidualScanDetector, NearestNeighborDetector])
 def test_the_contract_of_scikit_learn(kind):
     with warnings.catch_warnings():

@@ -18,7 +18,7 @@ from subsetscan.adapters.dask import DaskBackground, DaskSubsetScan  # noqa: E40
 RNG = np.random.default_rng(0)
 CLEAN = np.round(RNG.normal(size=(300, 70)), 1).astype(np.float32)
 X = np.round(RNG.normal(0.3, size=(40, 70)), 1).astype(np.float32)
-CHUNKS = [(300, 70), (64, 17), ((1, 299), (3, 60, 7)), (7, 70), (300, 1)]
+CHUNKS = [(300, 70), (64, 17), ((1, 299), (3, 60, 7)), (7, 70), (300, 1), ((0, 200, 0, 100), (30, 0, 40))]
 
 
 def same(one, other):
@@ -142,3 +142,15 @@ def test_a_killed_worker_changes_nothing(client):
     client.wait_for_workers(2, timeout=60)
     assert set(client.run(os.getpid).values()) != set(pids.values())
     same(background.scan(da.from_array(X, (5, 20)), return_nodes=True), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_closed_client_is_told(client):
+    from distributed import Client
+
+    with Client(client.scheduler.address, set_as_default=False) as own, own.as_current():
+        background = DaskBackground.fit(da.from_array(CLEAN, (64, 9)))
+        same(background.scan(X), Background(CLEAN).scan(X))
+    for call in (background.gather, lambda: background.scan(X), lambda: background.p_values(X)):
+        with pytest.raises(ConnectionError, match="its client was closed: fit again, or gather"):
+            call()

@@ -4,13 +4,21 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import (
+    check_estimator,
+    check_estimators_partial_fit_n_features,
+    check_n_features_in_after_fitting,
+)
+from strategies import cases, scan_options
 
 from subsetscan import Background, SubsetScanDetector, reference
 from subsetscan.calibration import conformal_p_values, plan, score_threshold
+from subsetscan.detectors import SummaryDetector
 
 
 @pytest.fixture
@@ -279,3 +287,85 @@ def test_leading_nodes_are_the_fewest_that_carry_half_the_score(rng, ties, scope
     with pytest.raises(ValueError, match=r"share must be in \(0, 1\], got 0"):
         detector.leading(images, share=0)
     assert len(detector.leading(images[:0])) == 0
+
+
+def finite(array):
+    return np.nan_to_num(array, posinf=3, neginf=-3)
+
+
+@given(
+    case=cases(), options=scan_options, ties=st.sampled_from(["upper", "midrank", "random", "range"]), data=st.data()
+)
+def test_a_fit_in_parts_is_one_of_all_whatever_the_parts_and_their_order(case, options, ties, data):
+    clean, x = map(finite, case)
+    options |= {"ties": ties, "calibration": None, "false_positive_rate": 0.5, "random_state": 5}
+    parts = np.array_split(clean, data.draw(st.integers(1, len(clean))))
+    grown = SubsetScanDetector(**options)
+    for part in data.draw(st.permutations(parts)):
+        assert grown.partial_fit(part) is grown
+    whole = SubsetScanDetector(**options).fit(clean)
+    one, other = (detector.scan(x, return_nodes=True) for detector in (grown, whole))
+    assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("scores", "alphas", "sizes"))
+    assert (one.nodes != other.nodes).nnz == 0
+    assert np.array_equal(grown.background_._columns(), Background(clean)._columns())
+    if len(x):
+        one, other = (detector.calibrate(x).p_values(clean) for detector in (grown, whole))
+        assert np.array_equal(one, other)
+
+
+def test_a_fit_goes_on_after_it_was_saved_and_drops_null_scores(clean, tmp_path):
+    grown = SubsetScanDetector(calibration=None).partial_fit(clean[:100]).calibrate(clean[250:])
+    grown.save(tmp_path / "part.safetensors")
+    grown = SubsetScanDetector.load(tmp_path / "part.safetensors")
+    assert grown.is_calibrated
+    grown.partial_fit(clean[100:250])
+    assert not grown.is_calibrated
+    whole = SubsetScanDetector(calibration=None).fit(clean[:250])
+    assert np.array_equal(grown.anomaly_score(clean), whole.anomaly_score(clean))
+    grown.fit(clean[:50])
+    assert grown.background_.n_samples == 50
+    summary = SummaryDetector(calibration=None).partial_fit(clean[:100]).partial_fit(clean[100:])
+    assert np.array_equal(
+        summary.anomaly_score(clean[:5]), SummaryDetector(calibration=None).fit(clean).anomaly_score(clean[:5])
+    )
+
+
+def test_fits_that_cannot_go_on_say_why(clean):
+    for calibration in ("holdout", "leave-one-out"):
+        detector = SubsetScanDetector(calibration=calibration)
+        assert not hasattr(detector, "partial_fit")
+        with pytest.raises(AttributeError, match="no attribute 'partial_fit'") as refused:
+            detector.partial_fit(clean)
+        assert f"calibration={calibration!r} needs all clean inputs together" in str(refused.value.__cause__)
+    fitted = SubsetScanDetector(calibration=None).fit(clean)
+    grown = SubsetScanDetector(calibration=None).partial_fit(clean)
+    before = dict(vars(grown))
+    for call, error, message in [
+        (
+            lambda: fitted.partial_fit(clean),
+            ValueError,
+            "scans of the upper tail need among 300 inputs, .* new detector",
+        ),
+        (lambda: grown.partial_fit(clean[:, :3]), ValueError, "X has 3 features"),
+        (lambda: grown.partial_fit(clean.astype(np.float32)), ValueError, "the same nodes and type"),
+        (lambda: grown.partial_fit(clean[:0]), ValueError, "minimum of 1 is required"),
+        (lambda: grown.partial_fit(clean * np.nan), ValueError, "NaN"),
+        (lambda: SubsetScanDetector(calibration=None, tail="up").partial_fit(clean), ValueError, "unknown tail"),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
+    assert vars(grown) == before
+
+
+@pytest.mark.parametrize("check", [check_estimators_partial_fit_n_features, check_n_features_in_after_fitting])
+def test_fits_in_parts_keep_the_contract(check):
+    check("SubsetScanDetector", SubsetScanDetector(calibration=None))
+
+
+def test_parts_of_data_frames_have_the_same_columns(clean):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(clean[:, :2], columns=["a", "b"])
+    grown = SubsetScanDetector(calibration=None).partial_fit(frame).partial_fit(frame)
+    assert grown.feature_names_in_.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="feature names should match"):
+        grown.partial_fit(frame[["b", "a"]])

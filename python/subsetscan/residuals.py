@@ -177,7 +177,7 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
             kept = np.sort(np.argsort(solved.distances, kind="stable")[:-n_trimmed])
             solved = self._fit(values[kept])
         residuals, distances = np.empty(values.shape, np.float32), np.empty(n)
-        residuals[kept], distances[kept] = _single(solved.residuals(self.precision_)), solved.distances
+        residuals[kept], distances[kept] = single(solved.residuals(self.precision_)), solved.distances
         left_out = np.setdiff1d(np.arange(n), kept)
         residuals[left_out], distances[left_out] = self._transform(values[left_out])
         return residuals, distances
@@ -270,40 +270,24 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
     def _transform(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         z = self._standardised(values)
         y = self._solve(z)
-        return _single(y / np.sqrt(self.precision_)), np.einsum("ij,ij->i", z, y)
+        return single(y / np.sqrt(self.precision_)), np.einsum("ij,ij->i", z, y)
 
-    def _fit(self, values: np.ndarray) -> _Solved:
+    def _fit(self, values: np.ndarray) -> Solved:
         """Learn from all these inputs."""
         self.n_features_in_ = values.shape[1]
         self.mean_, self.scale_ = _mean_and_scale(values)
         z = self._standardised(values)
-        squares = np.einsum("ij,ij->i", z, z)
         few_nodes = z.shape[1] <= len(z)
         gram = z.T @ z if few_nodes else z @ z.T
-        shrinkage, level = _ledoit_wolf(gram, squares, z.shape[1])
-        self.shrinkage_ = max(shrinkage, self.least_shrinkage)
-        self.floor_ = self.shrinkage_ * level or 1.0  # no node varies: there is no level
-        share = (1 - self.shrinkage_) / len(z)  # of one input in the covariance
-        if few_nodes:
-            gram *= share
-            gram[np.diag_indices_from(gram)] += self.floor_
-            root = linalg.cho_factor(gram, lower=True, overwrite_a=True)
-            self.matrix_ = linalg.cho_solve(root, np.eye(z.shape[1]), overwrite_b=True)
-            self.precision_ = np.diag(self.matrix_).copy()
-        else:  # Woodbury's identity
-            gram *= share / self.floor_
-            gram[np.diag_indices_from(gram)] += 1
-            root = linalg.cholesky(gram, lower=True, overwrite_a=True)
-            scaled = np.sqrt(share / self.floor_) * z
-            self.matrix_ = linalg.solve_triangular(root, scaled, lower=True, overwrite_b=True)
-            self.precision_ = (1 - np.einsum("ij,ij->j", self.matrix_, self.matrix_)) / self.floor_
+        factor = Factor.of(gram, np.einsum("ij,ij->i", z, z), z.shape[1], self.least_shrinkage)
+        self.shrinkage_, self.floor_ = factor.shrinkage, factor.floor
+        self.matrix_ = factor.inverse() if few_nodes else factor.half(z)
+        self.precision_ = factor.precision(self.matrix_)
         y = self._solve(z)
-        return _Solved(y, np.einsum("ij,ij->i", z, y), share)
+        return Solved(y, np.einsum("ij,ij->i", z, y), factor.share, len(z))
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            z = (values - self.mean_) / self.scale_
-        return np.clip(z, -_FARTHEST, _FARTHEST, out=z)
+        return standardised(values, self.mean_, self.scale_)
 
     def _solve(self, z: np.ndarray) -> np.ndarray:
         """Multiply rows by P."""
@@ -313,8 +297,58 @@ class Residuals(Persistent, TransformerMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
-class _Solved:
-    """The inputs of a fit, multiplied by P: y = P z, the products z'y, and the share of one input in the covariance.
+class Factor:
+    """The shrunk products of columns, or of rows where these are fewer, as a product of a triangle and its transpose.
+
+    Attributes
+    ----------
+    root : ndarray
+        The lower triangle.
+    shrinkage, floor : float
+        As in `Residuals`.
+    share : float
+        That of one input in the covariance.
+    n_nodes : int
+        Number of nodes, of all where there is a part of them.
+    """
+
+    root: np.ndarray
+    shrinkage: float
+    floor: float
+    share: float
+    n_nodes: int
+
+    @classmethod
+    def of(cls, gram: np.ndarray, squares: np.ndarray, n_nodes: int, least_shrinkage: float) -> Factor:
+        """Shrink the products of columns, or of rows, in their place; `squares` are the squared lengths of rows."""
+        shrinkage, level = _ledoit_wolf(gram, squares, n_nodes)
+        shrinkage = max(shrinkage, least_shrinkage)
+        floor = shrinkage * level or 1.0  # no node varies: there is no level
+        share = (1 - shrinkage) / len(squares)
+        few_nodes = n_nodes <= len(squares)
+        gram *= share if few_nodes else share / floor  # Woodbury's identity
+        gram[np.diag_indices_from(gram)] += floor if few_nodes else 1
+        return cls(linalg.cholesky(gram, lower=True, overwrite_a=True), shrinkage, floor, share, n_nodes)
+
+    def inverse(self) -> np.ndarray:
+        """Compute P from the products of columns."""
+        return linalg.cho_solve((self.root, True), np.eye(len(self.root)), overwrite_b=True)
+
+    def half(self, z: np.ndarray) -> np.ndarray:
+        """Compute W from the products of rows, for all nodes or for some."""
+        scaled = np.sqrt(self.share / self.floor) * z
+        return linalg.solve_triangular(self.root, scaled, lower=True, overwrite_b=True)
+
+    def precision(self, matrix: np.ndarray) -> np.ndarray:
+        """Compute the diagonal of P from P, or from W for all nodes or for some."""
+        if len(self.root) == self.n_nodes:
+            return np.diag(matrix).copy()
+        return (1 - np.einsum("ij,ij->j", matrix, matrix)) / self.floor
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Of n inputs of a fit some, multiplied by P: y = P z, the products z'y, and one input's share in the covariance.
 
     The mean of M inputs without one lies beside that of all, so that the input is M / (M - 1) as far from it, and the
     covariance about it lacks so much of zz'. That, taken out by Sherman and Morrison's formula, gives the fit without
@@ -324,6 +358,7 @@ class _Solved:
     y: np.ndarray
     products: np.ndarray
     share: float
+    n: int
 
     @property
     def distances(self) -> np.ndarray:
@@ -343,7 +378,7 @@ class _Solved:
 
     @property
     def _farther(self) -> float:
-        return len(self.y) / (len(self.y) - 1)
+        return self.n / (self.n - 1)
 
     @property
     def _growth(self) -> np.ndarray:
@@ -361,13 +396,25 @@ def _mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tiny = varies & (scale < _UNDERFLOWS)  # squares so small are rounded, or 0
         span = highest[tiny] - lowest[tiny]
         scale[tiny] = span * ((values[:, tiny] - lowest[tiny]) / span).std(axis=0)
+    return mean, usable_scale(scale, lowest, highest)
+
+
+def usable_scale(scale: np.ndarray, lowest: np.ndarray, highest: np.ndarray, first_node: int = 0) -> np.ndarray:
+    """Put 1 for the scale of nodes that do not vary. Raises ValueError for values whose squares are not finite."""
     if not np.isfinite(scale).all():
         node = int(np.argmin(np.isfinite(scale)))
         raise ValueError(
-            f"values must be small enough to be squared, those of node {node} range from {lowest[node]:g} to "
-            f"{highest[node]:g}"
+            f"values must be small enough to be squared, those of node {first_node + node} range from "
+            f"{lowest[node]:g} to {highest[node]:g}"
         )
-    return mean, np.where(varies & (scale > 0), scale, 1)
+    return np.where((lowest < highest) & (scale > 0), scale, 1)
+
+
+def standardised(values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Compute how many standard deviations values lie above the mean."""
+    with np.errstate(over="ignore"):
+        z = (values - mean) / scale
+    return np.clip(z, -_FARTHEST, _FARTHEST, out=z)
 
 
 def _ledoit_wolf(gram: np.ndarray, squares: np.ndarray, n_nodes: int) -> tuple[float, float]:
@@ -389,6 +436,7 @@ def _finite(values: Any) -> np.ndarray:
     return values
 
 
-def _single(values: np.ndarray) -> np.ndarray:
+def single(values: np.ndarray) -> np.ndarray:
+    """Round to float32; what is too large becomes infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

@@ -7,7 +7,7 @@ blocks of inputs in the same way. The results are those of one process, to the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,8 +96,8 @@ class DaskBackground(NodeBlocks):
             for column in _chunks(array).T
         ]
         first = dask.delayed(_dtype_of)(blocks[0])
-        *blocks, first = dask.persist(*blocks, first)
-        return cls(blocks, array.chunks[1], n_samples, first.compute(), (tail, alpha_max))
+        *blocks, first = _persisted(*blocks, first)
+        return cls(blocks, array.chunks[1], n_samples, _computed(first)[0], (tail, alpha_max))
 
     @property
     def n_nodes(self) -> int:
@@ -140,8 +140,8 @@ class DaskBackground(NodeBlocks):
 
     def gather(self) -> Background:
         """Return the background in the memory of this process."""
-        dask = import_extra("dask", "dask")
-        columns = np.concatenate([block._columns() for block in dask.compute(*self._blocks)])
+        _check_held(self._blocks)
+        columns = np.concatenate([block._columns() for block in _computed(*self._blocks)])
         return Background._from_columns(columns, self.n_samples, self.tail, self.alpha_max)
 
     def __repr__(self) -> str:
@@ -152,11 +152,14 @@ class DaskBackground(NodeBlocks):
         )
 
     def _rank_histogram(self, x: Any, how: How) -> np.ndarray:
-        dask = import_extra("dask", "dask")
-        counts = dask.compute(*[self._count(row, how) for row in _chunks(self._aligned(x))])
+        counts = _computed(*[self._count(row, how) for row in _chunks(self._aligned(x))])
         return np.concatenate([_dense(own) for own in counts])
 
     def _scan(self, x: Any, how: How, options: dict[str, str], return_nodes: bool) -> ScanResult:
+        return _joined(_computed(self._lazy_scan(x, how, options, return_nodes))[0])
+
+    def _lazy_scan(self, x: Any, how: How, options: Mapping[str, Any], return_nodes: bool = False) -> list[Any]:
+        """Return what `_joined` takes, to be computed."""
         dask = import_extra("dask", "dask")
         best, find = dask.delayed(_best, pure=False), dask.delayed(_nodes, pure=False)
         n_ranked = self.n_samples - (how[3] == "inside")
@@ -165,7 +168,7 @@ class DaskBackground(NodeBlocks):
             result = best(self._count(row, how), n_ranked, self.n_nodes, how, options)
             nodes = [find(block, *chunk, result, how) for block, chunk in zip(self._blocks, row, strict=True)]
             found.append((result, nodes if return_nodes else None))
-        return ScanResult.concatenate([_with_nodes(*one) for one in dask.compute(found)[0]])
+        return found
 
     def _count(self, row: np.ndarray, how: How) -> Any:
         count = import_extra("dask", "dask").delayed(_count, pure=False)
@@ -173,10 +176,11 @@ class DaskBackground(NodeBlocks):
 
     def _aligned(self, x: Any) -> Any:
         """Take inputs in chunks whose nodes are those of the blocks."""
+        _check_held(self._blocks)
         array = _as_array(x, "x")
         if array.shape[1] != self.n_nodes:
             raise ValueError(f"the inputs have {array.shape[1]} nodes, but the background has {self.n_nodes}")
-        return array.rechunk({1: self.node_chunks})
+        return _rechunked(array, {1: self.node_chunks})
 
 
 class DaskSubsetScan(SubsetScanDetector):
@@ -191,6 +195,7 @@ class DaskSubsetScan(SubsetScanDetector):
         As in `SubsetScanDetector`.
     """
 
+    can_grow = False
     background_: DaskBackground  # type: ignore[assignment]  # it is scanned in the same way
 
     def fit(self, X: Any, y: None = None) -> Self:
@@ -267,7 +272,19 @@ def _as_array(values: Any, name: str, finite: bool = False) -> Any:
         raise ValueError(f"{name} must have 2 dimensions (inputs, nodes), got shape {values.shape}")
     if any(np.isnan(size) for sizes in values.chunks for size in sizes):
         raise ValueError(f"the chunks of {name} have unknown sizes: call compute_chunk_sizes() first")
+    if any(0 in sizes and sum(sizes) for sizes in values.chunks):
+        values = _rechunked(values, tuple(tuple(size for size in sizes if size) or (0,) for sizes in values.chunks))
     return values.map_blocks(_finite, name, dtype=values.dtype) if finite else values
+
+
+def _check_held(parts: Sequence[Any]) -> None:
+    """Refuse parts of a fit that a cluster held whose client is closed. Raises ConnectionError."""
+    for part in parts:
+        if any(getattr(one, "status", None) == "cancelled" for one in part.dask.values()):
+            raise ConnectionError(
+                "the cluster no longer holds what was fitted, as its client was closed: fit again, or gather() before "
+                "the client closes"
+            )
 
 
 def _finite(values: np.ndarray, name: str) -> np.ndarray:
@@ -279,12 +296,33 @@ def _finite(values: np.ndarray, name: str) -> np.ndarray:
 def _chunks(array: Any) -> np.ndarray:
     """Return the chunks of an array by rows and columns of them, each with its place in the whole."""
     starts = [np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int).tolist() for sizes in array.chunks]
-    parts = array.to_delayed()
+    parts = _parts(array)
     found = np.empty(parts.shape, object)
     for i, row in enumerate(starts[0]):
         for k, node in enumerate(starts[1]):
             found[i, k] = (parts[i, k], (row, node, array.chunks[0][i], array.chunks[1][k]))
     return found
+
+
+def _parts(array: Any) -> np.ndarray:
+    return array.to_delayed(optimize_graph=False)
+
+
+# A part that is asked for again, while what was made of it is there, must be the same task, so graphs are taken as they
+# are: what dask fuses with a task depends on the rest of its graph, and its exchange of chunks between workers (P2P)
+# refuses graphs that are used again.
+
+
+def _rechunked(array: Any, chunks: Any) -> Any:
+    return array.rechunk(chunks, method="tasks")
+
+
+def _computed(*collections: Any) -> tuple[Any, ...]:
+    return import_extra("dask", "dask").compute(*collections, optimize_graph=False)
+
+
+def _persisted(*collections: Any) -> tuple[Any, ...]:
+    return import_extra("dask", "dask").persist(*collections, optimize_graph=False)
 
 
 def _added(parts: list[Any], add: Callable[[list[Any]], Any]) -> Any:
@@ -345,7 +383,7 @@ def _dense(counts: Any) -> np.ndarray:
     return counts.toarray() if sparse.issparse(counts) else counts
 
 
-def _best(counts: Any, n_ranked: int, n_nodes: int, how: How, options: dict[str, str]) -> ScanResult:
+def _best(counts: Any, n_ranked: int, n_nodes: int, how: How, options: Mapping[str, Any]) -> ScanResult:
     tail, alpha_max, ties, _ = how
     found, _ = scan_histograms([_dense(counts)], n_ranked, n_nodes, [tail], alpha_max=alpha_max, ties=ties, **options)
     return found
@@ -354,6 +392,10 @@ def _best(counts: Any, n_ranked: int, n_nodes: int, how: How, options: dict[str,
 def _nodes(background: Background, values: Any, place: _Place, found: ScanResult, how: How) -> sparse.csr_array:
     tail, alpha_max, ties, membership = how
     return background.nodes_within(_part(values, place), found.alphas, tail, alpha_max, ties, membership=membership)
+
+
+def _joined(found: list[Any]) -> ScanResult:
+    return ScanResult.concatenate([_with_nodes(*one) for one in found])
 
 
 def _with_nodes(found: ScanResult, nodes: list[sparse.csr_array] | None) -> ScanResult:

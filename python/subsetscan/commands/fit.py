@@ -6,6 +6,7 @@ from typing import Any
 
 from .._tables import counted
 from . import options
+from .cluster import connected
 from .console import Console
 from .fitted import about_detector, chosen_options, fit_scanner, keep
 from .subject import Subject, check_there
@@ -28,6 +29,7 @@ def fit(
     false_positive_rate: options.FalsePositiveRate = 0.05,
     combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
+    cluster: options.Cluster = None,
     seed: options.Seed = 0,
     unsafe_model: options.UnsafeModel = False,
     json: options.Json = False,
@@ -40,19 +42,21 @@ def fit(
     console = Console(json, quiet)
     check_there(background)
     chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
-    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
-    scanner, n_background = fit_scanner(
-        subject,
-        background,
-        out,
-        batch_size=batch_size,
-        progress=console.progress,
-        scan=chosen,
-        combine=combine,
-        false_positive_rate=false_positive_rate,
-        random_state=seed,
-        **chosen_options(calibration=calibration),
-    )
+    with connected(cluster, model, background) as kind:
+        subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
+        scanner, n_background = fit_scanner(
+            subject,
+            background,
+            out,
+            batch_size=batch_size,
+            progress=console.progress,
+            scan=chosen,
+            combine=combine,
+            false_positive_rate=false_positive_rate,
+            random_state=seed,
+            kind=kind,
+            **chosen_options(calibration=calibration),
+        )
     keep(scanner, subject, n_background, out)
     kept, given = counted(len(scanner.names), "detector"), counted(n_background, "input")
     console.say(f"kept {kept}, fitted on {given}, in {out}/")

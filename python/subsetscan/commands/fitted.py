@@ -15,10 +15,13 @@ import numpy as np
 from .._digest import digest
 from .._files import damage_as_value_error
 from ..detectors import AutomaticDetector, CalibratedDetector, SubsetScanDetector
+from ..inputs.base import SizedInputs
 from ..lab.experiment.files import write_json
 from ..lab.options import start_writing
 from ..scanner import ModelScanner
 from ..scanner_files import digest_beside
+from .cluster import ClusterScanner, SharedFile
+from .memory import AUTOMATIC
 from .subject import Subject
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "fingerprint_of",
     "fit_scanner",
     "keep",
+    "load_sets",
     "n_background_of",
     "open_fitted",
 ]
@@ -60,6 +64,7 @@ def fit_scanner(
     combine: str | None,
     batch_size: int,
     progress: bool,
+    kind: type[ModelScanner] = ModelScanner,
     **options: Any,
 ) -> tuple[ModelScanner, int]:
     """Fit on a background.
@@ -78,6 +83,8 @@ def fit_scanner(
         As for `ModelScanner`; by default the automatic detector combines by "fisher+harmonic", where it is calibrated.
     batch_size, progress
         As for `ModelScanner`.
+    kind : type
+        `ModelScanner`, or what `cluster.connected` lends.
     **options
         Parameters that both detectors have.
 
@@ -101,14 +108,25 @@ def fit_scanner(
         combine = combine or ("fisher+harmonic" if detector.calibration is not None else None)
     if combine is not None and detector.calibration is None:
         raise ValueError("combining needs p-values: choose a calibration")
-    scanner = ModelScanner(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
+    scanner = kind(subject.spaces, detector, combine=combine, batch_size=batch_size, progress=progress)
     if subject.extracted is not None:
         about = subject.extracted.about
         out.mkdir(parents=True, exist_ok=True)
         return scanner.fit_activations(subject.extracted.arrays, about["fingerprints"]), about["n_inputs"]
-    inputs = subject.load_background(background, whole=not scan)
+    sizes = {} if scan else AUTOMATIC
+    if kind is ClusterScanner:  # what is gathered is kept here, the fit takes place elsewhere
+        sizes = {name: size for name, size in sizes.items() if name == "item_size"}
+    inputs = subject.load_background(background, **sizes)
+    if kind is ClusterScanner:
+        inputs = SharedFile(inputs, background)
     out.mkdir(parents=True, exist_ok=True)
     return scanner.fit(inputs), len(inputs)
+
+
+def load_sets(subject: Subject, kind: type[ModelScanner], **paths: Path | None) -> dict[str, SizedInputs]:
+    """Load what is to be scanned by such a scanner, under its names. Raises OSError or ValueError as `Subject.load`."""
+    sets = {name: (subject.load(path), path) for name, path in paths.items() if path is not None}
+    return {name: SharedFile(*one) if kind is ClusterScanner else one[0] for name, one in sets.items()}
 
 
 def keep(scanner: ModelScanner, subject: Subject, n_background: int, out: Path) -> None:
@@ -127,6 +145,7 @@ def open_fitted(
     batch_size: int,
     progress: bool,
     false_positive_rate: float | None,
+    kind: type[ModelScanner] = ModelScanner,
 ) -> tuple[ModelScanner, Subject]:
     """Open what `keep` wrote, over the spaces it was fitted on.
 
@@ -155,7 +174,7 @@ def open_fitted(
             automatic = bool(options.get("automatic"))
             options = {name: options[name] for name in ("layers", "reconstruction_error")} | {"automatic": automatic}
     subject = Subject.of(model, options, unsafe_model)
-    scanner = ModelScanner.load(fitted, subject.spaces, batch_size=batch_size, progress=progress)
+    scanner = kind.load(fitted, subject.spaces, batch_size=batch_size, progress=progress)
     if false_positive_rate is not None:
         for detector in (*scanner.detectors.values(), *scanner.detectors_.values()):
             detector.set_params(false_positive_rate=false_positive_rate)

@@ -16,7 +16,7 @@ from ..lab.preprocessing import PREPROCESSINGS
 from ..scanning import SCOPES, STATISTICS, TAILS, TIES
 from ..spaces.reconstruction import METRICS
 
-__all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Combine", "DataFolder", "Error",
+__all__ = ["AlphaMax", "Background", "BatchSize", "Calibration", "Clean", "Cluster", "Combine", "DataFolder", "Error",
            "FalsePositiveRate", "Fitted", "FittedModel", "FittedRate", "Input", "Json", "KeptFolder",
            "Layers", "Model", "NamedModel", "NetworkFile", "Out", "Preprocessing", "Processes", "Quick", "Quiet",
            "Scope", "Seed", "Statistic", "Tail", "Ties", "UnsafeModel", "holds_data", "in_unit_interval", "one_of",
@@ -171,6 +171,15 @@ Combine = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Inputs worked on at once.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Let the workers of a dask cluster do the work, by its scheduler's address, as tcp://10.0.0.1:8786. For "
+        "activations in .npy files without a model. Workers need this package, in the same version, and read the files "
+        "themselves: from a folder that all share, at the same path.",
+    ),
+]
 Fitted = Annotated[Path, typer.Option(help="Folder that `fit` wrote.")]
 
 Preprocessing = Annotated[

@@ -6,8 +6,9 @@ from typing import Any
 
 from ..plot.report import check_libraries
 from . import options
+from .cluster import connected
 from .console import Console
-from .fitted import chosen_options, fit_scanner
+from .fitted import chosen_options, fit_scanner, load_sets
 from .results import report_scores
 from .subject import Subject, check_there
 
@@ -31,6 +32,7 @@ def scan(
     false_positive_rate: options.FalsePositiveRate = 0.05,
     combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
+    cluster: options.Cluster = None,
     seed: options.Seed = 0,
     unsafe_model: options.UnsafeModel = False,
     report: options.Report = False,
@@ -54,25 +56,27 @@ def scan(
         check_libraries()
     check_there(background, input, clean)
     chosen = chosen_options(statistic=statistic, tail=tail, alpha_max=alpha_max, scope=scope, ties=ties)
-    subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
-    sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
-    scanner, n_background = fit_scanner(
-        subject,
-        background,
-        out,
-        batch_size=batch_size,
-        progress=console.progress,
-        scan=chosen,
-        combine=combine,
-        false_positive_rate=false_positive_rate,
-        random_state=seed,
-        **chosen_options(calibration=calibration),
-    )
-    about = {
-        "model": None if model is None else str(model),
-        "background": str(background),
-        "input": str(input),
-        "clean": None if clean is None else str(clean),
-        "n_background": n_background,
-    }
-    return console.end(report_scores(scanner, sets, about, out, console, with_page=report))
+    with connected(cluster, model, background, input, clean) as kind:
+        subject = Subject.to_fit(model, background, layers, reconstruction_error, unsafe_model, automatic=not chosen)
+        sets = load_sets(subject, kind, clean=clean, input=input)
+        scanner, n_background = fit_scanner(
+            subject,
+            background,
+            out,
+            batch_size=batch_size,
+            progress=console.progress,
+            scan=chosen,
+            combine=combine,
+            false_positive_rate=false_positive_rate,
+            random_state=seed,
+            kind=kind,
+            **chosen_options(calibration=calibration),
+        )
+        about = {
+            "model": None if model is None else str(model),
+            "background": str(background),
+            "input": str(input),
+            "clean": None if clean is None else str(clean),
+            "n_background": n_background,
+        }
+        return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

@@ -6,8 +6,9 @@ from typing import Any
 
 from ..plot.report import check_libraries
 from . import options
+from .cluster import connected
 from .console import Console
-from .fitted import n_background_of, open_fitted
+from .fitted import load_sets, n_background_of, open_fitted
 from .results import report_scores
 from .subject import check_there
 
@@ -23,6 +24,7 @@ def score(
     false_positive_rate: options.FittedRate = None,
     combine: options.Combine = None,
     batch_size: options.BatchSize = 256,
+    cluster: options.Cluster = None,
     unsafe_model: options.UnsafeModel = False,
     report: options.Report = False,
     json: options.Json = False,
@@ -33,21 +35,23 @@ def score(
     if report:
         check_libraries()
     check_there(input, clean)
-    scanner, subject = open_fitted(
-        fitted,
-        model,
-        unsafe_model=unsafe_model,
-        batch_size=batch_size,
-        progress=console.progress,
-        false_positive_rate=false_positive_rate,
-    )
-    sets = {kind: subject.load(path) for kind, path in (("clean", clean), ("input", input)) if path is not None}
-    about = {
-        "model": None if model is None else str(model),
-        "fitted": str(fitted),
-        "input": str(input),
-        "clean": None if clean is None else str(clean),
-        "n_background": n_background_of(fitted),
-    }
-    scanner.combine = scanner.combine if combine is None else combine
-    return console.end(report_scores(scanner, sets, about, out, console, with_page=report))
+    with connected(cluster, model, input, clean) as kind:
+        scanner, subject = open_fitted(
+            fitted,
+            model,
+            unsafe_model=unsafe_model,
+            batch_size=batch_size,
+            progress=console.progress,
+            false_positive_rate=false_positive_rate,
+            kind=kind,
+        )
+        sets = load_sets(subject, kind, clean=clean, input=input)
+        about = {
+            "model": None if model is None else str(model),
+            "fitted": str(fitted),
+            "input": str(input),
+            "clean": None if clean is None else str(clean),
+            "n_background": n_background_of(fitted),
+        }
+        scanner.combine = scanner.combine if combine is None else combine
+        return console.end(report_scores(scanner, sets, about, out, console, with_page=report))

@@ -20,7 +20,7 @@ from ..spaces import Arrays, Layers, ReconstructionError, Space
 from ..spaces.automatic import WIDEST
 from .activations import read_activations
 from .arrays import ARRAY_FILES, check_rows, read_arrays
-from .memory import AUTOMATIC, check_memory, show_shapes
+from .memory import check_memory, show_shapes
 from .network_files import open_network
 
 __all__ = ["Subject", "check_there"]
@@ -127,14 +127,14 @@ class Subject:
         """Load inputs or activations. Raises OSError or ValueError if they cannot be read or do not fit."""
         return _read(self.open(path))
 
-    def load_background(self, path: Path, whole: bool = False) -> SizedInputs:
+    def load_background(self, path: Path, **sizes: int) -> SizedInputs:
         """Load the inputs to fit on. Raises MemoryError if what is made of their node values would not fit in memory.
 
-        `whole` tells that the automatic detector is fitted, which needs a space's values all at once.
+        `sizes` are those of `check_memory`, by default what a scan takes.
         """
         inputs = self.open(path)
         show_shapes(self.spaces, inputs)
-        check_memory(self.spaces, len(inputs), **(AUTOMATIC if whole else {}))  # before pictures are read
+        check_memory(self.spaces, len(inputs), **sizes)  # before pictures are read
         return _read(inputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +17,10 @@ from .base import CalibratedDetector
 from .neighbor import NearestNeighborDetector
 from .residual_scan import ResidualScanDetector
 
-__all__ = ["AutomaticDetector"]
+__all__ = ["RARE", "AutomaticDetector", "is_rare"]
 
 _COPIES = 0.01  # of all inputs: with more, false positives are too many
-_RARE = 5  # inputs in which a node differs from its usual value
+RARE = 5  # inputs in which a node differs from its usual value
 _WEIGHTS = np.array([1, 1, 1, 0.1, 1])
 _POINTING = 0.05  # alpha_max of the scan that points
 
@@ -91,12 +92,10 @@ class AutomaticDetector(CalibratedDetector):
         self.random_state = random_state
 
     def fit_background(self, X: np.ndarray) -> np.ndarray:  # noqa: D102 (the base says it, as for those below)
-        _warn_of_copies(X)
-        if self.calibration == "leave-one-out":
-            _warn_of_rare_values(X)
-        self.rank_scan_ = ResidualScanDetector(of="ranks", calibration=None)
-        self.value_scan_ = ResidualScanDetector(of="values", calibration=None)
-        self.nearest_ = NearestNeighborDetector(calibration=None)
+        _warn_of_copies(self._count_copies(X), len(X))
+        if self.calibration == "leave-one-out" and len(X) > 2 * RARE:
+            _warn_of_rare_values(self._count_rare(X), X.shape)
+        self.rank_scan_, self.value_scan_, self.nearest_ = self._new_parts()
         scans = [part.take_background(X) for part in (self.rank_scan_, self.value_scan_)]
         nearest = self.nearest_.take_background(X)
         self.part_null_scores_ = np.column_stack(
@@ -104,8 +103,27 @@ class AutomaticDetector(CalibratedDetector):
         )
         # The smallest p-value of a two-sided scan is 2 / (n + 1).
         largest = min(max(_POINTING, 4 / (len(X) + 1)), 1.0)
-        self.where_ = Background(X, "two-sided", largest)
+        self.where_ = self._new_background(X, "two-sided", largest)
         return _together([extrapolated_null_p_values(null_scores) for null_scores in self.part_null_scores_.T])
+
+    # What differs where the inputs are spread over machines.
+    _new_background: Callable[..., Any] = Background
+
+    @staticmethod
+    def _new_parts() -> tuple[ResidualScanDetector, ResidualScanDetector, NearestNeighborDetector]:
+        ranks, values = (ResidualScanDetector(of=of, calibration=None) for of in ("ranks", "values"))
+        return ranks, values, NearestNeighborDetector(calibration=None)
+
+    @staticmethod
+    def _count_copies(X: np.ndarray) -> int:
+        """Count inputs that equal an earlier one; those whose nodes are all equal, as zeros, may do so by nature."""
+        varied = X[(X[:, :1] != X).any(axis=1)]
+        return len(varied) - len({row.tobytes() for row in np.ascontiguousarray(varied)})
+
+    @staticmethod
+    def _count_rare(X: np.ndarray) -> int:
+        """Count nodes with the same value in all inputs but a few, and not in all: most of the first have it."""
+        return int(is_rare((np.median(X[: 2 * RARE + 1], axis=0) != X).sum(axis=0)).sum())
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
@@ -151,7 +169,7 @@ class AutomaticDetector(CalibratedDetector):
         del y
         X = self.check_values(X)
         options = {"statistic": "higher-criticism", "tail": "two-sided", "alpha_max": self.where_.alpha_max}
-        found = self.where_.scan(X, **options, return_nodes=return_nodes)  # type: ignore[arg-type]
+        found = self.where_.scan(X, **options, return_nodes=return_nodes)
         return self.with_p_values(replace(found, scores=self.anomaly_score(X)))
 
     def leading(self, X: Any, y: None = None, *, share: float = 0.5) -> ScanResult:
@@ -165,25 +183,26 @@ def _together(p_values: list[np.ndarray]) -> np.ndarray:
     return np.log(_WEIGHTS @ (1 / np.array(p_values)) / _WEIGHTS.sum())
 
 
-def _warn_of_copies(X: np.ndarray) -> None:
-    """Warn of many inputs that equal another one; those whose nodes are all equal, as zeros, may do so by nature."""
-    varied = X[(X[:, :1] != X).any(axis=1)]
-    n_copies = len(varied) - len({row.tobytes() for row in np.ascontiguousarray(varied)})
-    if n_copies > _COPIES * len(X):
+def _warn_of_copies(n_copies: int, n_samples: int) -> None:
+    """Warn if many inputs equal another one."""
+    if n_copies > _COPIES * n_samples:
         warnings.warn(
-            f"{n_copies} of {len(X)} clean inputs equal an earlier one. If they are copies, more clean inputs are "
+            f"{n_copies} of {n_samples} clean inputs equal an earlier one. If they are copies, more clean inputs are "
             "flagged than asked for, as no new input has such a neighbor: leave them out",
             stacklevel=4,
         )
 
 
-def _warn_of_rare_values(X: np.ndarray) -> None:
+def is_rare(n_others: np.ndarray) -> np.ndarray:
+    """Tell which nodes differ from their usual value in some inputs, and in very few."""
+    return (n_others > 0) & (n_others <= RARE)
+
+
+def _warn_of_rare_values(n_rare: int, shape: tuple[int, ...]) -> None:
     """Warn where most nodes have one value but for very few inputs: what one of these adds to a fit is not small."""
-    n_others = (np.median(X, axis=0) != X).sum(axis=0)
-    rare = (n_others > 0) & (n_others <= _RARE)
-    if rare.sum() > X.shape[1] / 2 and len(X) > 2 * _RARE:
+    if n_rare > shape[1] / 2:
         warnings.warn(
-            f"{rare.sum()} of {X.shape[1]} nodes have the same value in all but at most {_RARE} of {len(X)} clean "
+            f"{n_rare} of {shape[1]} nodes have the same value in all but at most {RARE} of {shape[0]} clean "
             "inputs. Calibrated by leaving one out, more clean inputs may be flagged than asked for: give more clean "
             "inputs, or calibration='holdout'",
             stacklevel=4,

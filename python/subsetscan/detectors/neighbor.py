@@ -12,11 +12,11 @@ from sklearn.utils import gen_batches
 from .._random import RandomState
 from .base import CalibratedDetector
 
-__all__ = ["NearestNeighborDetector"]
+__all__ = ["SMALLEST", "NearestNeighborDetector", "scale_of"]
 
 _SHARED = 0.1  # of the mean variance
 _AT_ONCE = 512  # inputs
-_SMALLEST = 1e-12  # the distance of an input to itself is 0, however it is rounded
+SMALLEST = 1e-12  # the distance of an input to itself is 0, however it is rounded
 
 
 class NearestNeighborDetector(CalibratedDetector):
@@ -87,9 +87,7 @@ class NearestNeighborDetector(CalibratedDetector):
             raise ValueError(f"{self.n_neighbors} neighbors need at least {self.n_neighbors + 1} inputs, got {len(X)}")
         self.scale_ = np.ones(X.shape[1])
         if self.scale:
-            variances = X.var(axis=0, dtype=np.float64)
-            if variances.any():
-                self.scale_ = np.sqrt(variances + _SHARED * variances[variances > 0].mean())
+            self.scale_ = scale_of(X.var(axis=0, dtype=np.float64), X.min(axis=0) < X.max(axis=0))
         self.metric_, self.n_neighbors_ = self.metric, self.n_neighbors
         self.points_ = self._points(X)
         return self._distances(None)
@@ -116,7 +114,15 @@ class NearestNeighborDetector(CalibratedDetector):
         else:
             search = NearestNeighbors(n_neighbors=k, metric=self.metric_, algorithm="brute")
             last = search.fit(self.points_).kneighbors(points)[0][:, -1]
-        return np.where(last < _SMALLEST, 0.0, last)
+        return np.where(last < SMALLEST, 0.0, last)
+
+
+def scale_of(variances: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """Compute what the values of each node are divided by; a variance of equal values may be rounded to more than 0."""
+    variances = np.where(varies, variances, 0)
+    if not variances.any():
+        return np.ones(len(variances))
+    return np.sqrt(variances + _SHARED * variances[variances > 0].mean())
 
 
 def _cosine_distances(points: np.ndarray | None, background: np.ndarray, k: int) -> np.ndarray:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
 
 from .._random import draw_seed
+from .._validation import refuse_masked
 from ..background import Background
 from ..builder import BackgroundBuilder
 from ..calibration import Plan
 from ..persistence import State
-from .base import CalibratedDetector
+from .base import DTYPES, CalibratedDetector, unchanged_on_error
 
 __all__ = ["BackgroundDetector", "StreamedFit"]
+
+
+def _can_grow(detector: Any) -> bool:
+    """Tell whether a fit may go on with more inputs. Raises AttributeError if it may not, with the reason."""
+    if not detector.can_grow:
+        raise AttributeError(f"{type(detector).__name__} takes all inputs as one array: put them together")
+    if detector.calibration is not None:
+        raise AttributeError(
+            f"calibration={detector.calibration!r} needs all clean inputs together, so that a fit cannot go on with "
+            "more: use calibration=None, and calibrate with clean inputs of your own; or ModelScanner.fit, which takes "
+            "batches"
+        )
+    return True
 
 
 class BackgroundDetector(CalibratedDetector):
@@ -26,8 +42,11 @@ class BackgroundDetector(CalibratedDetector):
     background_ : Background
     scan_options_ : dict
         The options of the score, as they were when fitted.
+    can_grow : bool
+        Whether there is a `partial_fit`, without calibration.
     """
 
+    can_grow: ClassVar[bool] = True
     least_score = 0.0
     tail: str
     ties: str
@@ -48,6 +67,56 @@ class BackgroundDetector(CalibratedDetector):
     def start_fit(self, shares: Plan, y: Any = None) -> StreamedFit:  # noqa: D102 (the base says it)
         del y
         return StreamedFit(self, len(shares.background))
+
+    @available_if(_can_grow)  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    def partial_fit(self, X: Any, y: None = None) -> Self:
+        """Add clean inputs to the background: any number of calls, with any number of inputs, as `fit` on all of them.
+
+        Only with ``calibration=None``. Hold-out draws the inputs that calibrate from all there are, and leave-one-out
+        scores each against all others: neither is known before the last input has come. Call `calibrate` after the
+        last, with clean inputs that are not among them; null scores are dropped when the background grows.
+
+        Where more inputs may come all values must be kept, not only those that a scan looks at, and each call sorts
+        them again: give as many inputs as you can. Where the number of inputs is known, `BackgroundBuilder` keeps less.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, J)
+            Of the nodes, and of the type, of the call before.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            As for `fit`, and if `fit` has dropped values that may count among more inputs, as it does with ties
+            "upper".
+        AttributeError
+            With another calibration.
+        """
+        del y
+        refuse_masked(X, "node values")
+        with unchanged_on_error(self):
+            background = vars(self).get("background_")
+            if background is not None and background.tail is not None:
+                raise ValueError(
+                    f"fit kept what scans of the {background.tail} tail need among {background.n_samples} inputs, and "
+                    "more of it may count among others: begin with partial_fit, on a new detector"
+                )
+            X = validate_data(self, X, dtype=DTYPES, reset=background is None)
+            Background(X[:1], *self._kept())  # refuses an invalid tail or threshold
+            options = StreamedFit(self, len(X)).options
+            if background is not None and options["ties"] == self.scan_options_["ties"] == "random":
+                options["random_state"] = self.scan_options_["random_state"]
+            more = Background(X)
+            self._take_background(more if background is None else background.merge(more), options)
+            self._take_null_scores(np.empty(0))
+        return self
 
     def anomaly_score(self, X: Any, y: Any = None) -> np.ndarray:  # noqa: D102
         del y
