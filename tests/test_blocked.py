@@ -156,6 +156,14 @@ class Parts:
         return part
 
 
+def test_a_relative_folder_stays_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocked = fitted("blocks")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert np.array_equal(blocked.scan(X).scores, Background(CLEAN).scan(X).scores)
+
+
 def test_inputs_are_read_in_parts_that_fit(tmp_path):
     clean = RNG.normal(size=(20, 3000)).astype(np.float32)
     blocked = fitted(tmp_path / "out", clean, memory_limit=500_000)

@@ -111,6 +111,8 @@ def test_what_cannot_be_spread_is_refused(address, files, run, tmp_path, monkeyp
     for arguments, message in [
         ((*both, "--cluster=tcp://127.0.0.1:1"), "no scheduler of dask answers at 'tcp://127.0.0.1:1'"),
         ((*both, "--cluster=nonsense://x"), "no scheduler of dask answers at 'nonsense://x'"),
+        ((*both, "--cluster=nonsense"), "missing port number in address 'nonsense'"),
+        ((*both, "--cluster=127.0.0.1:99999999"), "an address is HOST:PORT"),
         ((*both, there, "--model=m.onnx"), "--cluster is for activations without a model"),
         ((files["background"], f"--input={tmp_path}/input.npz", there), "activations are read from .npy files"),
         ((*both, there, "--tail=upper", "--ties=random"), "ties 'upper' or 'midrank', got 'random'"),

@@ -98,6 +98,12 @@ def test_inputs_may_be_of_a_finer_type_or_none():
     assert whole.dtype_ == "float64"
 
 
+def test_the_order_of_bytes_makes_no_difference():
+    clean, x = inputs(60, 30)
+    found = DaskAutomatic().fit(da.from_array(clean.astype(">f4"), (20, 10))).part_scores(x.astype(">f4"))
+    np.testing.assert_allclose(found, AutomaticDetector().fit(clean).part_scores(x), **CLOSE)
+
+
 @pytest.mark.parametrize("chunks", [(100, 30), (9, 7)], ids=str)
 def test_odd_clean_inputs_are_warned_of(chunks):
     clean, _ = inputs(100, 30)

@@ -140,6 +140,15 @@ def test_parameters_that_are_none(clean, options, message):
         SubsetScanDetector(**options).fit(clean)
 
 
+@pytest.mark.parametrize("option", ["statistic", "ties", "scope"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_what_no_score_takes_is_refused_by_the_fit(clean, option, method):
+    detector = SubsetScanDetector(calibration=None, **{option: "other"})
+    with pytest.raises(ValueError, match='unknown .* "other"; known are'):
+        getattr(detector, method)(clean)
+    assert not hasattr(detector, "background_")
+
+
 def test_input_that_does_not_fit(clean):
     with pytest.raises(NotFittedError):
         SubsetScanDetector().scan(clean)

@@ -432,7 +432,8 @@ class Background(Persistent):
         ----------
         path : path-like
         verify : bool
-            Whether to compare the checksum. Without it, what is wrong in a damaged file leads to wrong results.
+            Whether to compare the checksum. Without it, what is wrong in a damaged file leads to wrong results, and is
+            no longer found in what is written from them.
 
         Returns
         -------

@@ -85,7 +85,7 @@ class BlockedBackground(NodeBlocks):
     """
 
     def __init__(self, folder: Path | str, memory_limit: int = _LIMIT, progress: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self.memory_limit = memory_limit = _bytes(memory_limit)
         self.progress = progress
         manifest = self.folder / _MANIFEST

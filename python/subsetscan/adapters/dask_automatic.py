@@ -346,6 +346,8 @@ def _checked(X: Any) -> Any:
     array = _as_array(X, "X")
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype not in DTYPES:
         raise InvalidTypeError(f"X must be float16, float32, float64 or integers, got dtype {array.dtype}")
     if not array.shape[1]:

@@ -25,6 +25,18 @@ __all__ = ["ClusterScanner", "SharedFile", "connected"]
 _SECONDS = 10  # to answer, and to have a worker
 
 
+def _check_address(address: str) -> None:
+    """Refuse what no client should be made for: one that fails at once takes long to go. Raises ValueError."""
+    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    scheme, location = parse_address(address)
+    get_backend(scheme)
+    host, port = parse_host_port(location)
+    if not host or not 0 < int(port) < 1 << 16:
+        raise ValueError("an address is HOST:PORT, or tcp://HOST:PORT")
+
+
 @contextmanager
 def connected(address: str | None, model: Path | None, *paths: Path | None) -> Iterator[type[ModelScanner]]:
     """Work with a cluster, if there is an address, and lend the kind of scanner to work with.
@@ -55,6 +67,7 @@ def connected(address: str | None, model: Path | None, *paths: Path | None) -> I
             raise ValueError(f"with --cluster, activations are read from .npy files, got {path}")
     distributed = import_extra("distributed", "dask")
     try:
+        _check_address(address)
         # As the default, one that finds no scheduler would stay so, and let all that is computed later wait for ever.
         client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

@@ -177,6 +177,8 @@ class StreamedFit:
         if detector.ties == "random":
             self.options["random_state"] = draw_seed(detector.random_state)
         self._builder = BackgroundBuilder(n_background, *detector._kept())
+        smallest = Background(np.zeros((1, 1), np.float32))
+        detector._score(smallest, np.zeros((0, 1), np.float32), self.options, False)  # refuses what no score will take
         self._background: Background | None = None
         self._null_scores: list[np.ndarray] = []
 
