@@ -27,7 +27,7 @@ _SECONDS = 10  # to answer, and to have a worker
 
 def _check_address(address: str) -> None:
     """Refuse what no client should be made for: one that fails at once takes long to go. Raises ValueError."""
-    from distributed.comm import parse_address, parse_host_port
+    from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import get_backend
 
     scheme, location = parse_address(address)
