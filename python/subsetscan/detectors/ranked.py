@@ -109,7 +109,6 @@ class BackgroundDetector(CalibratedDetector):
                     "more of it may count among others: begin with partial_fit, on a new detector"
                 )
             X = validate_data(self, X, dtype=DTYPES, reset=background is None)
-            Background(X[:1], *self._kept())  # refuses an invalid tail or threshold
             options = StreamedFit(self, len(X)).options
             if background is not None and options["ties"] == self.scan_options_["ties"] == "random":
                 options["random_state"] = self.scan_options_["random_state"]
