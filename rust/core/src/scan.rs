@@ -3,6 +3,8 @@
 //! For a fixed threshold alpha the best subset of one image is all nodes with p <= alpha (the LTSS property, Neill
 //! 2012; the paper, section 3.2). So only as many subsets need a look as there are distinct p-values.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -12,7 +14,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::options::{ScanOptions, Scope};
 use crate::pvalue::{AlphaMax, Ranking, Ties, n_thresholds, thresholds};
-use crate::range;
+use crate::range::{self, RANGE_IMAGES};
 use crate::result::{BestSubset, Found, NodeSubsets, Scan, Scorer};
 use crate::statistic::Statistic;
 use crate::value::{Value, Values};
@@ -38,13 +40,18 @@ impl<V: Value> Background<V> {
         let bins = self.bins(images, options.ranking, options.alpha_max, membership, interrupt)?;
         let (n_images, n_nodes) = images.dim();
         if options.ranking.ties == Ties::Range {
-            let scan_image = |image| range::scan_image(self, images, image, options, membership, with_nodes, interrupt);
-            let found: Result<Vec<_>, Error> = if images.is_small() {
-                (0..n_images).map(scan_image).collect() // on this thread
-            } else {
-                (0..n_images).into_par_iter().map(scan_image).collect()
+            let scan = |rows: Range<usize>| {
+                range::scan_images(self, images, &rows, options, membership, with_nodes, interrupt)
             };
-            return Ok(Scan::of(found?, with_nodes));
+            let found = if images.is_small() {
+                scan(0..n_images)? // on this thread
+            } else {
+                let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, RANGE_IMAGES);
+                let tiles = (0..n_images).into_par_iter().step_by(size);
+                let found = tiles.map(|start| scan(start..n_images.min(start + size)));
+                found.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect()
+            };
+            return Ok(Scan::of(found, with_nodes));
         }
         let scorer = Scorer::new(bins.thresholds(), options, n_nodes, n_images);
         let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {
