@@ -54,16 +54,16 @@ impl<V: Value> Background<V> {
             return Ok(Scan::of(found, with_nodes));
         }
         let scorer = Scorer::new(bins.thresholds(), options, n_nodes, n_images);
-        let found = self.map_histograms(images, &bins, interrupt, |image, histogram| {
-            let best = scorer.best(histogram);
-            let nodes = if with_nodes && best.size > 0 {
-                let last = bins.thresholds().partition_point(|threshold| *threshold < best.alpha);
-                self.nodes_up_to(images, image, &bins, last, interrupt)?
-            } else {
-                Vec::new()
-            };
-            Ok(Found { best, nodes })
-        })?;
+        let best = self.map_histograms(images, &bins, interrupt, |_, histogram| Ok(scorer.best(histogram)))?;
+        let nodes = if with_nodes {
+            let thresholds = bins.thresholds();
+            let last = |best: &BestSubset| thresholds.partition_point(|threshold| *threshold < best.alpha);
+            let last: Vec<_> = best.iter().map(|best| (best.size > 0).then(|| last(best))).collect();
+            self.all_nodes_up_to(images, &bins, &last, interrupt)?
+        } else {
+            vec![Vec::new(); n_images]
+        };
+        let found = best.into_iter().zip(nodes).map(|(best, nodes)| Found { best, nodes });
         Ok(Scan::of(found, with_nodes))
     }
 
@@ -95,14 +95,9 @@ impl<V: Value> Background<V> {
             return Err(wrong(format!("{} at input {n}", up_to[n])));
         }
         let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;
-        let nodes = up_to.par_iter().enumerate().map(|(image, alpha)| {
-            interrupt.check()?;
-            match bins.thresholds().partition_point(|threshold| threshold <= alpha) {
-                0 => Ok(Vec::new()),
-                n => self.nodes_up_to(images, image, &bins, n - 1, interrupt),
-            }
-        });
-        Ok(NodeSubsets::of(nodes.collect::<Result<Vec<_>, Error>>()?))
+        let place = |alpha: &f64| bins.thresholds().partition_point(|threshold| threshold <= alpha).checked_sub(1);
+        let last: Vec<_> = up_to.iter().map(place).collect();
+        Ok(NodeSubsets::of(self.all_nodes_up_to(images, &bins, &last, interrupt)?))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod rows;
 mod tests;
 pub(crate) mod tile_ranks;
 
+use std::mem;
 use std::ops::Range;
 
 use ndarray::{Array2, Array3, Axis, Ix3};
@@ -25,6 +26,8 @@ use crate::value::{Value, Values};
 
 /// Images whose p-values are computed together.
 const P_VALUE_IMAGES: usize = 256;
+/// Images whose subsets are found together: the more, the less often the background is read.
+const SUBSET_IMAGES: usize = 1024;
 
 /// `partition_point` compiles to a binary search without branches.
 fn count_at_least<K: Ord>(sorted: &[K], key: &K) -> usize {
@@ -153,50 +156,77 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// Nodes of one image whose p-value falls in bin `last` or an earlier one.
+    /// For each of some images, the nodes whose p-values fall in bin `last` of its own or an earlier one.
     pub(crate) fn nodes_up_to(
         &self,
         images: &Values<'_>,
-        image: usize,
+        rows: &Range<usize>,
         bins: &Bins,
-        last: usize,
+        last: &[Option<usize>],
         interrupt: &Interrupt,
-    ) -> Result<Vec<i32>, Error> {
-        let mut found = Vec::new();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
-        let mut add = |node| found.push(node as i32);
-        let row = image..image + 1;
+    ) -> Result<Vec<Vec<i32>>, Error> {
+        let mut found = vec![Vec::new(); rows.len()];
+        let tail = bins.ranking.tail;
         if let Some(breaker) = bins.breaker() {
-            let (tail, reach) = (bins.ranking.tail, breaker.reach(last + 1));
-            let place = |_, node, range| {
-                if breaker.position(range, image, node) <= last {
-                    add(node);
+            let n_bins = last.iter().flatten().max().map_or(0, |last| last + 1);
+            let (reach, membership) = (breaker.reach(n_bins), bins.membership);
+            let place = |image: usize, node: usize, range: GridRange| {
+                if last[image].is_some_and(|last| breaker.position(range, rows.start + image, node) <= last) {
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
+                    found[image].push(node as i32);
                 }
             };
-            self.for_each_range(images, &row, 0..self.n_nodes(), tail, bins.membership, reach, interrupt, place)?;
+            self.for_each_range(images, rows, 0..self.n_nodes(), tail, membership, reach, interrupt, place)?;
             return Ok(found);
         }
-        let Ranking { tail, ties, .. } = bins.ranking;
-        if let (Some(view), Ties::Upper) = (V::direct(images), ties) {
-            // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
-            let depth = last + bins.membership.own_values() + 1;
-            let everyone = bins.last_is_open() && last + 1 == bins.n_bins();
-            for (node, value) in view.row(image).iter().enumerate() {
-                let (key, top, bottom) = (value.key(), self.top(node, depth), self.bottom(node, depth));
-                let above = || tail.looks_up() && (top.len() < depth || key > top[0]);
-                let below = || tail.looks_down() && (bottom.len() < depth || key < bottom[depth - 1]);
-                if everyone || above() || below() {
-                    add(node);
+        // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
+        let depth_of = |last: &Option<usize>| last.map(|last| last + bins.membership.own_values() + 1);
+        let depths: Vec<_> = last.iter().map(depth_of).collect();
+        let is_everyone = |last: &Option<usize>| bins.last_is_open() && *last == bins.n_bins().checked_sub(1);
+        let everyone: Vec<_> = last.iter().map(is_everyone).collect();
+        // Those of a block of nodes: each is written, and stays if it counts, which no processor foresees.
+        let mut of_block = vec![([0; NODE_BLOCK], 0_usize); rows.len()];
+        for_each_node::<V>(images, rows, 0..self.n_nodes(), interrupt, |node, block, n| {
+            let (top, bottom) = (self.top(node, usize::MAX), self.bottom(node, usize::MAX));
+            let keys = block.at_least(n).iter().zip(block.at_most(n)).zip(depths.iter().zip(&everyone));
+            for (((at_least, at_most), (depth, everyone)), (nodes, length)) in keys.zip(&mut of_block) {
+                let Some(depth) = *depth else { continue };
+                let least = top.len().checked_sub(depth).and_then(|place| top.get(place));
+                let above = tail.looks_up() && least.is_none_or(|least| at_least > least);
+                let below = tail.looks_down() && bottom.get(depth - 1).is_none_or(|most| at_most < most);
+                #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
+                let node = node as i32;
+                nodes[*length % NODE_BLOCK] = node;
+                *length += usize::from(above | below | everyone);
+            }
+            if n + 1 == NODE_BLOCK || node + 1 == self.n_nodes() {
+                for ((nodes, length), found) in of_block.iter_mut().zip(&mut found) {
+                    found.extend_from_slice(&nodes[..mem::take(length)]);
                 }
             }
-            return Ok(found);
-        }
-        self.for_each_bin(images, &row, 0..self.n_nodes(), bins, interrupt, |_, node, bin| {
-            if bin <= last {
-                add(node);
-            }
+            Ok(())
         })?;
         Ok(found)
+    }
+
+    /// The same for all images, shared out among threads.
+    pub(crate) fn all_nodes_up_to(
+        &self,
+        images: &Values<'_>,
+        bins: &Bins,
+        last: &[Option<usize>],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<i32>>, Error> {
+        let n_images = last.len();
+        if images.is_small() {
+            return self.nodes_up_to(images, &(0..n_images), bins, last, interrupt); // on this thread
+        }
+        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, SUBSET_IMAGES);
+        let tiles = (0..n_images).into_par_iter().step_by(size).map(|start| {
+            let rows = start..n_images.min(start + size);
+            self.nodes_up_to(images, &rows, bins, &last[rows.clone()], interrupt)
+        });
+        Ok(tiles.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
     }
 
     /// The empirical p-value of every node of every image (the paper, section 3.1): (images, nodes).
