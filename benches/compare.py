@@ -1,6 +1,8 @@
 """Time subsetscan beside its rivals, and write what was found on this machine: its JSON, its picture, and the page.
 
-The page shows every machine whose JSON is there; `report.py` writes it anew without measuring. Every measurement is a process of its own (`measure.py`), with a set number of threads on as many cores.
+The page shows every machine whose JSON is there; `report.py` writes it anew without measuring.
+
+Every measurement is a process of its own (`measure.py`), with a set number of threads on as many cores.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ SCANS = [name for name, rival in RIVALS.items() if rival.same_score]
 # Seconds: a rival whose scores, or a quarter of whose fit, would take longer leaves the study of growth; one that takes
 # longer for one image leaves that study.
 PATIENCE = 5.0
+READIED = ("subsetscan", "numba", "torch")  # for what they compile or allocate once
 MEMORY = 0.5  # the share of the machine's memory that a rival may fill
 TIES = ("upper", "midrank", "random", "range")
 FEW = 20  # images by which the slowest of them is tried
@@ -58,7 +59,7 @@ def compare(folder: str, name: str, rivals: list[str], repeats: int, scale: floa
     fits, states = rounds({rival: partial(RIVALS[rival].fit, case.background) for rival in rivals}, repeats)
     for rival in rivals:
         RIVALS[rival].score(states[rival], case.images[:2])
-        if rival in ("subsetscan", "numba"):  # what they compile or allocate once
+        if rival in READIED:
             RIVALS[rival].score(states[rival], case.images)
     scores, found = rounds(
         {rival: partial(RIVALS[rival].score, states[rival], case.images) for rival in rivals}, repeats
@@ -198,7 +199,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
             images = case.images[:n]
         fits = {r: timed(partial(RIVALS[r].fit, background)) for r in rivals} if fitted is None else None
         states = fitted or {r: state for r, (_, state) in fits.items()}
-        for rival in ("subsetscan", "numba"):
+        for rival in READIED:
             if rival in rivals:
                 RIVALS[rival].score(states[rival], images)
         calls = {r: partial(RIVALS[r].score, states[r], images) for r in rivals}

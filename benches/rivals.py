@@ -164,7 +164,7 @@ def count_at_once(state: Columns, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bins:
-    """Each node's histogram: where it begins, bins per unit, and the rank of each bin, at most that beyond alpha_max."""
+    """Each node's histogram: where it begins, bins per unit, and the rank of each bin, cut off beyond alpha_max."""
 
     low: np.ndarray
     per_unit: np.ndarray

@@ -34,7 +34,7 @@ def rounds(calls: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[s
     results: dict[str, Any] = {}
     for n in range(repeats):
         for name, call in calls.items():
-            if n >= 3 and np.median(times[name]) > SLOW or n and times[name][0] > SLOWER:
+            if (n >= 3 and np.median(times[name]) > SLOW) or (n and times[name][0] > SLOWER):
                 continue
             results.pop(name, None)  # its memory is free before it is needed again
             before = time.process_time()

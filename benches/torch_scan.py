@@ -1,4 +1,4 @@
-"""The scan as a careful engineer would write it in PyTorch, on the CPU: batched searches and counts, no loop over nodes.
+"""The scan as a careful engineer would write it in PyTorch, on the CPU: all nodes are searched at once.
 
 Slow to import, so only where it is needed.
 """
