@@ -1,4 +1,6 @@
-"""Time subsetscan beside its rivals, and write what was found: results.json, performance.png and a page.
+"""Time subsetscan beside its rivals, and write what was found on this machine: its JSON, its picture, and the page.
+
+The page shows every machine whose JSON is there; `report.py` writes it anew without measuring.
 
 Every measurement is a process of its own (`measure.py`), with a set number of threads on as many cores.
 """
@@ -19,12 +21,13 @@ from typing import Annotated, Any
 
 import report
 import typer
+from rivals import MISSING, RIVALS
 
 HERE = Path(__file__).parent
-PARTS = ("a", "a-independent", "b", "c", "d", "e", "g", "memory", "growth")
+PARTS = ("a", "a-independent", "b", "c", "d", "e", "g", "ties", "memory", "growth")
 FULL = ("a", "a-independent", "b", "c", "d")  # the parts that are cases of their own
-MORE = {"a": ("e", "g", "memory", "growth"), "b": ("e", "g", "memory")}  # what else needs a case
-SCANS = ("subsetscan", "ART", "numpy", "numba")
+MORE = {"a": ("e", "g", "ties", "memory", "growth"), "b": ("e", "g", "memory")}  # what else needs a case
+WEIGHED = ("subsetscan", "ART", "numpy")  # whose memory is measured
 SETS = {"avx512": {"avx512f", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "plain": set[str]()}
 AGREEMENT = 1e-9  # how far the scores of two ways to compute the same may differ, relatively
 GROWTH = {
@@ -46,11 +49,13 @@ class Runner:
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
 
-    def __call__(self, task: str, n_threads: int = 1, simd: str | None = None, **options: Any) -> Any:
-        """Run a task of `measure.py` and return what it found."""
+    def __call__(
+        self, task: str, n_threads: int = 1, simd: str | None = None, patience: float | None = None, **options: Any
+    ) -> Any:
+        """Run a task of `measure.py` and return what it found; raise TimeoutExpired after so many seconds."""
         words = [task, *(str(value) for value in options.values() if isinstance(value, str)), simd or ""]
         say(f"{' '.join(filter(None, words))}, {n_threads} thread{'s' * (n_threads > 1)} ... ", end="")
-        names = ("RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        names = (f"{name}_NUM_THREADS" for name in ("RAYON", "NUMBA", "OMP", "OPENBLAS", "MKL"))
         environment = os.environ | dict.fromkeys(names, str(n_threads))
         environment["OMP_WAIT_POLICY"] = "passive"  # no rival's threads wait busily where the next one is measured
         environment.pop("SUBSETSCAN_SIMD", None)
@@ -66,10 +71,11 @@ class Runner:
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
+                timeout=patience,
             )
         finally:
             self._pin(self.cores)
-        say(f"{time.monotonic() - started:.0f} s")
+            say(f"{time.monotonic() - started:.0f} s")
         return json.loads(done.stdout)
 
     def _pin(self, cores: list[int]) -> None:
@@ -105,7 +111,8 @@ def processor() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Tell what was compared, and with which compiler."""
-    names = ("subsetscan", "numpy", "numba", "adversarial-robustness-toolbox", "pyod")
+    names = ["subsetscan", "numpy", "numba", "adversarial-robustness-toolbox", "pyod", "scikit-learn"]
+    names += ["torch"] * ("torch" in RIVALS)
     found = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
     try:
         rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True)  # noqa: S607
@@ -114,9 +121,22 @@ def versions() -> dict[str, str]:
     return found | {"rustc": rustc.stdout.split()[1]}
 
 
-def run_case(run: Runner, name: str, sets: list[str], threads: list[int]) -> dict[str, Any]:
+def left_out(run: Runner, name: str, patience: float) -> dict[str, str]:
+    """Try every rival once on a case, on one thread, and tell why it is not compared there."""
+    found = {}
+    for rival in RIVALS:
+        if rival == "subsetscan":
+            continue
+        try:
+            if not run("trial", patience=patience, name=name, rival=rival):
+                found[rival] = "fills more than half of the memory"
+        except subprocess.TimeoutExpired:
+            found[rival] = f"takes more than {patience:g} s"
+    return found
+
+
+def run_case(run: Runner, name: str, rivals: list[str], sets: list[str], threads: list[int]) -> dict[str, Any]:
     """Measure one case on every number of threads, and on one with each set of instructions."""
-    rivals = [*SCANS, "ECOD"] if name == "b" else list(SCANS)
     common = {"name": name, "repeats": run.common["repeats"], "scale": run.common["scale"]}
     found = {"exact": run("exact", name=name)}
     found["threads"] = {str(n): run("compare", n, rivals=rivals, **common) for n in threads}
@@ -149,49 +169,60 @@ def main(
     scale: Annotated[float, typer.Option(min=0, max=1, help="Shrink all sizes, for a quick try.")] = 1.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians count.")] = 5,
     threads: Annotated[str, typer.Option(help="Numbers of threads; those beyond the cores are left out.")] = "1,2",
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds for one fit and one scoring; who takes longer is left out of a case.")
+    ] = 120,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
     out: Annotated[
-        Path, typer.Option(help="Folder for results.json and performance.png; the page lies beside it: FOLDER.md.")
+        Path, typer.Option(help="Folder for this machine's JSON and picture; the page lies beside it: FOLDER.md.")
     ] = Path("docs/performance"),
 ) -> None:
-    """Time subsetscan beside ART, numpy, numba and PyOD's ECOD, and beside what reading memory alone takes."""
-    parts = cases.split(",")
-    if unknown := set(parts) - set(PARTS):
+    """Time subsetscan beside ART, other ways to the same scores, other detectors, and what reading memory takes."""
+    parts = set(cases.split(","))
+    if unknown := parts - set(PARTS):
         raise typer.BadParameter(f"unknown cases {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="subsetscan-bench-") as folder:
         run = Runner(folder, scale=scale, repeats=repeats, seed=seed)
         counts = [n for n in map(int, threads.split(",")) if n <= len(run.cores)]
         command = " ".join(["python", "benches/compare.py", *map(shlex.quote, sys.argv[1:])])
-        results: dict[str, Any] = {"command": command, **run.common, "machine": processor(), "versions": versions()}
-        results |= {"cases": {}, "one_image": {}, "groups": {}, "memory": {}, "growth": {}}
+        results: dict[str, Any] = {"command": command, **run.common, "patience": patience}
+        results |= {"machine": processor(), "versions": versions(), "missing": MISSING}
+        results |= {"cases": {}, "one_image": {}, "groups": {}, "ties": {}, "memory": {}, "growth": {}}
         for name in FULL:
-            if not {name, *MORE.get(name, ())} & set(parts):
+            if not {name, *MORE.get(name, ())} & parts:
                 continue
-            results["cases"][name] = run("draw", name=name, scale=scale, seed=seed)
+            case = results["cases"][name] = run("draw", name=name, scale=scale, seed=seed)
+            if {name, "e"} & parts:
+                case["left_out"] = left_out(run, name, patience)
+            rivals = [rival for rival in RIVALS if rival not in case.get("left_out", ())]
             if name in parts:
-                results["cases"][name] |= run_case(run, name, results["machine"]["instruction_sets"], counts)
+                case |= run_case(run, name, rivals, results["machine"]["instruction_sets"], counts)
             if name in MORE:
-                measure_more(run, results, name, parts, counts)
-            if name == "a" and "growth" in parts:
-                results["growth"] = grown(run)
+                measure_more(run, results, name, rivals, parts & set(MORE[name]), counts)
             for file in Path(folder).iterdir():
                 file.unlink()
             report.save(results, out)
-    report.write(results, out)
+    report.write(out)
     say(f"wrote {out.with_name(f'{out.name}.md')}")
 
 
-def measure_more(run: Runner, results: dict[str, Any], name: str, parts: list[str], counts: list[int]) -> None:
-    """Measure what is asked of cases a and b alone: one image, groups, memory."""
-    common = {key: run.common[key] for key in ("repeats", "scale")}
+def measure_more(
+    run: Runner, results: dict[str, Any], name: str, rivals: list[str], parts: set[str], counts: list[int]
+) -> None:
+    """Measure what is asked of cases a and b alone."""
+    repeats = {"name": name, "repeats": run.common["repeats"]}
     if "e" in parts:
-        results["one_image"][name] = {str(n): run("one_image", n, name=name, **common) for n in counts}
+        common = repeats | {"rivals": rivals, "scale": run.common["scale"]}
+        results["one_image"][name] = {str(n): run("one_image", n, **common) for n in counts}
     if "g" in parts:
-        options = {key: run.common[key] for key in ("repeats", "seed")}
-        results["groups"][name] = {str(n): run("groups", n, name=name, **options) for n in counts}
+        results["groups"][name] = {str(n): run("groups", n, seed=run.common["seed"], **repeats) for n in counts}
+    if "ties" in parts:
+        results["ties"][name] = run("ties", **repeats)
     if "memory" in parts:
-        results["memory"][name] = {rival: run("memory", name=name, rival=rival) for rival in SCANS[:3]}
+        results["memory"][name] = {rival: run("memory", name=name, rival=rival) for rival in WEIGHED}
+    if "growth" in parts:
+        results["growth"] = grown(run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ Prints what it found as JSON.
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +23,13 @@ from timing import Sweep, memory_of, rounds, summary, timed
 from subsetscan import Background, reference, scan_group
 
 SCANS = [name for name, rival in RIVALS.items() if rival.same_score]
-PATIENCE = 5.0  # seconds: a rival whose scores, or a quarter of whose fit, would take longer leaves the study of growth
+# Seconds: a rival whose scores, or a quarter of whose fit, would take longer leaves the study of growth; one that takes
+# longer for one image leaves that study.
+PATIENCE = 5.0
+READIED = ("subsetscan", "numba", "torch")  # for what they compile or allocate once
+MEMORY = 0.5  # the share of the machine's memory that a rival may fill
+TIES = ("upper", "midrank", "random", "range")
+FEW = 20  # images by which the slowest of them is tried
 
 
 def load(folder: str, name: str) -> cases.Case:
@@ -51,7 +59,7 @@ def compare(folder: str, name: str, rivals: list[str], repeats: int, scale: floa
     fits, states = rounds({rival: partial(RIVALS[rival].fit, case.background) for rival in rivals}, repeats)
     for rival in rivals:
         RIVALS[rival].score(states[rival], case.images[:2])
-        if rival in ("subsetscan", "numba"):  # what they compile or allocate once
+        if rival in READIED:
             RIVALS[rival].score(states[rival], case.images)
     scores, found = rounds(
         {rival: partial(RIVALS[rival].score, states[rival], case.images) for rival in rivals}, repeats
@@ -70,6 +78,18 @@ def compare(folder: str, name: str, rivals: list[str], repeats: int, scale: floa
             if RIVALS[rival].same_score and rival != "subsetscan"
         },
     }
+
+
+def trial(folder: str, name: str, rival: str) -> bool:
+    """Fit and score once; tell whether that fits in memory."""
+    case = load(folder, name)
+    memory = int(MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    try:
+        RIVALS[rival].score(RIVALS[rival].fit(case.background), case.images)
+    except MemoryError:
+        return False
+    return True
 
 
 def warm_up(rivals: list[str]) -> None:
@@ -100,27 +120,36 @@ def same(found: Any, expected: list[tuple[float, float, list[int]]]) -> bool:
     return all(result == one for result, one in zip(results, expected, strict=True))
 
 
-def one_image(folder: str, name: str, repeats: int, scale: float) -> dict[str, Any]:
+def one_image(folder: str, name: str, rivals: list[str], repeats: int, scale: float) -> dict[str, Any]:
     """Time scores of one image, another one each time: just after others, and after all caches were swept."""
     case = load(folder, name)
     sweep = Sweep(scale)
-    states = {rival: RIVALS[rival].fit(case.background) for rival in SCANS}
+    states = {rival: RIVALS[rival].fit(case.background) for rival in rivals}
     next_image = count()
-    times: dict[str, dict[str, list[float]]] = {kind: {rival: [] for rival in SCANS} for kind in ("warm", "cold")}
 
     def score(rival: str) -> float:
         n = next(next_image) % len(case.images)
         return timed(lambda: RIVALS[rival].score(states[rival], case.images[n : n + 1]))[0]
 
-    for rival in SCANS:
-        score(rival)
+    rivals = [rival for rival in rivals if score(rival) <= PATIENCE]
+    times: dict[str, dict[str, list[float]]] = {kind: {rival: [] for rival in rivals} for kind in ("warm", "cold")}
     for _ in range(repeats):
-        for rival in SCANS:
+        for rival in rivals:
             enough = max(1, min(20, int(0.3 / score(rival))))
             times["warm"][rival] += [score(rival) for _ in range(enough)]
             sweep()
             times["cold"][rival].append(score(rival))
     return {kind: {rival: summary(taken) for rival, taken in by.items()} for kind, by in times.items()}
+
+
+def ties(folder: str, name: str, repeats: int) -> dict[str, Any]:
+    """Time each treatment of ties on as many images as the slowest does in a few seconds, but at least `FEW`."""
+    case = load(folder, name)
+    background = Background(case.background)
+    tried = max(timed(partial(background.scan, case.images[:FEW], ties=treatment))[0] for treatment in TIES)
+    images = case.images[: max(FEW, int(FEW * PATIENCE / tried))]
+    times, _ = rounds({treatment: partial(background.scan, images, ties=treatment) for treatment in TIES}, repeats)
+    return {"images": len(images), "time": times}
 
 
 def groups(folder: str, name: str, repeats: int, seed: int) -> dict[str, Any]:
@@ -170,7 +199,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
             images = case.images[:n]
         fits = {r: timed(partial(RIVALS[r].fit, background)) for r in rivals} if fitted is None else None
         states = fitted or {r: state for r, (_, state) in fits.items()}
-        for rival in ("subsetscan", "numba"):
+        for rival in READIED:
             if rival in rivals:
                 RIVALS[rival].score(states[rival], images)
         calls = {r: partial(RIVALS[r].score, states[r], images) for r in rivals}
@@ -183,7 +212,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
 
 
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (draw, compare, exact, one_image, groups, memory, growth)
+    task.__name__: task for task in (draw, trial, compare, exact, one_image, groups, ties, memory, growth)
 }
 
 if __name__ == "__main__":

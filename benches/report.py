@@ -1,12 +1,19 @@
-"""What was measured, as a page, a picture and JSON: medians become ratios here, and nothing is typed by hand."""
+"""What was measured, as a page, pictures and JSON: medians become ratios here, and nothing is typed by hand.
+
+A machine has a JSON file and a picture of its own; the page shows all whose files are there. `python benches/report.py`
+writes the page and the pictures anew, without measuring.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
+import typer
+from goals import GOALS
 from matplotlib.figure import Figure
 
 from subsetscan import plot
@@ -16,37 +23,82 @@ from subsetscan.lab.markdown import linker
 __all__ = ["save", "write"]
 
 HERE = Path(__file__).parent
-RIVALS = ("ART", "numpy", "numba", "ECOD")
+RIVALS = ("ART", "numpy", "numba", "torch", "histogram", "kNN", "Mahalanobis", "ECOD")
 CLOSE = 2.0  # a rival that takes less than twice our time is named
 PANELS = {"n_images": "images", "n_nodes": "nodes", "n_background": "background images"}
 
 
 def save(results: dict[str, Any], out: Path) -> None:
-    """Write results.json, all there is so far."""
-    with atomic_write(out / "results.json") as path:
+    """Write the JSON of the machine it was measured on, all there is so far."""
+    with atomic_write(out / f"{slug(label(results))}.json") as path:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def write(results: dict[str, Any], out: Path) -> None:
-    """Write results.json and performance.png into the folder `out`, and the page beside it, named as the folder."""
-    save(results, out)
-    if results["growth"]:
-        plot.save(picture(results["growth"]), out / "performance.png")
+def write(out: Path) -> None:
+    """Write the page of all machines whose JSON is in the folder `out` beside it, and their pictures into it."""
+    machines = []
+    for file in sorted(out.glob("*.json")):
+        results = json.loads(file.read_text(encoding="utf-8"))
+        if results["growth"]:
+            plot.save(picture(results["growth"]), file.with_suffix(".png"))
+        machines.append({"ties": {}} | results | shown(results) | {"file": file.stem})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 (Markdown)
     )  # fmt: skip
-    environment.filters |= {"seconds": seconds, "times": times, "ratio": ratio, "size": size, "percent": percent}
+    filters = (seconds, times, ratio, ratios, size, percent)
+    environment.filters |= {function.__name__: function for function in filters}
     page = environment.get_template("performance.md.jinja").render(
-        results,
+        machines=machines,
         folder=out.name,
-        close=close(results),
-        busy=busy(results),
-        lead=lead(results),
+        rivals=[rival for rival in RIVALS if any(rival in one["measured"] for one in machines)],
+        timed=any(one["lead"] for one in machines),
+        n_threads=sorted({n for one in machines for case in one["cases"].values() for n in case.get("threads", ())}),
+        drawn={name: case for one in reversed(machines) for name, case in one["cases"].items()},
         link=linker(out.parent),
     )
     with atomic_write(out.with_name(f"{out.name}.md")) as path:
         path.write_text(page, encoding="utf-8")
+
+
+def label(results: dict[str, Any]) -> str:
+    """Name a machine by the model of its processor, without signs of trade marks."""
+    return " ".join(re.sub(r"\((R|TM)\)", " ", results["machine"]["model"], flags=re.IGNORECASE).split()) or "unknown"
+
+
+def slug(name: str) -> str:
+    """Name its files."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def shown(results: dict[str, Any]) -> dict[str, Any]:
+    """Work out what the page says of a machine."""
+    timed = [found["score"] for case in results["cases"].values() for found in case.get("threads", {}).values()]
+    return {
+        "label": label(results),
+        "measured": {rival for found in timed for rival in found},
+        "lead": lead(results),
+        "close": close(results),
+        "busy": busy(results),
+        "absent": absent(results),
+        "goals": goals(results),
+    }
+
+
+def goals(results: dict[str, Any]) -> list[dict[str, str]]:
+    """Write what was aimed at beside what was measured; what misses its goal is in bold."""
+    rows = []
+    for goal in GOALS:
+        write_value = seconds if goal.is_time else times
+        bounds = {"at least": goal.least, "at most": goal.most}
+        value = goal.measured(results)
+        shown = "-" if value is None else write_value(value)
+        rows.append({
+            "what": goal.what,
+            "goal": " and ".join(f"{word} {write_value(bound)}" for word, bound in bounds.items() if bound) or "-",
+            "measured": f"**{shown}**" if value is not None and goal.missed(value) else shown,
+        })  # fmt: skip
+    return rows
 
 
 def seconds(value: float) -> str:
@@ -68,6 +120,11 @@ def ratio(taken: dict[str, Any], rival: str, ours: dict[str, Any] | None = None)
     return times(taken[rival]["median"] / (ours or taken["subsetscan"])["median"])
 
 
+def ratios(taken: dict[str, Any], rivals: list[str], ours: dict[str, Any] | None = None) -> str:
+    """Write the ratios of rivals as cells of a table."""
+    return " | ".join(ratio(taken, rival, ours) for rival in rivals)
+
+
 def size(n_bytes: float) -> str:
     """Write a number of bytes."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
@@ -84,32 +141,35 @@ def lead(results: dict[str, Any]) -> dict[str, Any] | None:
     if not timed:
         return None
     name, case = next(iter(timed.items()))
-    n_threads, found = next(iter(case["threads"].items()))
+    n_threads, first = next(iter(case["threads"].items()))
     scores = [of["score"] for one in timed.values() for of in one["threads"].values()]
     spans = {}
     for rival in RIVALS:
-        ratios = [of[rival]["median"] / of["subsetscan"]["median"] for of in scores if rival in of]
-        spans[rival] = f"{times(min(ratios))} to {times(max(ratios))}" if ratios else "-"
+        if found := [of[rival]["median"] / of["subsetscan"]["median"] for of in scores if rival in of]:
+            spans[rival] = f"{times(min(found))} to {times(max(found))}"
     one_image = results["one_image"].get(name, {}).get(n_threads, {}).get("warm")
     memory = results["memory"].get(name)
     return {
         "case": case,
         "n_threads": n_threads,
-        "found": found,
+        "found": first,
+        "rivals": [rival for rival in RIVALS if rival in first["score"]],
         "spans": spans,
         "one_image": [one_image] if one_image else [],
         "memory": [memory] if memory and memory["subsetscan"]["score"] else [],  # nothing grows where sizes are tiny
+        "same": list(first["difference"]),
         "difference": max(max(of["difference"].values()) for one in timed.values() for of in one["threads"].values()),
         "exact": all(one["exact"]["identical"] for one in timed.values()),
     }
 
 
 def close(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """List where a rival takes less than `CLOSE` times our time, the closest first."""
+    """List where a rival takes less than `CLOSE` times our time, the closest first; of other scores, not the fits."""
     compared = []
     for name, case in results["cases"].items():
         for n_threads, found in case.get("threads", {}).items():
-            compared += [(f"case {name}, {what}", n_threads, found[what]) for what in ("score", "fit")]
+            same = {rival: found["fit"][rival] for rival in ("subsetscan", *found["difference"])}
+            compared += [(f"case {name}, score", n_threads, found["score"]), (f"case {name}, fit", n_threads, same)]
     for name, by_threads in results["one_image"].items():
         for n_threads, found in by_threads.items():
             compared += [(f"one image of case {name}, {kind} caches", n_threads, found[kind]) for kind in found]
@@ -126,6 +186,22 @@ def close(results: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(named, key=lambda row: row["ratio"])
 
 
+def absent(results: dict[str, Any]) -> dict[str, list[str]]:
+    """List by reason which rivals are absent, and from which cases."""
+    timed = {name: case for name, case in results["cases"].items() if "threads" in case}
+    reasons: dict[str, list[str]] = {}
+    for rival in RIVALS:
+        cases: dict[str, list[str]] = {}
+        for name, case in timed.items():
+            if any(rival not in found["score"] for found in case["threads"].values()):
+                known = results.get("missing", {}) | case.get("left_out", {})
+                cases.setdefault(known.get(rival, "not yet compared when this was measured"), []).append(name)
+        for reason, names in cases.items():
+            where = "all cases" if len(names) == len(timed) else f"case{'s' * (len(names) > 1)} {', '.join(names)}"
+            reasons.setdefault(reason, []).append(f"{rival} ({where})")
+    return reasons
+
+
 def busy(results: dict[str, Any]) -> float | None:
     """Find the least share of its time for which a measurement of cases on one thread had its core."""
     found = [case["threads"]["1"] for case in results["cases"].values() if "1" in case.get("threads", {})]
@@ -136,7 +212,7 @@ def busy(results: dict[str, Any]) -> float | None:
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:
     """Draw time against the number of images, and time per image and node against both other sizes."""
     figure = Figure((13, 4.3), layout="constrained")
-    colours = dict(zip(("subsetscan", "ART", "numpy", "numba"), plot.COLOURS, strict=False))
+    colours = dict(zip(("subsetscan", "ART", "numpy", "numba", "torch"), plot.COLOURS, strict=False))
     panels = figure.subplots(1, len(growth), squeeze=False)[0]
     for panel, (axis, rows) in zip(panels, growth.items(), strict=True):
         per_value = axis != "n_images"
@@ -159,3 +235,12 @@ def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:
         panel.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
     return figure
+
+
+def main(folder: Annotated[Path, typer.Argument(help="Of the JSON files.")] = Path("docs/performance")) -> None:
+    """Write the page and the pictures from the results that are kept."""
+    write(folder)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,51 +1,148 @@
 """The comparison with other software, in small: that it runs, and that scores agree. Never how long it takes."""
 
+import dataclasses
+import importlib
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason='a rival of the benchmark: pip install ".[bench]"')
 pytest.importorskip("pyod", reason='a rival of the benchmark: pip install ".[bench]"')
 
-COMPARE = Path(__file__).parent.parent / "benches" / "compare.py"
+BENCHES = Path(__file__).parent.parent / "benches"
+# PyTorch is a rival where it is installed.
+TORCH = ["torch"] * (importlib.util.find_spec("torch") is not None)
+SAME = ["ART", "numpy", "numba", *TORCH]
+RIVALS = [*SAME, "histogram", "kNN", "Mahalanobis", "ECOD"]
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("benches") / "performance"
-    options = ["--cases", "b,e,g,memory,growth", "--scale", "0.01", "--repeats", "2", "--threads", "1"]
-    subprocess.run([sys.executable, str(COMPARE), *options, "--out", str(out)], check=True)
+    options = ["--cases", "b,e,g,ties,memory,growth", "--scale", "0.01", "--repeats", "2", "--threads", "1"]
+    subprocess.run([sys.executable, str(BENCHES / "compare.py"), *options, "--out", str(out)], check=True)
     return out
 
 
-def test_every_rival_is_measured_and_agrees(out):
-    results = json.loads((out / "results.json").read_text())
+@pytest.fixture(scope="module")
+def machine(out):
+    """The file of this machine, the only one there."""
+    (file,) = out.glob("*.json")
+    return file
+
+
+@pytest.fixture
+def report(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHES)
+    spec = importlib.util.spec_from_file_location("report", BENCHES / "report.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_rival_is_measured_and_agrees(machine):
+    results = json.loads(machine.read_text())
     case = results["cases"]["b"]
     found = case["threads"]["1"]
+    assert case["left_out"] == {}
     for what in ("fit", "score"):
-        assert list(found[what]) == ["subsetscan", "ART", "numpy", "numba", "ECOD"]
+        assert list(found[what]) == ["subsetscan", *RIVALS]
         assert all(taken["median"] > 0 for taken in found[what].values())
-    assert list(found["difference"]) == ["ART", "numpy", "numba"]
+    assert list(found["difference"]) == SAME
     assert max(found["difference"].values()) <= 1e-9
     assert case["exact"]["identical"]
     assert "plain" in case["sets"]
     assert found["read_limit"] > 0
     for name in ("a", "b"):
-        assert list(results["one_image"][name]["1"]["cold"]) == ["subsetscan", "ART", "numpy", "numba"]
+        assert list(results["one_image"][name]["1"]["cold"]) == ["subsetscan", *RIVALS]
         assert list(results["groups"][name]["1"]) == ["1", "10"]
         assert list(results["memory"][name]) == ["subsetscan", "ART", "numpy"]
+    assert list(results["ties"]["a"]["time"]) == ["upper", "midrank", "random", "range"]
     for rows in results["growth"].values():
         assert [row["time"]["subsetscan"]["n"] for row in rows] == [2] * len(rows)
     assert results["seed"] == 0
     assert results["machine"]["cores"] > 0
 
 
-def test_picture_and_page_are_written(out):
-    assert (out / "performance.png").read_bytes().startswith(b"\x89PNG")
+def test_picture_and_page_are_written(out, machine):
+    assert machine.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     page = out.with_name("performance.md").read_text()
-    for heading in ("Scores, 1 thread", "Fit", "One image", "Groups", "Memory", "Growth", "How it works"):
+    for heading in ("Scores, 1 thread", "Fit", "One image", "Groups", "Ties", "Memory", "Growth", "How it works"):
         assert f"\n## {heading}\n" in page
     assert "| b | ART 0.0e+00" in page
+    assert ("PyTorch is not installed" in page) == (not TORCH)
+
+
+def test_the_page_shows_each_machine_whose_file_is_there(report, machine, tmp_path):
+    """Another one's, measured before a rival was there and before anyone was left out, and by another maker."""
+    out = tmp_path / "performance"
+    out.mkdir()
+    shutil.copy(machine, out)
+    other = json.loads(machine.read_text())
+    other["machine"]["model"] = "Another(R) Maker(TM) 9"
+    del other["missing"], other["ties"]
+    case = other["cases"]["b"]
+    case["left_out"] = {"ECOD": "takes more than 1 s"}
+    for what in ("fit", "score"):
+        case["threads"]["1"][what]["subsetscan"]["median"] *= 1000
+        del case["threads"]["1"][what]["kNN"], case["threads"]["1"][what]["ECOD"]
+    report.save(other, out)
+    assert (out / "another-maker-9.json").exists()
+    report.write(out)
+    page = out.with_name("performance.md").read_text()
+    assert page.count("**Make it again.**") == 2
+    measured = json.loads(machine.read_text())
+    own = report.label(measured)
+    for name in (own, "Another Maker 9"):
+        assert f"\n## {name}\n" in page
+        assert f"| {name} | b | plain |" in page
+    assert "| Another Maker 9 | a |" not in page.partition("\n## Ties\n")[2].partition("\n## ")[0]
+    assert f"| {own} | a | {measured['ties']['a']['images']} |" in page.partition("\n## Ties\n")[2]
+    assert "ECOD (all cases): takes more than 1 s" in page
+    assert "kNN (all cases): not yet compared" in page
+    assert (out / "another-maker-9.png").exists()
+
+
+def test_a_goal_that_is_missed_is_bold(report, monkeypatch, machine):
+    results = json.loads(machine.read_text())
+    goal = report.GOALS[2]
+    value = goal.measured(results)
+    for least, most, missed in ((value / 2, None, False), (value * 2, None, True), (None, value / 2, True)):
+        monkeypatch.setattr(report, "GOALS", [dataclasses.replace(goal, least=least, most=most)])
+        (row,) = report.goals(results)
+        assert row["measured"].startswith("**") == missed
+        assert row["goal"].startswith("at least" if least else "at most")
+    del results["cases"]["b"]["threads"]
+    assert report.goals(results)[0]["measured"] == "-"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the arrays of a case, some megabytes."""
+    for part, rows in (("background", 30), ("images", 20)):
+        np.save(tmp_path / f"x-{part}.npy", np.random.default_rng(rows).random((rows, 50_000), dtype=np.float32))
+    return str(tmp_path)
+
+
+def test_who_takes_too_long_is_left_out(folder, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHES)
+    compare = importlib.import_module("compare")
+    monkeypatch.setattr(compare, "RIVALS", dict.fromkeys(["subsetscan", "numpy"]))
+    run = compare.Runner(folder)
+    assert compare.left_out(run, "x", 60) == {}
+    assert compare.left_out(run, "x", 0.01) == {"numpy": "takes more than 0.01 s"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts mapped memory on Linux alone")
+@pytest.mark.parametrize(("share", "fits"), [(0.5, True), (1e-6, False)])
+def test_who_fills_too_much_memory_is_left_out(share, fits, folder):
+    """In a process of its own, as the limit stays; without memory, not even the sorted columns can be kept."""
+    code = f"import measure; measure.MEMORY = {share}; print(measure.trial({folder!r}, 'x', 'numpy'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHES, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{fits}\n"

@@ -188,10 +188,13 @@ def test_adaptive_is_what_the_code_writes(out):
 
 
 def test_performance_is_what_the_code_writes(out, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benches")
     report = _import(ROOT / "benches" / "report.py")
     monkeypatch.setattr(report.plot, "save", lambda *_: None)
     (out / "performance").mkdir()
-    report.write(_results("performance"), out / "performance")
+    for machine in (DOCS / "performance").glob("*.json"):
+        shutil.copy(machine, out / "performance")
+    report.write(out / "performance")
     _assert_same("performance.md", out)
 
 
