@@ -29,6 +29,7 @@
 
 mod background;
 mod bins;
+mod bounded;
 mod builder;
 mod error;
 mod group;

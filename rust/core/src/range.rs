@@ -7,16 +7,16 @@
 //! Thresholds are searched by branch and bound: a range of them is bounded by its smallest alpha with the shares at its
 //! largest, and halved while its bound exceeds what was reached.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::background::Background;
-use crate::bins::Membership;
+use crate::bins::Bins;
+use crate::bounded::Bounded;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::options::{ScanOptions, Scope};
-use crate::pvalue::{GridRange, thresholds};
+use crate::pvalue::GridRange;
 use crate::result::{BestSubset, Found};
 use crate::value::{Value, Values};
 
@@ -56,33 +56,6 @@ struct Prefix {
     least_share: f64,
 }
 
-/// Steps, both ends included, and what no subset at one of them exceeds.
-struct Region {
-    bound: f64,
-    first: usize,
-    last: usize,
-}
-
-impl Ord for Region {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.bound.total_cmp(&other.bound)
-    }
-}
-
-impl PartialOrd for Region {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Region {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Region {}
-
 impl<'a> Ranges<'a> {
     fn new(grid: &'a [f64], options: &'a ScanOptions, n_nodes: usize, n_steps: usize) -> Self {
         Ranges { grid, options, n_nodes, n_steps, full: vec![0; grid.len() + 1], partial: Vec::new() }
@@ -113,9 +86,9 @@ impl<'a> Ranges<'a> {
         let (mut best, mut reached) = (Prefix::default(), 0.0_f64);
         let (mut regions, mut shares) = (BinaryHeap::new(), Vec::new());
         if !self.grid.is_empty() {
-            regions.push(Region { bound: f64::INFINITY, first: 1, last: self.grid.len() });
+            regions.push(Bounded { bound: f64::INFINITY, part: (1, self.grid.len()) }); // both ends included
         }
-        while let Some(Region { bound, first, last }) = regions.pop() {
+        while let Some(Bounded { bound, part: (first, last) }) = regions.pop() {
             if bound < reached.max(best.score) {
                 break;
             }
@@ -131,9 +104,9 @@ impl<'a> Ranges<'a> {
             }
             let middle = (first * last).isqrt().clamp(first, last - 1);
             for (first, last) in [(first, middle), (middle + 1, last)] {
-                let (part, at_last) = self.bound(first, last);
+                let (own, at_last) = self.bound(first, last);
                 reached = reached.max(at_last);
-                regions.push(Region { bound: part.min(bound), first, last });
+                regions.push(Bounded { bound: own.min(bound), part: (first, last) });
             }
         }
         Ok(best)
@@ -158,25 +131,30 @@ impl<'a> Ranges<'a> {
             sums[class] += share;
         }
         let (least, most) = (self.grid[first - 1], self.grid[last - 1]);
-        let statistic = self.options.statistic;
-        let score = |alpha: f64, sum: f64, size: f64| match self.options.scope {
-            Scope::Subset => statistic.phi_of_shares(alpha, sum, size),
-            Scope::All => statistic.phi_of_shares(alpha, sum, self.n_nodes as f64),
-        };
         let (mut sum, mut size) = (n_full as f64, n_full as f64);
-        let (mut bound, mut reached) = (score(least, sum, size), score(most, sum, size));
+        let (mut bound, mut reached) = (self.score(least, sum, size), self.score(most, sum, size));
         for (class, (count, own)) in counts.into_iter().zip(sums).enumerate().rev().filter(|(_, (count, _))| *count > 0)
         {
             let (width, count) = (1.0 / CLASSES as f64, f64::from(count));
             let smallest = class as f64 * width;
             let steep = ((own - smallest * count) / width).clamp(0.0, count);
-            let corner = score(least, sum + (smallest + width) * steep, size + steep);
+            let corner = self.score(least, sum + (smallest + width) * steep, size + steep);
             (sum, size) = (sum + own, size + count);
-            bound = bound.max(corner).max(score(least, sum, size));
-            reached = reached.max(score(most, sum, size));
+            bound = bound.max(corner).max(self.score(least, sum, size));
+            reached = reached.max(self.score(most, sum, size));
         }
+        let statistic = self.options.statistic;
         let slack = statistic.bound(reached, self.n_nodes) - reached;
         (statistic.bound(bound, self.n_nodes), reached - slack)
+    }
+
+    /// The score of so many nodes with this sum of shares.
+    fn score(&self, alpha: f64, sum: f64, size: f64) -> f64 {
+        let n = match self.options.scope {
+            Scope::Subset => size,
+            Scope::All => self.n_nodes as f64,
+        };
+        self.options.statistic.phi_of_shares(alpha, sum, n)
     }
 
     /// Those that count at a step, in part or in full.
@@ -201,11 +179,7 @@ impl<'a> Ranges<'a> {
         let mut best = Prefix { step, ..Prefix::default() };
         let (mut sum, mut size) = (n_full as f64, n_full);
         let mut consider = |sum: f64, size: usize, least_share: f64| {
-            let n = match self.options.scope {
-                Scope::Subset => size,
-                Scope::All => self.n_nodes,
-            };
-            let score = self.options.statistic.phi_of_shares(alpha, sum, n as f64);
+            let score = self.score(alpha, sum, size as f64);
             if score > best.score {
                 best = Prefix { score, size: size as u64, step, least_share };
             }
@@ -229,18 +203,17 @@ pub(crate) fn scan_images<V: Value>(
     images: &Values<'_>,
     rows: &Range<usize>,
     options: &ScanOptions,
-    membership: Membership,
+    bins: &Bins,
     with_nodes: bool,
     interrupt: &Interrupt,
 ) -> Result<Vec<Found>, Error> {
     let n_nodes = background.n_nodes();
-    let n_ranked = membership.n_ranked(background.n_samples());
-    let grid = thresholds(options.ranking, n_ranked, options.alpha_max);
-    let tail = options.ranking.tail;
+    let n_steps = bins.membership.n_ranked(background.n_samples()) + 1;
+    let (grid, tail, membership) = (bins.thresholds(), bins.ranking.tail, bins.membership);
     let for_each_range = |visit: &mut dyn FnMut(usize, usize, GridRange)| {
         background.for_each_range(images, rows, 0..n_nodes, tail, membership, grid.len(), interrupt, visit)
     };
-    let mut ranges: Vec<_> = rows.clone().map(|_| Ranges::new(&grid, options, n_nodes, n_ranked + 1)).collect();
+    let mut ranges: Vec<_> = rows.clone().map(|_| Ranges::new(grid, options, n_nodes, n_steps)).collect();
     for_each_range(&mut |image, _, range| ranges[image].add(range))?;
     let best = ranges.iter_mut().map(|ranges| ranges.best(interrupt)).collect::<Result<Vec<_>, Error>>()?;
     let mut nodes = vec![Vec::new(); best.len()];

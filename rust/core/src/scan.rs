@@ -3,8 +3,6 @@
 //! For a fixed threshold alpha the best subset of one image is all nodes with p <= alpha (the LTSS property, Neill
 //! 2012; the paper, section 3.2). So only as many subsets need a look as there are distinct p-values.
 
-use std::ops::Range;
-
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -40,17 +38,9 @@ impl<V: Value> Background<V> {
         let bins = self.bins(images, options.ranking, options.alpha_max, membership, interrupt)?;
         let (n_images, n_nodes) = images.dim();
         if options.ranking.ties == Ties::Range {
-            let scan = |rows: Range<usize>| {
-                range::scan_images(self, images, &rows, options, membership, with_nodes, interrupt)
-            };
-            let found = if images.is_small() {
-                scan(0..n_images)? // on this thread
-            } else {
-                let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, RANGE_IMAGES);
-                let tiles = (0..n_images).into_par_iter().step_by(size);
-                let found = tiles.map(|start| scan(start..n_images.min(start + size)));
-                found.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect()
-            };
+            let found = images.in_tiles(RANGE_IMAGES, |rows| {
+                range::scan_images(self, images, rows, options, &bins, with_nodes, interrupt)
+            })?;
             return Ok(Scan::of(found, with_nodes));
         }
         let scorer = Scorer::new(bins.thresholds(), options, n_nodes, n_images);
@@ -59,7 +49,7 @@ impl<V: Value> Background<V> {
             let thresholds = bins.thresholds();
             let last = |best: &BestSubset| thresholds.partition_point(|threshold| *threshold < best.alpha);
             let last: Vec<_> = best.iter().map(|best| (best.size > 0).then(|| last(best))).collect();
-            self.all_nodes_up_to(images, &bins, &last, interrupt)?
+            self.nodes_up_to(images, &bins, &last, interrupt)?
         } else {
             vec![Vec::new(); n_images]
         };
@@ -97,7 +87,7 @@ impl<V: Value> Background<V> {
         let bins = self.bins(images, ranking, alpha_max, membership, interrupt)?;
         let place = |alpha: &f64| bins.thresholds().partition_point(|threshold| threshold <= alpha).checked_sub(1);
         let last: Vec<_> = up_to.iter().map(place).collect();
-        Ok(NodeSubsets::of(self.all_nodes_up_to(images, &bins, &last, interrupt)?))
+        Ok(NodeSubsets::of(self.nodes_up_to(images, &bins, &last, interrupt)?))
     }
 }
 

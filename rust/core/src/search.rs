@@ -156,8 +156,19 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// For each of some images, the nodes whose p-values fall in bin `last` of its own or an earlier one.
+    /// For each image, the nodes whose p-values fall in bin `last` of its own or an earlier one.
     pub(crate) fn nodes_up_to(
+        &self,
+        images: &Values<'_>,
+        bins: &Bins,
+        last: &[Option<usize>],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<i32>>, Error> {
+        images.in_tiles(SUBSET_IMAGES, |rows| self.nodes_of_rows(images, rows, bins, &last[rows.clone()], interrupt))
+    }
+
+    /// The same for some of them.
+    fn nodes_of_rows(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
@@ -207,26 +218,6 @@ impl<V: Value> Background<V> {
             Ok(())
         })?;
         Ok(found)
-    }
-
-    /// The same for all images, shared out among threads.
-    pub(crate) fn all_nodes_up_to(
-        &self,
-        images: &Values<'_>,
-        bins: &Bins,
-        last: &[Option<usize>],
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Vec<i32>>, Error> {
-        let n_images = last.len();
-        if images.is_small() {
-            return self.nodes_up_to(images, &(0..n_images), bins, last, interrupt); // on this thread
-        }
-        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, SUBSET_IMAGES);
-        let tiles = (0..n_images).into_par_iter().step_by(size).map(|start| {
-            let rows = start..n_images.min(start + size);
-            self.nodes_up_to(images, &rows, bins, &last[rows.clone()], interrupt)
-        });
-        Ok(tiles.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
     }
 
     /// The empirical p-value of every node of every image (the paper, section 3.1): (images, nodes).

@@ -3,8 +3,11 @@
 //! A background is stored as keys whose integer order is the order of the values, with one key for both zeros. Every
 //! float type then takes the same path through sorting and searching, and half precision costs nothing extra.
 
+use std::ops::Range;
+
 use half::f16;
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::Error;
@@ -136,6 +139,22 @@ impl Values<'_> {
     pub fn is_small(&self) -> bool {
         let (n_images, n_nodes) = self.dim();
         n_images * n_nodes <= SMALL
+    }
+
+    /// Find something for each image, in tiles of at most so many: small work on this thread, other work on all.
+    pub(crate) fn in_tiles<R: Send>(
+        &self,
+        most: usize,
+        find: impl Fn(&Range<usize>) -> Result<Vec<R>, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        let n_images = self.dim().0;
+        if self.is_small() {
+            return find(&(0..n_images));
+        }
+        let size = n_images.div_ceil(rayon::current_num_threads()).clamp(1, most);
+        let tiles = (0..n_images).into_par_iter().step_by(size);
+        let found = tiles.map(|start| find(&(start..n_images.min(start + size)))).collect::<Result<Vec<_>, Error>>()?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// The error for values among which a NaN was met.

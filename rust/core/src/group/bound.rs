@@ -4,12 +4,12 @@
 //! column count)) p-values up to alpha. The bound is the highest score that any r, c and alpha have with that many,
 //! found by branch and bound over ranges of r and alpha.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use ndarray::{Array2, Ix2, s};
 
 use super::problem::Problem;
+use crate::bounded::Bounded;
 use crate::error::Error;
 use crate::memory::zeros;
 
@@ -28,29 +28,28 @@ pub(super) fn upper_bound(problem: &Problem<'_>) -> Result<f64, Error> {
     let mut budget = BUDGET;
     let mut evaluate = |levels, lines| {
         let bound = counts.bound(problem, long, levels, lines, &mut budget);
-        (Region { bound, levels, lines }, budget)
+        (Bounded { bound, part: Region { levels, lines } }, budget)
     };
     let mut cells = BinaryHeap::new();
     cells.push(evaluate((0, counts.alphas.len() - 1), (problem.sizes[short].min, problem.sizes[short].max)).0);
     while let Some(top) = cells.pop() {
         problem.interrupt.check()?;
-        let Some(parts) = top.split(&counts.alphas) else { return Ok(top.bound) };
+        let Some(parts) = top.part.split(&counts.alphas) else { return Ok(top.bound) };
         for (levels, lines) in parts {
-            let (mut part, budget) = evaluate(levels, lines);
+            let (mut cell, budget) = evaluate(levels, lines);
             if budget == 0 {
                 return Ok(top.bound);
             }
-            part.bound = part.bound.min(top.bound);
-            cells.push(part);
+            cell.bound = cell.bound.min(top.bound);
+            cells.push(cell);
         }
     }
     Ok(0.0)
 }
 
-/// Ranges of levels and of numbers of lines, both ends included, and what no block in them exceeds.
+/// Ranges of levels and of numbers of lines, both ends included.
 #[derive(Debug, Clone, Copy)]
 struct Region {
-    bound: f64,
     levels: (usize, usize),
     lines: (usize, usize),
 }
@@ -79,26 +78,6 @@ fn geometric_mean(a: f64, b: f64) -> f64 {
     let product = a * b;
     if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() } // too small a product is rounded, to 0 even
 }
-
-impl Ord for Region {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.bound.total_cmp(&other.bound)
-    }
-}
-
-impl PartialOrd for Region {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Region {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Region {}
 
 /// Counts of small p-values after each level, or after every few levels.
 struct CountTable {
