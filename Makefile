@@ -71,7 +71,7 @@ format: $(BUILT)  ## Format all code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; over an hour, docs/performance.md and docs/latency.md
+bench: $(BUILT)  ## Time the core's stages, and the scan beside its rivals; more than forty minutes, docs/performance.md and docs/latency.md
 	cargo bench --workspace --locked
 	$(BIN)/python -m pytest benches/bench_scan.py -o python_files="bench_*.py" --benchmark-only --benchmark-columns=median,iqr,rounds
 	$(BIN)/python benches/compare.py
