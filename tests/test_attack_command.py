@@ -249,7 +249,7 @@ def test_ctrl_c_waits_while_processes_start():
 @needs_proc
 def test_what_was_finished_before_ctrl_c_is_kept(long_attack, tmp_path):
     process = long_attack("bim")
-    wait_for(lambda: list((tmp_path / "out").rglob("*.safetensors")))
+    wait_for(lambda: list((tmp_path / "out").rglob("[!.]*.safetensors")))  # whole: hidden while it is written
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
