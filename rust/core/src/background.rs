@@ -6,15 +6,15 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, Ix2};
 use rayon::prelude::*;
 
-use crate::bins::Bins;
+use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape};
+use crate::index::{Asked, Extremes, NODE_BLOCK, NodeBlock, Shape};
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::map::Seal;
 use crate::memory::{AlignedVec, First, Lines, Reused, zeros};
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, check_n_samples, n_thresholds};
+use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, check_n_samples, n_thresholds};
 use crate::simd::set::{self, InstructionSet};
 use crate::simd::sort::{SortEnds, sort_ends};
 use crate::value::{Value, Values, not_a_number};
@@ -239,11 +239,26 @@ impl<V: Value> Background<V> {
         size_of_val(&*self.columns) + size_of_val(&*self.separators)
     }
 
-    /// The keys that values have to pass to be among the `depth` most extreme of a node, or to be looked at if all are;
-    /// None where vector instructions do not search such values. Those that are asked for first are kept.
-    pub(crate) fn extremes(&self, tail: Tail, depth: usize, everyone: bool) -> Option<Cow<'_, Extremes>> {
+    /// The keys that values have to pass to fall in one of the first `n_bins` bins, or to be looked at if all are; None
+    /// where vector instructions do not search such values. Those that are asked for first are kept.
+    pub(crate) fn extremes(&self, bins: &Bins, n_bins: usize) -> Option<Cow<'_, Extremes>> {
         let columns = V::lanes(&self.columns)?;
-        let asked = (tail, depth, everyone);
+        let Bins { ranking, membership, .. } = *bins;
+        let Ranking { tail, ties, .. } = ranking;
+        let everyone = bins.last_is_open() && n_bins == bins.n_bins();
+        let asked = Asked { tail, ties, membership, n_bins, everyone };
+        let depth = match ties {
+            Ties::Upper => n_bins + membership.own_values(),
+            _ if membership != Membership::Outside => usize::MAX, // each is looked for
+            _ => ranking.depth_of_ranges(n_bins),
+        };
+        // The least extreme key of those that may count, which may be tied and then counts only if its range does.
+        let may_count = |column: &[u32], key: u32| {
+            let counts =
+                || (column.partition_point(|other| *other < key), column.partition_point(|other| *other <= key));
+            let range = || GridRange::of_counts(tail, self.n_samples, counts(), membership);
+            ties != Ties::Upper && (ties != Ties::Midrank || range().midrank() < n_bins)
+        };
         let find = || {
             let n = self.n_nodes.next_multiple_of(NODE_BLOCK);
             let mut extremes = Extremes { asked, above: vec![u32::MAX; n], below: vec![0; n] };
@@ -251,11 +266,13 @@ impl<V: Value> Background<V> {
             for ((column, above), below) in columns.zip(&mut extremes.above).zip(&mut extremes.below) {
                 if tail.looks_up() && depth > 0 {
                     let all = everyone || self.high < depth;
-                    *above = if all { 0 } else { column[column.len() - depth] };
+                    let key = || column[column.len() - depth];
+                    *above = if all { 0 } else { key().saturating_sub(may_count(column, key()).into()) };
                 }
                 if tail.looks_down() && depth > 0 {
                     let all = everyone || self.low < depth;
-                    *below = if all { u32::MAX } else { column[depth - 1] };
+                    let key = || column[depth - 1];
+                    *below = if all { u32::MAX } else { key().saturating_add(may_count(column, key()).into()) };
                 }
             }
             extremes
@@ -268,7 +285,7 @@ impl<V: Value> Background<V> {
     pub(crate) fn lanes<'a>(&'a self, nodes: &Range<usize>, extremes: &'a Extremes) -> Option<NodeBlock<'a>> {
         let Shape { stride, n_separators, .. } = self.shape;
         Some(NodeBlock {
-            tail: extremes.asked.0,
+            tail: extremes.asked.tail,
             shape: &self.shape,
             columns: &V::lanes(&self.columns)?[nodes.start * stride..nodes.end * stride],
             separators: &self.separators[nodes.start * n_separators..nodes.end * n_separators],

@@ -10,10 +10,9 @@ use crate::bins::{Bins, Membership};
 use crate::error::Error;
 use crate::index::{Extremes, LINE, NODE_BLOCK};
 use crate::interrupt::Interrupt;
-use crate::keys::KeyBlock;
 use crate::memory::{Reused, zeros};
-use crate::pvalue::{AlphaMax, Ranking, Ties};
-use crate::search::columns::{Gathered, RankColumns};
+use crate::pvalue::{AlphaMax, Ranking};
+use crate::search::columns::Gathered;
 use crate::search::rows::{RankRows, nodes_at_once};
 use crate::search::tile_ranks::{RankInt, TileRanks};
 use crate::simd::set::{self, InstructionSet};
@@ -91,8 +90,7 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
-        let Ranking { tail, ties, .. } = bins.ranking;
-        let extremes = (ties == Ties::Upper).then(|| self.extremes(tail, bins.depth(), bins.last_is_open())).flatten();
+        let extremes = self.extremes(bins, bins.n_bins());
         let used = Reused::<TileRanks<K>>::default();
         let rank = |rows: &Range<usize>, nodes: Range<usize>| {
             let mut ranks = used.take().unwrap_or_default();
@@ -148,43 +146,36 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
-        let (Values::F32(view), Some(extremes)) = (images, extremes) else {
-            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
+        let (Values::F32(view), Some(extremes), None) = (images, extremes, bins.breaker()) else {
+            return self.count_plainly(images, rows, nodes, bins, ranks, extremes, interrupt);
         };
-        let set = InstructionSet::chosen()?;
-        let many = rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1);
-        let size = if many { NODE_BLOCK } else { nodes_at_once(rows.len()) };
-        let mut keys = KeyBlock::<f32>::new(if many { rows.len() } else { 0 }, NODE_BLOCK)?;
-        let mut gathered = Gathered::new(if many { rows.len() } else { 0 });
-        for start in nodes.clone().step_by(size) {
-            interrupt.check()?;
-            let in_block = start..nodes.end.min(start + size);
-            let Some(block) = self.lanes(&in_block, extremes) else {
-                return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
-            };
-            if many {
-                keys.fill(images, rows, &in_block)?;
-                let (n_images, gathered) = (rows.len(), &mut gathered);
-                let next = in_block.end..nodes.end.min(in_block.end + size);
-                let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
-                set::run(set, RankColumns { block: &block, keys: &keys, n_images, next, gathered, ranks });
-            } else {
+        if rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1) {
+            let mut gathered = Gathered::new(rows.len(), ranks);
+            self.search_columns(images, rows, &nodes, extremes, &mut gathered, interrupt)?;
+            gathered.finish();
+        } else {
+            let set = InstructionSet::chosen()?;
+            let size = nodes_at_once(rows.len());
+            for start in nodes.clone().step_by(size) {
+                interrupt.check()?;
+                let in_block = start..nodes.end.min(start + size);
+                let Some(block) = self.lanes(&in_block, extremes) else { break }; // never: there are extremes
                 let values = &view.slice(s![rows.clone(), in_block]);
                 if !set::run(set, RankRows { block: &block, values, ranks }) {
                     return Err(images.not_a_number());
                 }
             }
         }
-        gathered.finish(ranks);
         let own = bins.membership.own_values();
         if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins().saturating_sub(1)) {
             // An image that is not in the background: the plain way knows where.
             ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
-            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
+            return self.count_plainly(images, rows, nodes, bins, ranks, None, interrupt);
         }
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn count_plainly<K: RankInt>(
         &self,
         images: &Values<'_>,
@@ -192,9 +183,10 @@ impl<V: Value> Background<V> {
         nodes: Range<usize>,
         bins: &Bins,
         ranks: &mut TileRanks<K>,
+        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.for_each_bin(images, rows, nodes, bins, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
+        self.for_each_bin(images, rows, nodes, bins, extremes, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
     }
 
     /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).

@@ -5,7 +5,8 @@
 
 use std::array;
 
-use crate::pvalue::Tail;
+use crate::bins::Membership;
+use crate::pvalue::{Tail, Ties};
 
 /// Nodes that are handled together: one cache line of single-precision values from each image, four times over.
 pub(crate) const NODE_BLOCK: usize = 64;
@@ -67,11 +68,22 @@ impl Shape {
     }
 }
 
+/// Which values are asked for as extreme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub tail: Tail,
+    pub ties: Ties,
+    pub membership: Membership,
+    /// Those that may fall in one of so many bins.
+    pub n_bins: usize,
+    /// Or all.
+    pub everyone: bool,
+}
+
 /// For each node, and in whole lines, the keys that a value has to pass to be extreme.
 #[derive(Debug, Clone)]
 pub(crate) struct Extremes {
-    /// The tail, how many values of a node are extreme, and whether all are instead.
-    pub asked: (Tail, usize, bool),
+    pub asked: Asked,
     pub above: Vec<u32>,
     pub below: Vec<u32>,
 }

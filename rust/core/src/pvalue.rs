@@ -5,6 +5,7 @@
 //! of both, at most 1. Where background values equal x the p-value has a range, from (number larger) / (M + 1) up to
 //! that value (McFowland et al. 2013), and [`Ties`] says which part of it counts.
 
+use crate::bins::Membership;
 use crate::error::Error;
 use crate::name::Named;
 
@@ -84,6 +85,14 @@ pub struct Ranking {
     pub seed: u64,
 }
 
+impl Ranking {
+    /// So many background values that are more extreme put the beginning of a value's range beyond all of `n_bins` bins.
+    pub(crate) fn depth_of_ranges(self, n_bins: usize) -> usize {
+        let reach = if self.ties == Ties::Midrank { n_bins.div_ceil(2) } else { n_bins };
+        if self.tail == Tail::TwoSided { reach.div_ceil(2) } else { reach }
+    }
+}
+
 impl From<Tail> for Ranking {
     fn from(tail: Tail) -> Self {
         Ranking { tail, ..Ranking::default() }
@@ -109,6 +118,25 @@ impl GridRange {
             Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_steps)),
         };
         GridRange { low, high }
+    }
+
+    /// The same of a value that `less` of `n_samples` background values fall below and `no_larger` do not exceed.
+    pub fn of_counts(
+        tail: Tail,
+        n_samples: usize,
+        (less, no_larger): (usize, usize),
+        membership: Membership,
+    ) -> GridRange {
+        // Never fewer, unless the column is not sorted, in a file of somebody's making: then no count can be relied on.
+        let larger = n_samples.saturating_sub(no_larger);
+        let smaller = less.min(n_samples - larger);
+        let (own, n_ranked) = (membership.own_values(), membership.n_ranked(n_samples));
+        GridRange::new(tail, larger, smaller, n_samples - own, n_ranked + 1)
+    }
+
+    /// The place of its middle in the grid of [`thresholds`], counted from 0.
+    pub fn midrank(self) -> usize {
+        self.low + self.high - 1
     }
 
     /// The share of the range up to `step`.

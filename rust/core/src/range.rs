@@ -209,9 +209,11 @@ pub(crate) fn scan_images<V: Value>(
 ) -> Result<Vec<Found>, Error> {
     let n_nodes = background.n_nodes();
     let n_steps = bins.membership.n_ranked(background.n_samples()) + 1;
-    let (grid, tail, membership) = (bins.thresholds(), bins.ranking.tail, bins.membership);
+    let grid = bins.thresholds();
+    let extremes = background.extremes(bins, grid.len());
     let for_each_range = |visit: &mut dyn FnMut(usize, usize, GridRange)| {
-        background.for_each_range(images, rows, 0..n_nodes, tail, membership, grid.len(), interrupt, visit)
+        let extremes = extremes.as_deref();
+        background.for_each_range(images, rows, 0..n_nodes, bins, grid.len(), extremes, interrupt, visit)
     };
     let mut ranges: Vec<_> = rows.clone().map(|_| Ranges::new(grid, options, n_nodes, n_steps)).collect();
     for_each_range(&mut |image, _, range| ranges[image].add(range))?;

@@ -10,17 +10,19 @@ pub(crate) mod tile_ranks;
 use std::mem;
 use std::ops::Range;
 
-use ndarray::{Array2, Array3, Axis, Ix3};
+use ndarray::{Array2, Array3, Axis, Ix3, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::NODE_BLOCK;
+use crate::index::{Extremes, NODE_BLOCK};
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, thresholds};
+use crate::search::columns::{SearchColumns, Sink};
+use crate::simd::set::{self, InstructionSet};
 use crate::ties::TieBreaker;
 use crate::value::{Value, Values};
 
@@ -47,18 +49,9 @@ fn rank<K: Ord>(tail: Tail, top: &[K], bottom: &[K], at_least: &K, at_most: &K) 
     }
 }
 
-/// The range of a value among a whole column.
-fn grid_range<K: Ord>(tail: Tail, column: &[K], at_least: &K, at_most: &K, membership: Membership) -> GridRange {
-    let larger = column.len() - count_at_most(column, at_most);
-    // Never fewer, unless the column is not sorted, in a file of somebody's making: then no count can be relied on.
-    let smaller = (column.len() - count_at_least(column, at_least)).min(column.len() - larger);
-    let (own, n_ranked) = (membership.own_values(), membership.n_ranked(column.len()));
-    GridRange::new(tail, larger, smaller, column.len() - own, n_ranked + 1)
-}
-
-/// Whether no value of a column is that of the image, which therefore is not a row of the background.
-fn is_missing<K: Ord>(column: &[K], at_least: &K, at_most: &K) -> bool {
-    count_at_least(column, at_least) + count_at_most(column, at_most) <= column.len()
+/// How many values of a column are less than another, and how many no larger.
+fn counts<K: Ord>(column: &[K], at_least: &K, at_most: &K) -> (usize, usize) {
+    (column.len() - count_at_least(column, at_least), count_at_most(column, at_most))
 }
 
 impl<V: Value> Background<V> {
@@ -78,6 +71,7 @@ impl<V: Value> Background<V> {
     }
 
     /// Visit every value that falls in a bin: which of the images, which node, which bin.
+    #[allow(clippy::too_many_arguments)]
     #[inline]
     pub(crate) fn for_each_bin(
         &self,
@@ -85,20 +79,20 @@ impl<V: Value> Background<V> {
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
+        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
         mut visit: impl FnMut(usize, usize, usize),
     ) -> Result<(), Error> {
         let (n_bins, depth, own) = (bins.n_bins(), bins.depth(), bins.membership.own_values());
         let tail = bins.ranking.tail;
         if let Some(breaker) = bins.breaker() {
-            let (reach, membership) = (breaker.reach(n_bins), bins.membership);
             let place = |image: usize, node: usize, range: GridRange| {
                 let bin = breaker.position(range, rows.start + image, node);
                 if bin < n_bins {
                     visit(image, node, bin);
                 }
             };
-            return self.for_each_range(images, rows, nodes, tail, membership, reach, interrupt, place);
+            return self.for_each_range(images, rows, nodes, bins, n_bins, extremes, interrupt, place);
         }
         let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
@@ -121,39 +115,77 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// Visit the range of every value, at the least if it begins before step `reach`. Only whole backgrounds know them.
+    /// Visit the range of every value, at the least if it may take one of the first `n_bins` bins. Only whole backgrounds
+    /// know them.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn for_each_range(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
-        tail: Tail,
-        membership: Membership,
-        reach: usize,
+        bins: &Bins,
+        n_bins: usize,
+        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
         mut visit: impl FnMut(usize, usize, GridRange),
     ) -> Result<(), Error> {
-        // So many background values that are more extreme put the beginning of a range beyond reach.
-        let depth = if tail == Tail::TwoSided { reach.div_ceil(2) } else { reach };
-        let skips = membership == Membership::Outside && depth <= self.n_samples();
-        for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
-            let column = self.all(node);
-            let at = |place: Option<usize>| place.and_then(|n| column.get(n));
-            let least = if tail.looks_up() { at(column.len().checked_sub(depth)) } else { None };
-            let most = if tail.looks_down() { at(depth.checked_sub(1)) } else { None };
-            for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
-                // Most values are ordinary, and one comparison tells.
-                if skips && least.is_none_or(|least| at_most < least) && most.is_none_or(|most| at_least > most) {
-                    continue;
-                }
-                if membership != Membership::Outside && is_missing(column, at_least, at_most) {
-                    return Err(Error::NotInBackground { image: rows.start + image, node });
-                }
-                visit(image, node, grid_range(tail, column, at_least, at_most, membership));
+        let (tail, membership) = (bins.ranking.tail, bins.membership);
+        let is_member = membership != Membership::Outside;
+        let mut missing = None;
+        let mut see = |node: usize, image: usize, (less, no_larger): (usize, usize)| {
+            if is_member && less >= no_larger {
+                missing.get_or_insert(Error::NotInBackground { image: rows.start + image, node });
             }
-            Ok(())
-        })
+            visit(image, node, GridRange::of_counts(tail, self.n_samples(), (less, no_larger), membership));
+        };
+        if let (Values::F32(_), Some(extremes)) = (images, extremes) {
+            let mut see = |node: usize, image: usize, less, no_larger| see(node, image, (less, no_larger));
+            self.search_columns(images, rows, &nodes, extremes, &mut see, interrupt)?;
+        } else {
+            // So many background values that are more extreme put the beginning of a range beyond reach.
+            let depth = bins.ranking.depth_of_ranges(n_bins);
+            let skips = !is_member && depth <= self.n_samples();
+            for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
+                let column = self.all(node);
+                let at = |place: Option<usize>| place.and_then(|n| column.get(n));
+                let least = if tail.looks_up() { at(column.len().checked_sub(depth)) } else { None };
+                let most = if tail.looks_down() { at(depth.checked_sub(1)) } else { None };
+                for (image, (at_least, at_most)) in block.at_least(n).iter().zip(block.at_most(n)).enumerate() {
+                    // Most values are ordinary, and one comparison tells.
+                    if skips && least.is_none_or(|least| at_most < least) && most.is_none_or(|most| at_least > most) {
+                        continue;
+                    }
+                    see(node, image, counts(column, at_least, at_most));
+                }
+                Ok(())
+            })?;
+        }
+        missing.map_or(Ok(()), Err)
+    }
+
+    /// Search with vector instructions for the values of some images that are extreme, node by node.
+    pub(crate) fn search_columns(
+        &self,
+        images: &Values<'_>,
+        rows: &Range<usize>,
+        nodes: &Range<usize>,
+        extremes: &Extremes,
+        sink: &mut impl Sink,
+        interrupt: &Interrupt,
+    ) -> Result<(), Error> {
+        let set = InstructionSet::chosen()?;
+        let mut keys = KeyBlock::<f32>::new(rows.len(), NODE_BLOCK.min(nodes.len()))?;
+        for start in nodes.clone().step_by(NODE_BLOCK) {
+            interrupt.check()?;
+            let in_block = start..nodes.end.min(start + NODE_BLOCK);
+            let next = in_block.end..nodes.end.min(in_block.end + NODE_BLOCK);
+            let (Values::F32(view), Some(block)) = (images, self.lanes(&in_block, extremes)) else { break };
+            keys.fill(images, rows, &in_block)?;
+            let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
+            let n_images = rows.len();
+            set::run(set, SearchColumns { block: &block, first: start, keys: &keys, n_images, next, sink });
+        }
+        Ok(())
     }
 
     /// For each image, the nodes whose p-values fall in bin `last` of its own or an earlier one.
@@ -180,14 +212,14 @@ impl<V: Value> Background<V> {
         let tail = bins.ranking.tail;
         if let Some(breaker) = bins.breaker() {
             let n_bins = last.iter().flatten().max().map_or(0, |last| last + 1);
-            let (reach, membership) = (breaker.reach(n_bins), bins.membership);
+            let (nodes, extremes) = (0..self.n_nodes(), self.extremes(bins, n_bins));
             let place = |image: usize, node: usize, range: GridRange| {
                 if last[image].is_some_and(|last| breaker.position(range, rows.start + image, node) <= last) {
                     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
                     found[image].push(node as i32);
                 }
             };
-            self.for_each_range(images, rows, 0..self.n_nodes(), tail, membership, reach, interrupt, place)?;
+            self.for_each_range(images, rows, nodes, bins, n_bins, extremes.as_deref(), interrupt, place)?;
             return Ok(found);
         }
         // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
@@ -237,11 +269,9 @@ impl<V: Value> Background<V> {
             [if ranking.ties == Ties::Upper {
                 ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)
             } else {
-                grid[breaker.position(
-                    grid_range(ranking.tail, column, at_least, at_most, Membership::Outside),
-                    image,
-                    node,
-                )]
+                let range =
+                    GridRange::of_counts(ranking.tail, m, counts(column, at_least, at_most), Membership::Outside);
+                grid[breaker.position(range, image, node)]
             }]
         })?;
         Ok(p_values.remove_axis(Axis(2)))
@@ -255,9 +285,11 @@ impl<V: Value> Background<V> {
     /// If the number of nodes is not the background's, a value is NaN, or the background is compact.
     pub fn p_value_ranges(&self, images: &Values<'_>, tail: Tail, interrupt: &Interrupt) -> Result<Array3<f64>, Error> {
         self.check_whole("p-value ranges")?;
-        let n_steps = (self.n_samples() + 1) as f64;
+        let m = self.n_samples();
+        let n_steps = (m + 1) as f64;
         self.for_each_value(images, interrupt, |_, _, column, at_least, at_most| {
-            let GridRange { low, high } = grid_range(tail, column, at_least, at_most, Membership::Outside);
+            let GridRange { low, high } =
+                GridRange::of_counts(tail, m, counts(column, at_least, at_most), Membership::Outside);
             [low as f64 / n_steps, high as f64 / n_steps]
         })
     }

@@ -76,15 +76,10 @@ impl TieBreaker {
         Ok(TieBreaker { ties, seeds })
     }
 
-    /// The first step of 1 / (M + 1) of which no range that begins there takes a position below `n`.
-    pub fn reach(&self, n: usize) -> usize {
-        if self.ties == Ties::Midrank { n.div_ceil(2) } else { n }
-    }
-
     /// The position in the grid of [`thresholds`], counted from 0.
     pub fn position(&self, range: GridRange, image: usize, node: usize) -> usize {
         match self.ties {
-            Ties::Midrank => range.low + range.high - 1,
+            Ties::Midrank => range.midrank(),
             Ties::Random => range.low + draw(self.seeds[image], node, range.high - range.low),
             Ties::Upper | Ties::Range => range.high - 1,
         }

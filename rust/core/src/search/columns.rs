@@ -1,4 +1,4 @@
-//! Ranking node by node: for many images, which share a column and keep it in the nearest cache.
+//! Searching node by node: for many images, which share a column and keep it in the nearest cache.
 #![allow(clippy::inline_always)] // what is not inlined loses the instructions of its caller
 
 use std::{mem, slice};
@@ -15,27 +15,54 @@ use crate::simd::set::prefetch;
 /// Nodes at the end of a block, during which what the next one reads is asked for: earlier, and it would be gone.
 const LATE: usize = 12;
 
-/// Note for each image the ranks of its extreme values.
-pub(crate) struct RankColumns<'a, R> {
+/// Count for each node how many background values are less than each extreme value, or no larger.
+pub(crate) struct SearchColumns<'a, S> {
     pub block: &'a NodeBlock<'a>,
+    /// Its first node.
+    pub first: usize,
     /// For each node the keys of all images.
     pub keys: &'a KeyBlock<f32>,
     pub n_images: usize,
     /// What the next block will read, if there is one.
     pub next: Option<ArrayView2<'a, f32>>,
-    pub gathered: &'a mut Gathered<R>,
-    pub ranks: &'a mut TileRanks<R>,
+    pub sink: &'a mut S,
+}
+
+/// Where counts go.
+pub(crate) trait Sink {
+    /// Whether both are needed, or those alone that look at the tail.
+    const BOTH: bool;
+
+    /// Take the counts of a node: for each extreme value which image's it is, how many values are less
+    /// and how many no larger; no number where it is not needed.
+    fn take(&mut self, block: &NodeBlock<'_>, node: usize, images: &[u32], less: &[u32], no_larger: &[u32]);
+
+    /// After each block of nodes.
+    fn end_block(&mut self) {}
+}
+
+/// A visit to each value: the node, the image, how many values are less, and how many no larger.
+impl<F: FnMut(usize, usize, usize, usize)> Sink for F {
+    const BOTH: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, _: &NodeBlock<'_>, node: usize, images: &[u32], less: &[u32], no_larger: &[u32]) {
+        for (image, (less, no_larger)) in images.iter().zip(less.iter().zip(no_larger)) {
+            self(node, *image as usize, *less as usize, *no_larger as usize);
+        }
+    }
 }
 
 /// Ranks that wait until there are enough of an image to go to a place far away.
-pub(crate) struct Gathered<R> {
+pub(crate) struct Gathered<'a, R> {
     ranks: Vec<[[R; NODE_BLOCK]; 2]>,
     lengths: Vec<u32>,
+    all: &'a mut TileRanks<R>,
 }
 
-impl<R: RankInt> Gathered<R> {
-    pub fn new(n_images: usize) -> Self {
-        Gathered { ranks: vec![[[R::default(); NODE_BLOCK]; 2]; n_images], lengths: vec![0; n_images] }
+impl<'a, R: RankInt> Gathered<'a, R> {
+    pub fn new(n_images: usize, all: &'a mut TileRanks<R>) -> Self {
+        Gathered { ranks: vec![[[R::default(); NODE_BLOCK]; 2]; n_images], lengths: vec![0; n_images], all }
     }
 
     #[inline(always)]
@@ -45,28 +72,47 @@ impl<R: RankInt> Gathered<R> {
         *length += 1;
     }
 
-    /// After each block of nodes: make room for another.
+    /// After the last block.
+    pub fn finish(self) {
+        for (image, (ranks, length)) in self.ranks.iter().zip(self.lengths).enumerate() {
+            self.all.extend(image, &ranks[0], length);
+        }
+    }
+}
+
+impl<R: RankInt> Sink for Gathered<'_, R> {
+    const BOTH: bool = false;
+
+    #[inline(always)]
+    fn take(&mut self, block: &NodeBlock<'_>, _: usize, images: &[u32], less: &[u32], no_larger: &[u32]) {
+        let width = block.width();
+        let mut push = |image: &u32, rank: u32| self.push(*image as usize, R::of(rank as usize));
+        match block.tail {
+            Tail::Upper => images.iter().zip(less).for_each(|(image, less)| push(image, width.saturating_sub(*less))),
+            Tail::Lower => images.iter().zip(no_larger).for_each(|(image, no_larger)| push(image, *no_larger)),
+            Tail::TwoSided => {
+                for (image, (less, no_larger)) in images.iter().zip(less.iter().zip(no_larger)) {
+                    push(image, width.saturating_sub(*less).min(*no_larger));
+                }
+            }
+        }
+    }
+
+    /// Make room for another.
     #[allow(clippy::cast_possible_truncation)] // a block has few nodes
     #[inline(always)]
-    fn make_room(&mut self, all: &mut TileRanks<R>) {
+    fn end_block(&mut self) {
         for (image, (ranks, length)) in self.ranks.iter_mut().zip(&mut self.lengths).enumerate() {
             if *length >= NODE_BLOCK as u32 {
-                all.extend(image, &ranks[0], NODE_BLOCK as u32);
+                self.all.extend(image, &ranks[0], NODE_BLOCK as u32);
                 ranks[0] = ranks[1];
                 *length -= NODE_BLOCK as u32;
             }
         }
     }
-
-    /// After the last one.
-    pub fn finish(self, all: &mut TileRanks<R>) {
-        for (image, (ranks, length)) in self.ranks.iter().zip(self.lengths).enumerate() {
-            all.extend(image, &ranks[0], length);
-        }
-    }
 }
 
-impl<R: RankInt> Kernel for RankColumns<'_, R> {
+impl<S: Sink> Kernel for SearchColumns<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -81,14 +127,13 @@ impl<R: RankInt> Kernel for RankColumns<'_, R> {
     }
 }
 
-impl<R: RankInt> RankColumns<'_, R> {
+impl<S: Sink> SearchColumns<'_, S> {
     #[inline(always)]
     fn run_at<L: Lanes, const LEVELS: usize>(self) {
-        let RankColumns { block, keys, n_images, next, gathered, ranks: all } = self;
-        let width = block.width();
+        let SearchColumns { block, first, keys, n_images, next, sink } = self;
+        let looks = [S::BOTH || block.tail.looks_up(), S::BOTH || block.tail.looks_down()];
         let [mut now, mut then] = [(); 2].map(|()| Queries::new(n_images));
-        let mut found = vec![0; n_images];
-        let mut no_larger = vec![0; if block.tail == Tail::TwoSided { n_images } else { 0 }];
+        let [mut less, mut no_larger] = looks.map(|looks| vec![0; if looks { n_images } else { 0 }]);
         let mut rows = next.iter().flat_map(|values| values.outer_iter()).filter_map(|row| row.to_slice());
         let n_nodes = block.n_nodes();
         select::<L>(keys.at_least(0), block.above[0], block.below[0], &mut now);
@@ -103,31 +148,23 @@ impl<R: RankInt> RankColumns<'_, R> {
             let mut ahead =
                 Ahead { lines: coming.chunks(LINE), rows: &mut rows, late: node + LATE > n_nodes, near: whole(&now) };
             let tree = block.tree::<LEVELS>(node);
-            let (sought, found) = (&now.keys[..now.n], &mut found[..now.n]);
-            match block.tail {
-                Tail::Upper => {
-                    count_less::<L, LEVELS>(&tree, sought, 0, found, &mut ahead);
-                    for less in &mut *found {
-                        *less = width.saturating_sub(*less);
-                    }
-                }
-                Tail::Lower => count_less::<L, LEVELS>(&tree, sought, 1, found, &mut ahead),
-                Tail::TwoSided => {
-                    count_less::<L, LEVELS>(&tree, sought, 0, found, &mut ahead);
-                    let no_larger = &mut no_larger[..now.n];
-                    count_less::<L, LEVELS>(&tree, sought, 1, no_larger, &mut ahead);
-                    let both = found.iter_mut().zip(no_larger);
-                    both.for_each(|(less, no_larger)| *less = width.saturating_sub(*less).min(*no_larger));
+            let sought = &now.keys[..now.n];
+            let [less, no_larger] = [(&mut less, looks[0]), (&mut no_larger, looks[1])]
+                .map(|(counts, looks)| &mut counts[..if looks { now.n } else { 0 }]);
+            match looks {
+                [true, false] => count_less::<L, LEVELS>(&tree, sought, 0, less, &mut ahead),
+                [false, _] => count_less::<L, LEVELS>(&tree, sought, 1, no_larger, &mut ahead),
+                [true, true] => {
+                    count_less::<L, LEVELS>(&tree, sought, 0, less, &mut ahead);
+                    count_no_larger::<L, LEVELS>(&tree, sought, less, no_larger);
                 }
             }
             ahead.lines.for_each(prefetch);
-            for (image, rank) in now.places.iter().zip(found) {
-                gathered.push(*image as usize, R::of(*rank as usize));
-            }
+            sink.take(block, first + node, &now.places[..now.n], less, no_larger);
             mem::swap(&mut now, &mut then);
         }
         rows.for_each(prefetch);
-        gathered.make_room(all);
+        sink.end_block();
     }
 }
 
@@ -201,5 +238,24 @@ fn count_less<'a, L: Lanes, const LEVELS: usize>(
         for (count, key) in counts.iter_mut().zip(keys) {
             *count = tree.count_less::<L>(*count as usize, *key + more) as u32;
         }
+    }
+}
+
+/// How many values are no larger than each key, where it is known how many are less: most end in the same leaf.
+#[allow(clippy::cast_possible_truncation)]
+#[inline(always)]
+fn count_no_larger<L: Lanes, const LEVELS: usize>(
+    tree: &Tree<'_, LEVELS>,
+    keys: &[u32],
+    less: &[u32],
+    no_larger: &mut [u32],
+) {
+    for ((key, less), no_larger) in keys.iter().zip(less).zip(no_larger) {
+        let leaf = *less as usize / LINE;
+        let mut n = tree.count_less::<L>(leaf, *key + 1);
+        if n == (leaf + 1) * LINE {
+            n = tree.count_less::<L>(tree.leaf_of::<L>(*key + 1), *key + 1);
+        }
+        *no_larger = (n as u32).max(*less); // of which none is beyond the last leaf
     }
 }

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
 
-use super::columns::{Gathered, RankColumns};
+use super::columns::{Gathered, SearchColumns};
 use super::rows::RankRows;
 use super::tile_ranks::{RankInt, TileRanks};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Shape};
@@ -31,9 +31,9 @@ fn histograms<R: RankInt>(
     if by_node {
         let mut keys = KeyBlock::<f32>::new(n_images, n_nodes).unwrap();
         keys.fill(&Values::F32(*images), &(0..n_images), &(0..n_nodes)).ok()?;
-        let (next, mut gathered) = (Some(*images), Gathered::new(n_images));
-        run(set, RankColumns { block, keys: &keys, n_images, next, gathered: &mut gathered, ranks: &mut ranks });
-        gathered.finish(&mut ranks);
+        let (next, mut gathered) = (Some(*images), Gathered::new(n_images, &mut ranks));
+        run(set, SearchColumns { block, first: 0, keys: &keys, n_images, next, sink: &mut gathered });
+        gathered.finish();
     } else if !run(set, RankRows { block, values: images, ranks: &mut ranks }) {
         return None;
     }
@@ -42,6 +42,17 @@ fn histograms<R: RankInt>(
         ranks.add_to(image, histogram.as_slice_mut().unwrap());
     }
     Some(histograms)
+}
+
+/// For each value that is looked at, how many background values are less and how many no larger; for others 0 and 0.
+fn both_counts(set: InstructionSet, block: &NodeBlock<'_>, images: &ArrayView2<'_, f32>) -> Array2<(usize, usize)> {
+    let (n_images, n_nodes) = images.dim();
+    let mut keys = KeyBlock::<f32>::new(n_images, n_nodes).unwrap();
+    keys.fill(&Values::F32(*images), &(0..n_images), &(0..n_nodes)).unwrap();
+    let mut found = Array2::default((n_images, n_nodes));
+    let mut sink = |node: usize, image: usize, less, no_larger| found[(image, node - 7)] = (less, no_larger);
+    run(set, SearchColumns { block, first: 7, keys: &keys, n_images, next: None, sink: &mut sink });
+    found
 }
 
 proptest! {
@@ -70,6 +81,7 @@ proptest! {
             NodeBlock { tail, shape: &shape, columns: &columns, separators: &separators, above: &above, below: &below };
         let images = Array2::from_shape_fn((n_images, n_nodes), |(image, node)| values[(image * 31 + node) % 97]);
         let mut expected = Array2::zeros((n_images, width + 1));
+        let mut counts = Array2::default((n_images, n_nodes));
         for ((image, node), x) in images.indexed_iter() {
             let (key, column) = (x.key(), &block.column(node)[..width]);
             if key > above[node] || key < below[node] {
@@ -77,11 +89,15 @@ proptest! {
                 let lower = column.iter().filter(|other| **other <= key).count();
                 let rank = match tail { Tail::Upper => upper, Tail::Lower => lower, Tail::TwoSided => upper.min(lower) };
                 expected[(image, rank)] += 1;
+                counts[(image, node)] = (width - upper, lower);
             }
         }
         let reversed = images.slice(s![.., ..;-1]).as_standard_layout().to_owned();
         let mut holed = images.clone();
         holed[(n_images / 2, n_nodes - 1)] = f32::NAN;
+        for set in sets() {
+            prop_assert_eq!(&both_counts(set, &block, &images.view()), &counts, "{:?}", set);
+        }
         for (set, by_node) in sets().flat_map(|set| [(set, false), (set, true)]) {
             for view in [images.view(), reversed.slice(s![.., ..;-1])] {
                 // Where ranks may be large they are listed, not counted.
