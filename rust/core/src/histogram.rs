@@ -12,7 +12,7 @@ use crate::index::{Extremes, LINE, NODE_BLOCK};
 use crate::interrupt::Interrupt;
 use crate::memory::{Reused, zeros};
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::search::columns::Gathered;
+use crate::search::columns::{Gathered, Placed};
 use crate::search::rows::{RankRows, nodes_at_once};
 use crate::search::tile_ranks::{RankInt, TileRanks};
 use crate::simd::set::{self, InstructionSet};
@@ -146,12 +146,17 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
-        let (Values::F32(view), Some(extremes), None) = (images, extremes, bins.breaker()) else {
-            return self.count_plainly(images, rows, nodes, bins, ranks, extremes, interrupt);
+        let (Values::F32(view), Some(some)) = (images, extremes) else {
+            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         };
-        if rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1) {
+        let mut all_there = true;
+        if let Some(breaker) = bins.breaker() {
+            let mut placed = Placed::new(rows, bins, breaker, ranks);
+            self.search_columns(images, rows, &nodes, some, &mut placed, interrupt)?;
+            all_there = placed.finish();
+        } else if rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1) {
             let mut gathered = Gathered::new(rows.len(), ranks);
-            self.search_columns(images, rows, &nodes, extremes, &mut gathered, interrupt)?;
+            self.search_columns(images, rows, &nodes, some, &mut gathered, interrupt)?;
             gathered.finish();
         } else {
             let set = InstructionSet::chosen()?;
@@ -159,7 +164,7 @@ impl<V: Value> Background<V> {
             for start in nodes.clone().step_by(size) {
                 interrupt.check()?;
                 let in_block = start..nodes.end.min(start + size);
-                let Some(block) = self.lanes(&in_block, extremes) else { break }; // never: there are extremes
+                let Some(block) = self.lanes(&in_block, some) else { break }; // never: there are extremes
                 let values = &view.slice(s![rows.clone(), in_block]);
                 if !set::run(set, RankRows { block: &block, values, ranks }) {
                     return Err(images.not_a_number());
@@ -167,15 +172,17 @@ impl<V: Value> Background<V> {
             }
         }
         let own = bins.membership.own_values();
-        if (own > 0 || bins.last_is_open()) && !ranks.shift(own, bins.n_bins().saturating_sub(1)) {
+        if bins.breaker().is_none() && (own > 0 || bins.last_is_open()) {
+            all_there = ranks.shift(own, bins.n_bins().saturating_sub(1));
+        }
+        if !all_there {
             // An image that is not in the background: the plain way knows where.
             ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
-            return self.count_plainly(images, rows, nodes, bins, ranks, None, interrupt);
+            return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn count_plainly<K: RankInt>(
         &self,
         images: &Values<'_>,
@@ -183,10 +190,9 @@ impl<V: Value> Background<V> {
         nodes: Range<usize>,
         bins: &Bins,
         ranks: &mut TileRanks<K>,
-        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.for_each_bin(images, rows, nodes, bins, extremes, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
+        self.for_each_bin(images, rows, nodes, bins, None, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
     }
 
     /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).

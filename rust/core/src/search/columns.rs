@@ -1,16 +1,19 @@
 //! Searching node by node: for many images, which share a column and keep it in the nearest cache.
 #![allow(clippy::inline_always)] // what is not inlined loses the instructions of its caller
 
+use std::ops::Range;
 use std::{mem, slice};
 
 use ndarray::ArrayView2;
 
 use super::tile_ranks::{RankInt, TileRanks};
+use crate::bins::{Bins, Membership};
 use crate::index::{LINE, NODE_BLOCK, NodeBlock, Tree};
 use crate::keys::KeyBlock;
-use crate::pvalue::Tail;
+use crate::pvalue::{GridRange, Tail};
 use crate::simd::lanes::{Kernel, Lanes, Queries, mask_of};
 use crate::simd::set::prefetch;
+use crate::ties::TieBreaker;
 
 /// Nodes at the end of a block, during which what the next one reads is asked for: earlier, and it would be gone.
 const LATE: usize = 12;
@@ -65,11 +68,12 @@ impl<'a, R: RankInt> Gathered<'a, R> {
         Gathered { ranks: vec![[[R::default(); NODE_BLOCK]; 2]; n_images], lengths: vec![0; n_images], all }
     }
 
+    /// Note a rank, if it counts.
     #[inline(always)]
-    fn push(&mut self, image: usize, rank: R) {
+    fn push(&mut self, image: usize, rank: R, counts: bool) {
         let length = &mut self.lengths[image];
         self.ranks[image].as_flattened_mut()[*length as usize % (2 * NODE_BLOCK)] = rank;
-        *length += 1;
+        *length += u32::from(counts);
     }
 
     /// After the last block.
@@ -86,7 +90,7 @@ impl<R: RankInt> Sink for Gathered<'_, R> {
     #[inline(always)]
     fn take(&mut self, block: &NodeBlock<'_>, _: usize, images: &[u32], less: &[u32], no_larger: &[u32]) {
         let width = block.width();
-        let mut push = |image: &u32, rank: u32| self.push(*image as usize, R::of(rank as usize));
+        let mut push = |image: &u32, rank: u32| self.push(*image as usize, R::of(rank as usize), true);
         match block.tail {
             Tail::Upper => images.iter().zip(less).for_each(|(image, less)| push(image, width.saturating_sub(*less))),
             Tail::Lower => images.iter().zip(no_larger).for_each(|(image, no_larger)| push(image, *no_larger)),
@@ -109,6 +113,57 @@ impl<R: RankInt> Sink for Gathered<'_, R> {
                 *length -= NODE_BLOCK as u32;
             }
         }
+    }
+}
+
+/// Bins of values that may be tied, which wait as ranks do.
+pub(crate) struct Placed<'a, R> {
+    gathered: Gathered<'a, R>,
+    bins: &'a Bins,
+    breaker: &'a TieBreaker,
+    /// The first of the images.
+    start: usize,
+    /// Room for the bins of a node.
+    found: Vec<usize>,
+    /// Whether an image that should be in the background is not.
+    pub is_one_missing: bool,
+}
+
+impl<'a, R: RankInt> Placed<'a, R> {
+    pub fn new(images: &Range<usize>, bins: &'a Bins, breaker: &'a TieBreaker, all: &'a mut TileRanks<R>) -> Self {
+        let gathered = Gathered::new(images.len(), all);
+        Placed { gathered, bins, breaker, start: images.start, found: vec![0; images.len()], is_one_missing: false }
+    }
+
+    /// After the last block; whether all images were there.
+    pub fn finish(self) -> bool {
+        self.gathered.finish();
+        !self.is_one_missing
+    }
+}
+
+impl<R: RankInt> Sink for Placed<'_, R> {
+    const BOTH: bool = true;
+
+    #[inline(always)]
+    fn take(&mut self, block: &NodeBlock<'_>, node: usize, images: &[u32], less: &[u32], no_larger: &[u32]) {
+        let (tail, membership, width) = (block.tail, self.bins.membership, block.shape.width);
+        let is_member = membership != Membership::Outside;
+        let found = &mut self.found[..images.len()];
+        for ((bin, image), (less, no_larger)) in found.iter_mut().zip(images).zip(less.iter().zip(no_larger)) {
+            self.is_one_missing |= is_member & (less >= no_larger);
+            let range = GridRange::of_counts(tail, width, (*less as usize, *no_larger as usize), membership);
+            *bin = self.breaker.position(range, self.start + *image as usize, node);
+        }
+        let n_bins = self.bins.n_bins();
+        for (image, bin) in images.iter().zip(found) {
+            self.gathered.push(*image as usize, R::of(*bin), *bin < n_bins);
+        }
+    }
+
+    #[inline(always)]
+    fn end_block(&mut self) {
+        self.gathered.end_block();
     }
 }
 
@@ -250,11 +305,15 @@ fn count_no_larger<L: Lanes, const LEVELS: usize>(
     less: &[u32],
     no_larger: &mut [u32],
 ) {
+    let (mut tied, mut n_tied) = (0, 0); // many images have the same
     for ((key, less), no_larger) in keys.iter().zip(less).zip(no_larger) {
         let leaf = *less as usize / LINE;
         let mut n = tree.count_less::<L>(leaf, *key + 1);
         if n == (leaf + 1) * LINE {
-            n = tree.count_less::<L>(tree.leaf_of::<L>(*key + 1), *key + 1);
+            if tied != *key {
+                (tied, n_tied) = (*key, tree.count_less::<L>(tree.leaf_of::<L>(*key + 1), *key + 1));
+            }
+            n = n_tied;
         }
         *no_larger = (n as u32).max(*less); // of which none is beyond the last leaf
     }
