@@ -151,7 +151,7 @@ impl<R: RankInt> Sink for Placed<'_, R> {
         let is_member = membership != Membership::Outside;
         let found = &mut self.found[..images.len()];
         for ((bin, image), (less, no_larger)) in found.iter_mut().zip(images).zip(less.iter().zip(no_larger)) {
-            self.is_one_missing |= is_member & (less >= no_larger);
+            self.is_one_missing |= is_member && less >= no_larger;
             let range = GridRange::of_counts(tail, width, (*less as usize, *no_larger as usize), membership);
             *bin = self.breaker.position(range, self.start + *image as usize, node);
         }
