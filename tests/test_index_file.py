@@ -130,7 +130,7 @@ def test_the_file_is_a_safetensors_file_of_lines(dtype, kept, tmp_path):
     assert sum(tensor.nbytes for tensor in tensors.values()) == whole.nbytes
     assert len(content) - whole.nbytes == 8 + int.from_bytes(content[:8], "little")
     assert tensors["columns"].dtype == f"u{np.dtype(dtype).itemsize}"
-    assert tensors["separators"].size == (0 if dtype != "f" else 23 * 16 if kept else 23 * 48)
+    assert tensors["table"].size == (0 if dtype != "f" else 23 * 16 if kept else 23 * 48)
 
 
 def damaged(content):
@@ -211,8 +211,8 @@ DESCRIPTION = {"dtype": "float32", "kept": [], "n_nodes": 3, "n_samples": 20, "n
 
 
 def size_of(dtype, n_samples):
-    keys, separators = _core.Background.index_shape(n_samples, dtype)
-    return 3 * (keys * np.dtype(dtype).itemsize + 4 * separators)
+    keys, table = _core.Background.index_shape(n_samples, dtype)
+    return 3 * (keys * np.dtype(dtype).itemsize + 4 * table)
 
 
 def forged(path, content, **changes):
@@ -270,11 +270,11 @@ def test_content_of_somebodys_making_is_harmless(byte, tmp_path):
 )
 def test_a_description_of_somebodys_making_is_refused(changes, message, tmp_path):
     text = _sealed.as_text(DESCRIPTION | changes)
-    own = digest("subsetscan.BackgroundIndex", "1", text, "0" * 32)
+    own = digest("subsetscan.BackgroundIndex", "2", text, "0" * 32)
     metadata = {"description": text, "checksum": "0" * 32, "digest": own}
-    metadata |= {"format": "subsetscan.BackgroundIndex", "format_version": "1"}
+    metadata |= {"format": "subsetscan.BackgroundIndex", "format_version": "2"}
     n_nodes = changes["n_nodes"] if isinstance(changes.get("n_nodes"), int) else 3
-    tensors = {"columns": ("uint32", (n_nodes, 32)), "separators": ("uint32", (n_nodes, 16))}
+    tensors = {"columns": ("uint32", (n_nodes, 32)), "table": ("uint32", (n_nodes, 16))}
     header, _ = _sealed.header_of(metadata, tensors)
     (tmp_path / "index").write_bytes(header + bytes(size_of("float32", 20)))
     with pytest.raises(ValueError, match=f"index is damaged: .*{message}"):

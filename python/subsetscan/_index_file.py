@@ -20,7 +20,7 @@ from ._sealed import as_text, header_of
 
 __all__ = ["IndexFile", "map_index", "write_index"]
 
-_FORMAT, _FORMAT_VERSION = "subsetscan.BackgroundIndex", "1"
+_FORMAT, _FORMAT_VERSION = "subsetscan.BackgroundIndex", "2"
 _LONGEST_HEADER = 100_000_000  # of any safetensors file
 _KEYS = {"float16": "uint16", "float32": "uint32", "float64": "uint64"}
 
@@ -123,7 +123,7 @@ def _header(text: str, checksum: str) -> tuple[bytes, str, int]:
     if sorted(about) != ["dtype", "kept", "n_nodes", "n_samples", "names"]:
         raise ValueError(f"its description is of {sorted(about)}")
     dtype, n_nodes = about["dtype"], about["n_nodes"]
-    n_keys, n_separators = _core.Background.index_shape(about["n_samples"], dtype, *about["kept"])
+    n_keys, n_table = _core.Background.index_shape(about["n_samples"], dtype, *about["kept"])
     own = digest(_FORMAT, _FORMAT_VERSION, text, checksum)
     metadata = {
         "checksum": checksum,
@@ -132,7 +132,7 @@ def _header(text: str, checksum: str) -> tuple[bytes, str, int]:
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
     }
-    tensors = {"columns": (_KEYS[dtype], (n_nodes, n_keys)), "separators": ("uint32", (n_nodes, n_separators))}
+    tensors = {"columns": (_KEYS[dtype], (n_nodes, n_keys)), "table": ("uint32", (n_nodes, n_table))}
     header, n_bytes = header_of(metadata, tensors)
     return header, own, n_bytes
 

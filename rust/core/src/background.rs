@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::{Asked, Extremes, NODE_BLOCK, NodeBlock, Shape};
+use crate::index::{Asked, Extremes, NODE_BLOCK, NodeBlock, Shape, Table};
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::map::Seal;
@@ -66,8 +66,8 @@ pub struct Background<V: Value> {
     /// overlap; then the largest key of all.
     columns: Lines<V::Key>,
     shape: Shape,
-    /// Node after node, for columns that vector instructions search.
-    separators: Lines<u32>,
+    /// What finds a value's line of a column, for columns that vector instructions search.
+    table: Lines<u32>,
     /// Of a mapped file.
     seal: Option<Seal>,
     extremes: First<Extremes>,
@@ -153,19 +153,11 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<Self, Error> {
         columns.par_chunks_mut(shape.stride).for_each(|column| column[shape.width..].fill(V::LARGEST));
-        let n_separators = Self::n_separators(&shape);
-        let mut separators = AlignedVec::zeros(n_nodes, n_separators)?;
-        if let Some(columns) = V::lanes(&columns)
-            && n_separators > 0
-        {
-            let of_nodes = separators.par_chunks_mut(n_separators);
-            of_nodes.zip(columns.par_chunks(shape.stride)).try_for_each(|(separators, column)| {
-                interrupt.check()?;
-                shape.write_separators(column, separators);
-                Ok(())
-            })?;
+        let mut table = AlignedVec::zeros(n_nodes, Self::n_table(shape))?;
+        if let Some(columns) = V::lanes(&columns) {
+            shape.write_table(columns, &mut table, interrupt)?;
         }
-        Background::of_index(n_samples, n_nodes, keep, shape, Lines::Own(columns), Lines::Own(separators), None)
+        Background::of_index(n_samples, n_nodes, keep, shape, Lines::Own(columns), Lines::Own(table), None)
     }
 
     pub(crate) fn of_index(
@@ -174,22 +166,22 @@ impl<V: Value> Background<V> {
         keep: Keep,
         shape: Shape,
         columns: Lines<V::Key>,
-        separators: Lines<u32>,
+        table: Lines<u32>,
         seal: Option<Seal>,
     ) -> Result<Self, Error> {
         let (low, high) = keep.extent(n_samples)?;
         let (extremes, first_bins) = (First::default(), First::default());
-        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, separators, seal, extremes, first_bins })
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, table, seal, extremes, first_bins })
     }
 
-    /// Separators of a node that there are.
-    pub(crate) fn n_separators(shape: &Shape) -> usize {
-        if V::lanes(&[]).is_some() { shape.n_separators } else { 0 }
+    /// Entries of the table for each node.
+    pub(crate) fn n_table(shape: Shape) -> usize {
+        if V::lanes(&[]).is_some() { shape.n_table() } else { 0 }
     }
 
-    /// Columns and separators.
+    /// Columns, and what finds a line of them.
     pub(crate) fn index(&self) -> (&[V::Key], &[u32]) {
-        (&self.columns, &self.separators)
+        (&self.columns, &self.table)
     }
 
     pub(crate) fn seal(&self) -> Option<&Seal> {
@@ -223,8 +215,8 @@ impl<V: Value> Background<V> {
         self.n_nodes
     }
 
-    pub(crate) fn shape(&self) -> &Shape {
-        &self.shape
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// What is kept of the images' values.
@@ -236,7 +228,7 @@ impl<V: Value> Background<V> {
     /// Bytes of the sorted columns and of their search index.
     #[must_use]
     pub fn nbytes(&self) -> usize {
-        size_of_val(&*self.columns) + size_of_val(&*self.separators)
+        size_of_val(&*self.columns) + size_of_val(&*self.table)
     }
 
     /// The keys that values have to pass to fall in one of the first `n_bins` bins, or to be looked at if all are; None
@@ -283,12 +275,12 @@ impl<V: Value> Background<V> {
 
     /// A block of nodes for the vector instructions, where these search such values.
     pub(crate) fn lanes<'a>(&'a self, nodes: &Range<usize>, extremes: &'a Extremes) -> Option<NodeBlock<'a>> {
-        let Shape { stride, n_separators, .. } = self.shape;
+        let stride = self.shape.stride;
         Some(NodeBlock {
             tail: extremes.asked.tail,
-            shape: &self.shape,
+            shape: self.shape,
             columns: &V::lanes(&self.columns)?[nodes.start * stride..nodes.end * stride],
-            separators: &self.separators[nodes.start * n_separators..nodes.end * n_separators],
+            table: Table::of(self.shape, &self.table, self.n_nodes)?.nodes(nodes),
             above: &extremes.above[nodes.start..],
             below: &extremes.below[nodes.start..],
         })

@@ -2,30 +2,26 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView1, Ix2, s};
+use ndarray::{Array2, ArrayView1, Ix2};
 use rayon::prelude::*;
 
 use crate::background::Background;
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::{Extremes, LINE, NODE_BLOCK};
+use crate::index::{Extremes, NODE_BLOCK};
 use crate::interrupt::Interrupt;
 use crate::memory::{Reused, zeros};
 use crate::pvalue::{AlphaMax, Ranking};
-use crate::search::columns::{Gathered, Placed};
-use crate::search::rows::{RankRows, nodes_at_once};
+use crate::search::sinks::Placed;
 use crate::search::tile_ranks::{RankInt, TileRanks};
-use crate::simd::set::{self, InstructionSet};
 use crate::value::{Value, Values};
 
 /// Values of a tile of images whose ranks are in memory together.
-const TILE_VALUES: usize = 1 << 25;
+const TILE_VALUES: usize = 1 << 26;
 /// Images that share one walk through the index: the more, the less often it is read.
-const TILE_IMAGES: usize = 1024;
+const TILE_IMAGES: usize = 4096;
 /// So much more often are the values of a deep background's node worth reading than those of an image.
 const DEEP: usize = 16;
-/// So many images, at the least and at the most, are ranked node by node: those that touch most of a node's column.
-const MANY_IMAGES: (usize, usize) = (16, 64);
 /// So few images are not shared out among threads; the nodes are.
 const FEW_IMAGES: usize = 256;
 /// Shares of the nodes for each thread, so that none waits long for another.
@@ -145,39 +141,22 @@ impl<V: Value> Background<V> {
         ranks: &mut TileRanks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
-        let (Values::F32(view), Some(some)) = (images, extremes) else {
+        ranks.clear(rows.len(), self.largest_rank(bins));
+        let (Values::F32(_), Some(some)) = (images, extremes) else {
             return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         };
-        let mut all_there = true;
-        if let Some(breaker) = bins.breaker() {
-            let mut placed = Placed::new(rows, bins, breaker, ranks);
-            self.search_columns(images, rows, &nodes, some, &mut placed, interrupt)?;
-            all_there = placed.finish();
-        } else if rows.len() >= (self.shape().width / (4 * LINE)).clamp(MANY_IMAGES.0, MANY_IMAGES.1) {
-            let mut gathered = Gathered::new(rows.len(), ranks);
-            self.search_columns(images, rows, &nodes, some, &mut gathered, interrupt)?;
-            gathered.finish();
-        } else {
-            let set = InstructionSet::chosen()?;
-            let size = nodes_at_once(rows.len());
-            for start in nodes.clone().step_by(size) {
-                interrupt.check()?;
-                let in_block = start..nodes.end.min(start + size);
-                let Some(block) = self.lanes(&in_block, some) else { break }; // never: there are extremes
-                let values = &view.slice(s![rows.clone(), in_block]);
-                if !set::run(set, RankRows { block: &block, values, ranks }) {
-                    return Err(images.not_a_number());
-                }
-            }
-        }
         let own = bins.membership.own_values();
-        if bins.breaker().is_none() && (own > 0 || bins.last_is_open()) {
-            all_there = ranks.shift(own, bins.n_bins().saturating_sub(1));
-        }
+        let all_there = if let Some(breaker) = bins.breaker() {
+            let mut placed = Placed::new(rows, bins, breaker, ranks);
+            self.search_rows(images, rows, &nodes, some, &mut placed, interrupt)?;
+            !placed.is_one_missing
+        } else {
+            self.search_rows(images, rows, &nodes, some, ranks, interrupt)?;
+            own == 0 && !bins.last_is_open() || ranks.shift(own, bins.n_bins().saturating_sub(1))
+        };
         if !all_there {
             // An image that is not in the background: the plain way knows where.
-            ranks.clear(rows.len(), nodes.len(), self.largest_rank(bins))?;
+            ranks.clear(rows.len(), self.largest_rank(bins));
             return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         }
         Ok(())
@@ -192,7 +171,14 @@ impl<V: Value> Background<V> {
         ranks: &mut TileRanks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.for_each_bin(images, rows, nodes, bins, None, interrupt, |image, _, bin| ranks.push(image, K::of(bin)))
+        for start in nodes.clone().step_by(NODE_BLOCK) {
+            let block = start..nodes.end.min(start + NODE_BLOCK);
+            ranks.reserve(rows.len() * block.len())?;
+            let push = |image: usize, _: usize, bin: usize| ranks.push(image, K::of(bin));
+            self.for_each_bin(images, rows, block, bins, None, interrupt, push)?;
+            ranks.end_block();
+        }
+        Ok(())
     }
 
     /// How many nodes of each image have which rank, up to `alpha_max`: (images, bins).

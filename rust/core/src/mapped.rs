@@ -1,6 +1,6 @@
 //! A background whose index lies in a mapped file: nothing is read before it is looked at, and processes share it.
 //!
-//! Behind a head, which is not read here, lie the columns and the separators as they are in memory. That they are those
+//! Behind a head, which is not read here, lie the columns and the table that finds their lines, as they are in memory. That they are those
 //! which were written is checked before the first look. What passes for them may be of anybody's making: searches take
 //! any keys in any order, and then find some ranks, but never leave their arrays.
 
@@ -20,20 +20,20 @@ use crate::value::Value;
 const PART: usize = 1 << 20;
 
 impl<V: Value> Background<V> {
-    /// How many keys and how many separators of each node are in a file.
+    /// How many keys and how many entries of the table there are of each node in a file.
     ///
     /// # Errors
     ///
     /// If there is no such background.
     pub fn index_shape(n_samples: usize, keep: Keep) -> Result<(usize, usize), Error> {
         let shape = shape_of(n_samples, keep)?;
-        Ok((shape.stride, Self::n_separators(&shape)))
+        Ok((shape.stride, Self::n_table(shape)))
     }
 
     /// The bytes of an index file behind its head, in parts.
     pub fn index_parts(&self) -> impl Iterator<Item = &[u8]> {
-        let (columns, separators) = self.index();
-        columns.as_bytes().chunks(PART).chain(separators.as_bytes().chunks(PART))
+        let (columns, table) = self.index();
+        columns.as_bytes().chunks(PART).chain(table.as_bytes().chunks(PART))
     }
 
     /// The XXH3 of these bytes: of 128 bits, over those of 64 bits of each part.
@@ -42,8 +42,8 @@ impl<V: Value> Background<V> {
     ///
     /// If the background lies in a file that has another one.
     pub fn checksum(&self, interrupt: &Interrupt) -> Result<String, Error> {
-        let (columns, separators) = self.index();
-        let parts = columns.as_bytes().par_chunks(PART).chain(separators.as_bytes().par_chunks(PART));
+        let (columns, table) = self.index();
+        let parts = columns.as_bytes().par_chunks(PART).chain(table.as_bytes().par_chunks(PART));
         let of_part = |part: &[u8]| interrupt.check().map(|()| XxHash3_64::oneshot(part).to_le_bytes());
         let of_parts = parts.map(of_part).collect::<Result<Vec<_>, Error>>()?;
         let checksum = format!("{:032x}", XxHash3_128::oneshot(of_parts.as_flattened()));
@@ -71,13 +71,13 @@ impl<V: Value> Background<V> {
             let n_keys = n_nodes.checked_mul(shape.stride)?;
             let columns = Lines::mapped(file, start, n_keys)?;
             let end = start.checked_add(size_of_val(&*columns))?;
-            Some((columns, Lines::mapped(file, end, n_nodes.checked_mul(Self::n_separators(&shape))?)?))
+            Some((columns, Lines::mapped(file, end, n_nodes.checked_mul(Self::n_table(shape))?)?))
         };
-        let (columns, separators) = lines().ok_or_else(|| {
+        let (columns, table) = lines().ok_or_else(|| {
             let length = file.bytes().len();
             Error::Columns(format!("{length} bytes, {start} of them before the index of {n_nodes} nodes"))
         })?;
-        Background::of_index(n_samples, n_nodes, keep, shape, columns, separators, seal)
+        Background::of_index(n_samples, n_nodes, keep, shape, columns, table, seal)
     }
 
     /// Whether nothing remains to be checked.

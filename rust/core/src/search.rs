@@ -1,8 +1,8 @@
 //! The rank search, for values of every type: how many background values are at least, or at most, as large as a test
-//! value. `columns` and `rows` are the same search in vector instructions.
+//! value. `rows` is the same search in vector instructions.
 
-pub(crate) mod columns;
 pub(crate) mod rows;
+pub(crate) mod sinks;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile_ranks;
@@ -21,7 +21,8 @@ use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::memory::zeros;
 use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, thresholds};
-use crate::search::columns::{SearchColumns, Sink};
+use crate::search::rows::{Extracted, SearchRows, nodes_at_once};
+use crate::search::sinks::Sink;
 use crate::simd::set::{self, InstructionSet};
 use crate::ties::TieBreaker;
 use crate::value::{Value, Values};
@@ -139,8 +140,7 @@ impl<V: Value> Background<V> {
             visit(image, node, GridRange::of_counts(tail, self.n_samples(), (less, no_larger), membership));
         };
         if let (Values::F32(_), Some(extremes)) = (images, extremes) {
-            let mut see = |node: usize, image: usize, less, no_larger| see(node, image, (less, no_larger));
-            self.search_columns(images, rows, &nodes, extremes, &mut see, interrupt)?;
+            self.search_rows(images, rows, &nodes, extremes, &mut see, interrupt)?;
         } else {
             // So many background values that are more extreme put the beginning of a range beyond reach.
             let depth = bins.ranking.depth_of_ranges(n_bins);
@@ -163,8 +163,8 @@ impl<V: Value> Background<V> {
         missing.map_or(Ok(()), Err)
     }
 
-    /// Search with vector instructions for the values of some images that are extreme, node by node.
-    pub(crate) fn search_columns(
+    /// Search with vector instructions for the values of some images that are extreme.
+    pub(crate) fn search_rows(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
@@ -174,16 +174,17 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         let set = InstructionSet::chosen()?;
-        let mut keys = KeyBlock::<f32>::new(rows.len(), NODE_BLOCK.min(nodes.len()))?;
-        for start in nodes.clone().step_by(NODE_BLOCK) {
+        let size = nodes_at_once(rows.len());
+        let mut extracted = Extracted::default();
+        for first in nodes.clone().step_by(size) {
             interrupt.check()?;
-            let in_block = start..nodes.end.min(start + NODE_BLOCK);
-            let next = in_block.end..nodes.end.min(in_block.end + NODE_BLOCK);
+            let in_block = first..nodes.end.min(first + size);
             let (Values::F32(view), Some(block)) = (images, self.lanes(&in_block, extremes)) else { break };
-            keys.fill(images, rows, &in_block)?;
-            let next = (!next.is_empty()).then(|| view.slice(s![rows.clone(), next]));
-            let n_images = rows.len();
-            set::run(set, SearchColumns { block: &block, first: start, keys: &keys, n_images, next, sink });
+            let values = &view.slice(s![rows.clone(), in_block]);
+            sink.reserve(values.len())?;
+            if !set::run(set, SearchRows { block: &block, first, values, extracted: &mut extracted, sink }) {
+                return Err(images.not_a_number());
+            }
         }
         Ok(())
     }

@@ -86,8 +86,8 @@ fn is_the_same<V: Value>((m, n_nodes, n): (usize, usize, usize), keep: Keep, fro
     let file = file_of(&content);
     let mapped = Background::<V>::mapped(&file, HEAD, (m, n_nodes), keep, Some(seal(&checksum))).unwrap();
     assert!(!mapped.is_checked());
-    let (stride, n_separators) = Background::<V>::index_shape(m, keep).unwrap();
-    assert_eq!(content.len(), n_nodes * (stride * size_of::<V>() + n_separators * 4));
+    let (stride, n_table) = Background::<V>::index_shape(m, keep).unwrap();
+    assert_eq!(content.len(), n_nodes * (stride * size_of::<V>() + n_table * 4));
     assert_eq!((mapped.nbytes(), background.nbytes()), (content.len(), content.len()));
     let alpha_max = match keep {
         Keep::Everything => AlphaMax::default(),
@@ -149,9 +149,11 @@ fn damage_is_found_at_the_first_look_and_every_later_one() {
 
 #[test]
 fn sizes_that_no_file_has_are_refused() {
-    let file = file_of(&[0; 4096]);
+    let (stride, n_table) = Background::<f32>::index_shape(16, Keep::Everything).unwrap();
+    let n_nodes = 64;
+    let file = file_of(&vec![0; n_nodes * (stride + n_table) * size_of::<f32>()]);
     for (start, n_samples, n_nodes) in [
-        (HEAD, 16, 65),
+        (HEAD, 16, n_nodes + 1),
         (HEAD, 0, 1),
         (HEAD, 16, 0),
         (HEAD, 1 << 40, 1),
@@ -164,13 +166,13 @@ fn sizes_that_no_file_has_are_refused() {
         let found = Background::<f32>::mapped(&file, start, (n_samples, n_nodes), Keep::Everything, None);
         assert!(found.is_err(), "{start} {n_samples} {n_nodes}");
     }
-    assert!(Background::<f32>::mapped(&file, HEAD, (16, 64), Keep::Everything, None).is_ok());
+    assert!(Background::<f32>::mapped(&file, HEAD, (16, n_nodes), Keep::Everything, None).is_ok());
 }
 
 /// Whatever a file holds, every question is answered, or refused: no panic, which arithmetic that overflows is as well.
 fn is_harmless<V: Value>(content: &[u8], (m, n): (usize, usize), keep: Keep, from_f64: impl Fn(f64) -> V) {
-    let (stride, n_separators) = Background::<V>::index_shape(m, keep).unwrap();
-    let of_node = stride * size_of::<V>() + n_separators * 4;
+    let (stride, n_table) = Background::<V>::index_shape(m, keep).unwrap();
+    let of_node = stride * size_of::<V>() + n_table * 4;
     let n_nodes = 3;
     let content: Vec<u8> = content.iter().copied().cycle().take(n_nodes * of_node).collect();
     let background = Background::<V>::mapped(&file_of(&content), HEAD, (m, n_nodes), keep, None).unwrap();

@@ -1,12 +1,15 @@
 //! The operations that the hot loops consist of, on a line of 16 values.
 
-use crate::index::{CountLess, LINE};
+use crate::index::{Bucketing, Bucketings, CountLess, LINE};
 use crate::value::Value;
 
 /// What an instruction set does with a line.
 pub(crate) trait Lanes: CountLess {
     /// The keys of values; true if one of these is NaN.
     fn keys(values: &[f32; LINE], keys: &mut [u32; LINE]) -> bool;
+
+    /// The places of values, one of each of a line of nodes: the bucket, from where each node's buckets begin.
+    fn places(values: &[f32; LINE], bucketings: &Bucketings<'_>, bases: &[u32; LINE], places: &mut [u32; LINE]);
 
     /// Exchange rows and columns.
     fn transpose(tile: &mut [[u32; LINE]; LINE]);
@@ -20,14 +23,13 @@ pub(crate) trait Lanes: CountLess {
     /// Write first the keys that are below the pivot, and first those that are not; how many are below.
     fn split(line: &[u32; LINE], pivot: u32, below: &mut [u32; LINE], others: &mut [u32; LINE]) -> usize;
 
-    /// Add the keys that are above the one or below the other, and have a bit in `mask`, to the queries, the first being
-    /// that of place `first`.
+    /// Add the keys that are above the one or below the other, and have a bit in `mask`, to the queries, with their places.
     fn select(
         keys: &[u32; LINE],
         above: &[u32; LINE],
         below: &[u32; LINE],
         mask: u32,
-        first: u32,
+        places: &[u32; LINE],
         queries: &mut Queries,
     );
 }
@@ -52,6 +54,14 @@ impl Queries {
     /// Room for so many.
     pub fn new(n: usize) -> Self {
         Queries { n: 0, places: vec![0; n + LINE], keys: vec![0; n + LINE] } // whole lines are written
+    }
+
+    /// Forget them, and have room for so many.
+    pub fn make_room(&mut self, n: usize) {
+        if self.places.len() < n + LINE {
+            *self = Queries::new(n);
+        }
+        self.n = 0;
     }
 }
 
@@ -96,6 +106,16 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn places(values: &[f32; LINE], bucketings: &Bucketings<'_>, bases: &[u32; LINE], places: &mut [u32; LINE]) {
+        let Bucketings { centres, scales, lows, shifts, last } = *bucketings;
+        for lane in 0..LINE {
+            let [centre, scale] = [centres, scales].map(|of| f32::from_bits(of[lane]));
+            let bucketing = Bucketing { centre, scale, low: lows[lane].cast_signed(), shift: shifts[lane] };
+            places[lane] = bases[lane] + bucketing.bucket(values[lane], last);
+        }
+    }
+
+    #[inline(always)]
     fn transpose(tile: &mut [[u32; LINE]; LINE]) {
         let rows = *tile;
         for (n, column) in tile.iter_mut().enumerate() {
@@ -111,7 +131,7 @@ impl Lanes for Plain {
         above: &[u32; LINE],
         below: &[u32; LINE],
         mask: u32,
-        first: u32,
+        places: &[u32; LINE],
         queries: &mut Queries,
     ) {
         let mut extreme = 0;
@@ -121,7 +141,7 @@ impl Lanes for Plain {
         extreme &= mask;
         while extreme != 0 {
             let lane = extreme.trailing_zeros();
-            queries.places[queries.n] = first + lane;
+            queries.places[queries.n] = places[lane as usize % LINE];
             queries.keys[queries.n] = keys[lane as usize % LINE];
             queries.n += 1;
             extreme &= extreme - 1;

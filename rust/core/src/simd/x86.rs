@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{Kernel, Lanes, Plain, Queries};
-use crate::index::{CountLess, LINE};
+use crate::index::{Bucketings, CountLess, LINE};
 
 /// A function that runs a kernel with some features enabled, and one that says which of the very same this processor
 /// has: a virtual machine may hide any of them.
@@ -73,6 +73,16 @@ impl CountLess for Avx512 {
     fn count_less(line: &[u32; LINE], key: u32) -> usize {
         // SAFETY: within `run_avx512`.
         unsafe { _mm512_cmplt_epu32_mask(load(line), _mm512_set1_epi32(key.cast_signed())).count_ones() as usize }
+    }
+
+    #[inline(always)]
+    fn count_less_of_two(lines: &[[u32; LINE]; 2], key: u32) -> usize {
+        // SAFETY: within `run_avx512`.
+        unsafe {
+            let key = _mm512_set1_epi32(key.cast_signed());
+            let less = lines.each_ref().map(|line| _mm512_cmplt_epu32_mask(load(line), key));
+            _mm512_kunpackw(less[1].into(), less[0].into()).count_ones() as usize
+        }
     }
 }
 
@@ -161,6 +171,23 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn places(values: &[f32; LINE], bucketings: &Bucketings<'_>, bases: &[u32; LINE], places: &mut [u32; LINE]) {
+        let Bucketings { centres, scales, lows, shifts, last } = *bucketings;
+        // SAFETY: within `run_avx512`; the pointers are to whole lines.
+        unsafe {
+            let values = _mm512_sub_ps(_mm512_loadu_ps(values.as_ptr()), _mm512_castsi512_ps(load(centres)));
+            let (scales, lows, shifts) = (load(scales), load(lows), load(shifts));
+            let sizes = _mm512_add_ps(_mm512_abs_ps(values), _mm512_castsi512_ps(scales));
+            let sizes = _mm512_sub_epi32(_mm512_castps_si512(sizes), scales);
+            let negative = _mm512_cmplt_epi32_mask(_mm512_castps_si512(values), _mm512_setzero_si512());
+            let magnitudes = _mm512_mask_sub_epi32(sizes, negative, _mm512_setzero_si512(), sizes);
+            let beyond = _mm512_sub_epi32(_mm512_max_epi32(magnitudes, lows), lows);
+            let found = _mm512_min_epu32(_mm512_srlv_epi32(beyond, shifts), _mm512_set1_epi32(last.cast_signed()));
+            store(places, _mm512_add_epi32(load(bases), found));
+        }
+    }
+
+    #[inline(always)]
     fn transpose(tile: &mut [[u32; LINE]; LINE]) {
         // Blocks of 1, 2, 4, 8 rows and columns change places across the diagonal.
         // SAFETY: within `run_avx512`.
@@ -202,7 +229,7 @@ impl Lanes for Avx512 {
         above: &[u32; LINE],
         below: &[u32; LINE],
         mask: u32,
-        first: u32,
+        from: &[u32; LINE],
         queries: &mut Queries,
     ) {
         let (Some(places), Some(to)) = (
@@ -217,9 +244,7 @@ impl Lanes for Avx512 {
             let extreme = _mm512_cmpgt_epu32_mask(keys, load(above)) | _mm512_cmplt_epu32_mask(keys, load(below));
             #[allow(clippy::cast_possible_truncation)] // a bit for each lane
             let extreme = extreme & mask as u16;
-            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let place = _mm512_add_epi32(lanes, _mm512_set1_epi32(first.cast_signed()));
-            store(places, _mm512_maskz_compress_epi32(extreme, place));
+            store(places, _mm512_maskz_compress_epi32(extreme, load(from)));
             store(to, _mm512_maskz_compress_epi32(extreme, keys));
             queries.n += extreme.count_ones() as usize;
         }
