@@ -130,7 +130,7 @@ def test_the_file_is_a_safetensors_file_of_lines(dtype, kept, tmp_path):
     assert sum(tensor.nbytes for tensor in tensors.values()) == whole.nbytes
     assert len(content) - whole.nbytes == 8 + int.from_bytes(content[:8], "little")
     assert tensors["columns"].dtype == f"u{np.dtype(dtype).itemsize}"
-    assert tensors["table"].size == (0 if dtype != "f" else 23 * 16 if kept else 23 * 48)
+    assert tensors["table"].size == (0 if dtype != "f" else 23 * 20 if kept else 23 * 68)
 
 
 def damaged(content):
@@ -198,8 +198,8 @@ def test_other_files_are_told_apart(tmp_path, monkeypatch):
             Background.map_index(tmp_path / "index")
         assert error.value.filename == str(tmp_path / "index")
         (tmp_path / "index").chmod(0o600)
-    monkeypatch.setattr(_index_file, "_FORMAT_VERSION", "2")
-    with pytest.raises(ValueError, match="index has format version '1'; this subsetscan maps '2': write it anew"):
+    monkeypatch.setattr(_index_file, "_FORMAT_VERSION", "3")
+    with pytest.raises(ValueError, match="index has format version '2'; this subsetscan maps '3': write it anew"):
         Background.map_index(tmp_path / "index")
     monkeypatch.setattr(sys, "byteorder", "big")
     for call in (Background.map_index, Background(CLEAN).write_index):
@@ -274,7 +274,7 @@ def test_a_description_of_somebodys_making_is_refused(changes, message, tmp_path
     metadata = {"description": text, "checksum": "0" * 32, "digest": own}
     metadata |= {"format": "subsetscan.BackgroundIndex", "format_version": "2"}
     n_nodes = changes["n_nodes"] if isinstance(changes.get("n_nodes"), int) else 3
-    tensors = {"columns": ("uint32", (n_nodes, 32)), "table": ("uint32", (n_nodes, 16))}
+    tensors = {"columns": ("uint32", (n_nodes, 32)), "table": ("uint32", (n_nodes, 20))}
     header, _ = _sealed.header_of(metadata, tensors)
     (tmp_path / "index").write_bytes(header + bytes(size_of("float32", 20)))
     with pytest.raises(ValueError, match=f"index is damaged: .*{message}"):
