@@ -32,6 +32,7 @@ REGISTRIES = {
     "scope": _core.SCOPES,
     "ties": _core.TIES,
     "summary": _core.SUMMARIES,
+    "bound": _core.BOUNDS,
     "calibration": CALIBRATIONS,
     "combine": COMBINATIONS,
     "conditional": CONDITIONALS,

@@ -264,7 +264,7 @@ def test_numbers_that_are_negative():
     starts, no = np.ones((1, 1), bool), (None, None)
     for limits, message in (((-1, None), "got -1"), ((None, 2**70), f"got {2**70}")):
         with pytest.raises(ValueError, match=f"the limits of images must be from 0 to 2.64 - 1, {message}"):
-            _core.scan_group(one, starts, True, "berk-jones", 0.5, limits, no, False)
+            _core.scan_group(one, starts, True, "berk-jones", 0.5, limits, no, None)
     with pytest.raises(ValueError, match="n_nodes must be from 0 to 2.64 - 1, got -1"):
         _core.BackgroundBuilder(1, -1, "float32")
     with pytest.raises(MemoryError, match="not enough memory for an array of shape"):
@@ -388,9 +388,9 @@ def test_many_images_are_drawn_for_as_each_alone(rng):
         assert scores[n] == background.scan(images[n : n + 1], **options).scores[0]
     starts = np.ones((1, 21), bool)
     by_values = background._core.scan_group(
-        images, starts, True, *SCAN, 0.5, "random", 3, (None, None), (None, None), True
+        images, starts, True, *SCAN, 0.5, "random", 3, (None, None), (None, None), "quick"
     )
-    by_p_values = _core.scan_group(p_values, starts, True, "berk-jones", 0.5, (None, None), (None, None), True)
+    by_p_values = _core.scan_group(p_values, starts, True, "berk-jones", 0.5, (None, None), (None, None), "quick")
     assert by_values[0] == by_p_values[0]
     assert by_values[3].tolist() == by_p_values[3].tolist()
 

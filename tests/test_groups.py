@@ -59,7 +59,7 @@ def test_the_reference_finds_the_same(p_values, options, data):
         options["alpha_max"],
         image_limits,
         node_limits,
-        True,
+        "quick",
     )
     starts = members(masks)
     if from_all_nodes:
@@ -76,6 +76,9 @@ def test_bound_optimum_ascent(p_values, options, restarts):
     best = reference.brute_force_group(p_values.tolist(), **options)
     found = scan_group(p_values, **options, restarts=restarts, random_state=0)
     assert found.score * (1 - EXACT) <= best <= found.upper_bound * (1 + EXACT)
+    close = scan_group(p_values, **options, restarts=restarts, random_state=0, bound="close")
+    assert (close.score, close.images.tolist()) == (found.score, found.images.tolist())
+    assert close.upper_bound == pytest.approx(best, rel=EXACT)  # there are few images
 
 
 def test_how_often_the_ascent_is_optimal(rng):
@@ -102,7 +105,7 @@ def test_never_lower_than_a_coarse_ascent_from_the_same_start(seed, statistic, a
     ):
         coarse = reference.scan_group(table, [start], statistic, alpha_max, first_grids=["coarse"])
         found = _core.scan_group(
-            p_values, masks, from_all_nodes, statistic, alpha_max, (None, None), (None, None), False
+            p_values, masks, from_all_nodes, statistic, alpha_max, (None, None), (None, None), None
         )
         assert found[0] >= coarse[0]
 
@@ -158,6 +161,18 @@ def test_restarts_are_not_capped_by_the_number_of_images(rng, monkeypatch):
     assert starts.any(axis=1).all()
     assert (starts[2::2].sum(axis=1) == 1).all()
     assert len(np.unique(starts, axis=0)) > 3
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_the_close_bound_is_near_the_score(statistic, rng):
+    """Where many nodes go with few images, chance alone makes the quick one many times the score."""
+    for n_images, limit in ((8, 1.0), (25, 1.5)):
+        p_values = np.maximum(rng.uniform(size=(n_images, 1000)), 1e-4)
+        p_values[:5, :200] **= 3
+        for group in (p_values, p_values.T):
+            quick, close = (scan_group(group, statistic, random_state=0, bound=bound) for bound in _core.BOUNDS)
+            assert close.score == quick.score
+            assert close.score <= close.upper_bound <= min(quick.upper_bound, limit * close.score) * (1 + EXACT)
 
 
 @given(groups(), options, st.integers(0, 100), st.data())
@@ -218,9 +233,9 @@ def test_a_scanner_scans_as_its_p_values_do(case, options):
         return
     del options["scope"]
     scanner = GroupScanner(Background(background), **options, restarts=3, random_state=0)
-    found = scanner.scan(images)
+    found = scanner.scan(images, bound="close")
     p_values = Background(background).p_values(images, options.pop("tail"))
-    expected = scan_group(p_values, **options, restarts=3, random_state=0)
+    expected = scan_group(p_values, **options, restarts=3, random_state=0, bound="close")
     for name in ("score", "alpha", "upper_bound"):
         assert getattr(found, name) == getattr(expected, name)
     assert np.array_equal(found.images, expected.images)
@@ -294,6 +309,7 @@ def test_random_states(rng):
         ({"constraint": ["a"] * 4}, "a constraint needs labels of at least 2 classes, all 4 are .*a"),
         ({"restarts": 0}, "restarts must be at least 1, got 0"),
         ({"statistic": "x"}, 'unknown statistic "x"; known are berk-jones'),
+        ({"bound": "x"}, 'unknown bound "x"; known are quick, close'),
         ({"alpha_max": 0}, r"alpha_max must be in \(0, 1\], got 0"),
         ({"sizes": {"rows": (1, 2)}}, r"unknown sizes \['rows'\]; known are images, nodes"),
         ({"sizes": {"images": 3}}, r"limits of images must be a pair \(smallest, largest\), got 3"),

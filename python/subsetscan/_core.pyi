@@ -14,6 +14,7 @@ _Limits: TypeAlias = tuple[int | None, int | None]
 _Group: TypeAlias = tuple[float, float, NDArray[np.int64], NDArray[np.int64], float | None]
 
 __all__ = [
+    "BOUNDS",
     "SCOPES",
     "STATISTICS",
     "SUMMARIES",
@@ -35,6 +36,7 @@ TAILS: tuple[str, ...]
 SCOPES: tuple[str, ...]
 TIES: tuple[str, ...]
 SUMMARIES: tuple[str, ...]
+BOUNDS: tuple[str, ...]
 
 @final
 class Background:
@@ -116,7 +118,7 @@ class Background:
         seed: int,
         image_limits: _Limits,
         node_limits: _Limits,
-        with_bound: bool,
+        bound: str | None,
     ) -> _Group: ...
 
 @final
@@ -172,6 +174,6 @@ def scan_group(
     alpha_max: float,
     image_limits: _Limits,
     node_limits: _Limits,
-    with_bound: bool,
+    bound: str | None,
 ) -> _Group: ...
 def within_sample_ranks(values: _Values) -> NDArray[np.float64]: ...

@@ -91,7 +91,7 @@ class GroupScanner:
         """
         return AutomaticGroupScanner(**options).fit(clean)
 
-    def scan(self, X: Any, constraint: Any = None) -> GroupScanResult:
+    def scan(self, X: Any, constraint: Any = None, bound: str = "quick") -> GroupScanResult:
         """Find the block of images and nodes that scores highest, as `scan_group` does from their p-values.
 
         Parameters
@@ -100,6 +100,8 @@ class GroupScanner:
             Node values of a group of at least 2 images that are not in the background.
         constraint : array-like of shape (N,), optional
             Labels: only blocks whose images all have the same one count.
+        bound : {"quick", "close"}
+            How to compute `upper_bound`, as in `scan_group`.
 
         Returns
         -------
@@ -113,7 +115,7 @@ class GroupScanner:
         TypeError
             If `X` does not hold numbers.
         """
-        return self._scan(X, as_generator(self.random_state), constraint)
+        return self._scan(X, as_generator(self.random_state), constraint, bound)
 
     def calibrate(self, clean: Any, n_groups: int = 199) -> GroupScanner:
         """Keep the node values of clean images to draw groups from.
@@ -166,7 +168,7 @@ class GroupScanner:
         if key not in self._null_scores:
             rng = as_generator(self.random_state)
             scores = [
-                self._scan(self._clean[rng.choice(len(self._clean), size, replace=False)], rng, with_bound=False).score
+                self._scan(self._clean[rng.choice(len(self._clean), size, replace=False)], rng, bound=None).score
                 for _ in range(self._n_groups)
             ]
             self._null_scores[key] = np.sort(scores)
@@ -194,11 +196,11 @@ class GroupScanner:
         ValueError
             As for `scan` and `null_scores`.
         """
-        score = self._scan(X, as_generator(self.random_state), with_bound=False).score
+        score = self._scan(X, as_generator(self.random_state), bound=None).score
         return float(conformal_p_values(np.array([score]), self.null_scores(len(X)))[0])
 
     def _scan(
-        self, X: Any, rng: np.random.Generator, constraint: Any = None, with_bound: bool = True
+        self, X: Any, rng: np.random.Generator, constraint: Any = None, bound: str | None = "quick"
     ) -> GroupScanResult:
         limits = limits_of(self.sizes)
         self.background._check(self.tail, self.ties)
@@ -207,6 +209,6 @@ class GroupScanner:
         def scan(rows: np.ndarray | None, starts: np.ndarray, from_all_nodes: bool) -> Found:
             group = values if rows is None else values[rows]
             options = self.statistic, self.tail, self.alpha_max, self.ties, 0
-            return core.scan_group(group, starts, from_all_nodes, *options, *limits, with_bound)
+            return core.scan_group(group, starts, from_all_nodes, *options, *limits, bound)
 
         return scan_classes(scan, len(values), self.restarts, rng, constraint, limits[0])

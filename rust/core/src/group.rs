@@ -17,7 +17,7 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use self::ascent::{Block, StepCache, ascend};
-use self::bound::upper_bound;
+pub use self::bound::GroupBound;
 use self::elements::{Elements, IMAGES, NODES};
 use self::pair_index::PairIndex;
 use self::problem::Problem;
@@ -41,8 +41,8 @@ pub struct GroupOptions {
     pub images: SideLimits,
     /// How many nodes a block may have.
     pub nodes: SideLimits,
-    /// Whether to compute the upper bound.
-    pub with_bound: bool,
+    /// How to bound what blocks score, if that is asked for.
+    pub bound: Option<GroupBound>,
 }
 
 /// Where the ascents begin. A start need not keep to the limits; what is returned does.
@@ -136,9 +136,9 @@ fn scan_elements(
     let index = &PairIndex::new(elements, elements.block_ends(), interrupt)?;
     let problem = Problem { elements, index, statistic: options.statistic, sizes, interrupt };
     let steps = StepCache::new(problem);
-    let (found, bound) = rayon::join(
+    let (found, quick) = rayon::join(
         || begin.par_iter().map(|(side, members)| ascend(&steps, *side, members)).collect::<Result<Vec<_>, Error>>(),
-        || options.with_bound.then(|| upper_bound(&problem)).transpose(),
+        || options.bound.map(|_| bound::quick(&problem)).transpose(),
     );
     let mut best = Block::default();
     for block in found?.into_iter().flatten().flatten() {
@@ -148,7 +148,10 @@ fn scan_elements(
     }
     let Block { score, alpha, sides: [images, nodes] } = best;
     // Rounding may not let the bound fall below a score that was reached.
-    let upper_bound = bound?.map(|bound| bound.max(score));
+    let mut upper_bound = quick?.map(|quick| quick.max(score));
+    if let (Some(upper_bound), Some(GroupBound::Close)) = (&mut upper_bound, options.bound) {
+        *upper_bound = upper_bound.min(bound::close(&problem, score)?);
+    }
     Ok(GroupScan { score, alpha, images: indices(images), nodes: indices(nodes), upper_bound })
 }
 

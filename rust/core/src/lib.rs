@@ -58,7 +58,7 @@ pub use background::{Background, Keep};
 pub use bins::Membership;
 pub use builder::BackgroundBuilder;
 pub use error::Error;
-pub use group::{GroupOptions, GroupScan, SideLimits, Starts, scan_group_p_values};
+pub use group::{GroupBound, GroupOptions, GroupScan, SideLimits, Starts, scan_group_p_values};
 pub use interrupt::Interrupt;
 pub use map::{MappedFile, Seal};
 pub use name::Named;

@@ -8,8 +8,8 @@ use common::{alpha_max, case, named, p_values};
 use ndarray::{Array2, ArrayView2};
 use proptest::prelude::*;
 use subsetscan_core::{
-    AlphaMax, Background, Error, GroupOptions, GroupScan, Interrupt, Keep, SideLimits, Starts, Statistic, Tail, Values,
-    scan_group_p_values,
+    AlphaMax, Background, Error, GroupBound, GroupOptions, GroupScan, Interrupt, Keep, SideLimits, Starts, Statistic,
+    Tail, Values, scan_group_p_values,
 };
 
 fn never() -> Interrupt {
@@ -40,7 +40,7 @@ fn options() -> impl Strategy<Value = GroupOptions> {
     (named(), alpha_max()).prop_map(|(statistic, alpha_max)| GroupOptions {
         statistic,
         alpha_max,
-        with_bound: true,
+        bound: Some(GroupBound::Quick),
         ..GroupOptions::default()
     })
 }
@@ -83,6 +83,9 @@ proptest! {
         prop_assert!(found.score <= best * (1.0 + 1e-12), "{} {best}", found.score);
         let bound = found.upper_bound.unwrap();
         prop_assert!(bound >= best * (1.0 - 1e-12), "{bound} {best}");
+        let close = scan_group(&p, &GroupOptions { bound: Some(GroupBound::Close), ..options }).upper_bound.unwrap();
+        prop_assert!(close >= found.score && close <= bound);
+        prop_assert!((close - best).abs() <= 1e-12 * best, "{close} {best}"); // there are few images
         prop_assert_eq!(found.score, earned(&p, &found, options.statistic));
     }
 
@@ -105,6 +108,10 @@ proptest! {
         let limited = GroupOptions { images: side("images", images), nodes: side("nodes", nodes), ..options };
         let found = scan_group(&p, &limited);
         prop_assert!(found.upper_bound <= free.upper_bound);
+        let close = |options: GroupOptions| {
+            scan_group(&p, &GroupOptions { bound: Some(GroupBound::Close), ..options }).upper_bound
+        };
+        prop_assert!(close(limited) <= close(options) && close(limited) <= found.upper_bound);
         prop_assert!(Some(found.score) <= found.upper_bound);
         if found.score > 0.0 {
             prop_assert_eq!(found.score, earned(&p, &found, options.statistic));
@@ -187,7 +194,7 @@ fn a_planted_block_is_found() {
         let uniform = ((state >> 33) % 10_000 + 1) as f64 / 10_000.0;
         if image < 20 && node < 30 { uniform / 10.0 } else { uniform }
     });
-    let found = scan_group(&p, &GroupOptions { with_bound: true, ..GroupOptions::default() });
+    let found = scan_group(&p, &GroupOptions { bound: Some(GroupBound::Quick), ..GroupOptions::default() });
     assert_eq!(found.images, (0..20).collect::<Vec<i64>>());
     assert_eq!(found.nodes, (0..30).collect::<Vec<i64>>());
     assert!(found.upper_bound.unwrap() > found.score);

@@ -7,8 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use subsetscan_core::{
-    GroupOptions, Keep, MappedFile, Membership, Named, ScanOptions, Scope, Seal, SideLimits, Starts, Statistic,
-    Summary, Tail, Ties,
+    GroupBound, GroupOptions, Keep, MappedFile, Membership, Named, ScanOptions, Scope, Seal, SideLimits, Starts,
+    Statistic, Summary, Tail, Ties,
 };
 
 use crate::arrays::{
@@ -265,14 +265,14 @@ impl PyBackground {
         #[pyo3(from_py_with = seed)] seed: u64,
         #[pyo3(from_py_with = image_limits)] image_limits: SideLimits,
         #[pyo3(from_py_with = node_limits)] node_limits: SideLimits,
-        with_bound: bool,
+        bound: Option<ByName<GroupBound>>,
     ) -> PyResult<PyGroupScan<'py>> {
         let options = GroupOptions {
             statistic: statistic.0,
             alpha_max: alpha_max.0,
             images: image_limits,
             nodes: node_limits,
-            with_bound,
+            bound: bound.map(|bound| bound.0),
         };
         let (images, ranking) = (images.view(), ranking(&tail, &ties, seed));
         let starts = Starts { images: starts.as_array(), all_nodes: from_all_nodes };

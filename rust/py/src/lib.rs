@@ -16,8 +16,8 @@ mod _core {
     use pyo3::prelude::*;
     use pyo3::types::PyTuple;
     use subsetscan_core::{
-        GroupOptions, InstructionSet, Named, Part, Ranking, ScanOptions, Scope, SideLimits, Starts, Statistic, Summary,
-        Tail, Ties, scan_group_p_values, scan_p_values,
+        GroupBound, GroupOptions, InstructionSet, Named, Part, Ranking, ScanOptions, Scope, SideLimits, Starts,
+        Statistic, Summary, Tail, Ties, scan_group_p_values, scan_p_values,
     };
 
     use crate::arrays::{PyGroupScan, PyScan, PyValues, hand_back, hand_back_group};
@@ -36,7 +36,8 @@ mod _core {
         add_names::<Tail>(module, "TAILS")?;
         add_names::<Scope>(module, "SCOPES")?;
         add_names::<Ties>(module, "TIES")?;
-        add_names::<Summary>(module, "SUMMARIES")
+        add_names::<Summary>(module, "SUMMARIES")?;
+        add_names::<GroupBound>(module, "BOUNDS")
     }
 
     fn add_names<T: Named>(module: &Bound<'_, PyModule>, constant: &str) -> PyResult<()> {
@@ -98,14 +99,14 @@ mod _core {
         alpha_max: PyAlphaMax,
         #[pyo3(from_py_with = image_limits)] image_limits: SideLimits,
         #[pyo3(from_py_with = node_limits)] node_limits: SideLimits,
-        with_bound: bool,
+        bound: Option<ByName<GroupBound>>,
     ) -> PyResult<PyGroupScan<'py>> {
         let options = GroupOptions {
             statistic: statistic.0,
             alpha_max: alpha_max.0,
             images: image_limits,
             nodes: node_limits,
-            with_bound,
+            bound: bound.map(|bound| bound.0),
         };
         let p_values = p_values.as_array();
         let starts = Starts { images: starts.as_array(), all_nodes: from_all_nodes };
