@@ -140,18 +140,15 @@ fn scan_elements(
         || begin.par_iter().map(|(side, members)| ascend(&steps, *side, members)).collect::<Result<Vec<_>, Error>>(),
         || options.bound.map(|_| bound::quick(&problem)).transpose(),
     );
-    let mut best = Block::default();
-    for block in found?.into_iter().flatten().flatten() {
-        if block.score > best.score {
-            best = block; // of equal scores the first start's
-        }
+    let mut best = found?.into_iter().flatten().flatten().fold(Block::default(), Block::or_better);
+    // Rounding may not let the bound fall below a score that was reached.
+    let mut upper_bound = quick?.map(|quick| quick.max(best.score));
+    if let (Some(quick), Some(GroupBound::Close)) = (upper_bound, options.bound) {
+        let close;
+        (best, close) = bound::close(&problem, best)?;
+        upper_bound = Some(close.min(quick.max(best.score)));
     }
     let Block { score, alpha, sides: [images, nodes] } = best;
-    // Rounding may not let the bound fall below a score that was reached.
-    let mut upper_bound = quick?.map(|quick| quick.max(score));
-    if let (Some(upper_bound), Some(GroupBound::Close)) = (&mut upper_bound, options.bound) {
-        *upper_bound = upper_bound.min(bound::close(&problem, score)?);
-    }
     Ok(GroupScan { score, alpha, images: indices(images), nodes: indices(nodes), upper_bound })
 }
 

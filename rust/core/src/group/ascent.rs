@@ -20,6 +20,13 @@ pub(super) struct Block {
     pub sides: [Vec<u32>; 2],
 }
 
+impl Block {
+    /// The one that scores more, of equal scores this one.
+    pub fn or_better(self, other: Block) -> Block {
+        if other.score > self.score { other } else { self }
+    }
+}
+
 /// The steps that were taken: ascents from different starts soon meet, and what one has found the other need not.
 pub(super) struct StepCache<'a> {
     problem: Problem<'a>,

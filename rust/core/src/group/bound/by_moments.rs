@@ -1,7 +1,7 @@
 //! What no block exceeds, given which small p-values the images share in pairs and in threes as well.
 //!
-//! For groups of few images, or few nodes: the work grows with the third power of the shorter side. The bound is found
-//! by branch and bound over ranges of levels, and stops at a fixed number of them.
+//! The work grows with the third power of the shorter side: for a longer one by pairs alone, for the longest not at all.
+//! The bound is found by branch and bound over ranges of levels, and stops at a fixed number of them.
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -14,41 +14,28 @@ use super::moments::{Bits, Moments};
 use crate::bounded::Bounded;
 use crate::error::Error;
 
-/// The longest short side.
-const MOST_LINES: usize = 128;
 /// How many ranges are looked into at once, whatever the number of threads: the bound must not depend on it.
 const AT_ONCE: usize = 4;
-/// How many levels' moments may be computed: at most, and by the work they take together.
+/// How many levels' moments may be computed: at most, and by the nanoseconds that they take together, about.
 const LEVELS: usize = 160;
-const WORK: usize = 1 << 33;
+const WORK: usize = 4_000_000_000;
+/// Fewer levels than that, and pairs alone bound more closely, as there can be more.
+const FEW_LEVELS: usize = 48;
 /// By which share a bound may exceed the lowest that the search would find.
 const TOLERANCE: f64 = 1e-3;
 
 /// Compute the bound, no less than `score`; infinite where it takes too long.
 pub(super) fn upper_bound(problem: &Problem<'_>, score: f64) -> Result<f64, Error> {
     let counts = &CountTable::new(problem)?;
-    let search = Search { problem, counts, score };
-    let n_lines = counts.lines.ncols();
-    let Some(last) = counts.alphas.len().checked_sub(1) else { return Ok(score) };
-    let n_words = problem.elements.shape[1 - counts.short].div_ceil(64);
-    let mut left = (WORK / (n_lines.pow(3) * (n_words + 512))).min(LEVELS);
-    if n_lines > MOST_LINES || left == 0 {
+    let (n_lines, n_others) = (counts.lines.ncols(), problem.elements.shape[1 - counts.short]);
+    let levels = |by_line: usize| WORK / by_line.saturating_mul(n_lines.saturating_pow(2));
+    let of_threes = levels(n_lines.saturating_mul(140 + n_others / 160));
+    let with_threes = of_threes >= FEW_LEVELS;
+    let left = if with_threes { of_threes.min(LEVELS) } else { levels(10 * n_lines + n_others / 160).min(LEVELS) };
+    if left < 4 * AT_ONCE {
         return Ok(f64::INFINITY);
     }
-    let mut ranges = BinaryHeap::from([search.range((0, last), None)?]);
-    while let Some(top) = ranges.peek() {
-        if top.part.is_one() || left < AT_ONCE {
-            break;
-        }
-        left -= AT_ONCE;
-        let mut highest = Vec::with_capacity(AT_ONCE);
-        while highest.len() < AT_ONCE && ranges.peek().is_some_and(|range| !range.part.is_one()) {
-            highest.extend(ranges.pop());
-        }
-        let halves = highest.par_iter().map(|range| search.halves(range)).collect::<Result<Vec<_>, Error>>()?;
-        ranges.extend(halves.into_iter().flatten().filter(|range| range.bound > score));
-    }
-    Ok(ranges.peek().map_or(score, |top| top.bound))
+    Search { problem, counts, score, with_threes }.upper_bound(left)
 }
 
 /// A range of entries, both ends included.
@@ -68,9 +55,30 @@ struct Search<'a> {
     problem: &'a Problem<'a>,
     counts: &'a CountTable,
     score: f64,
+    with_threes: bool,
 }
 
 impl Search<'_> {
+    /// Bound scores over all entries, of which about so many may be looked at.
+    fn upper_bound(&self, mut left: usize) -> Result<f64, Error> {
+        let floor = self.bound(self.score);
+        let Some(last) = self.counts.alphas.len().checked_sub(1) else { return Ok(floor) };
+        let mut ranges = BinaryHeap::from([self.range((0, last), None)?]);
+        while let Some(top) = ranges.peek() {
+            if top.part.is_one() || left < AT_ONCE {
+                break;
+            }
+            left -= AT_ONCE;
+            let mut highest = Vec::with_capacity(AT_ONCE);
+            while highest.len() < AT_ONCE && ranges.peek().is_some_and(|range| !range.part.is_one()) {
+                highest.extend(ranges.pop());
+            }
+            let halves = highest.par_iter().map(|range| self.halves(range)).collect::<Result<Vec<_>, Error>>()?;
+            ranges.extend(halves.into_iter().flatten().filter(|range| range.bound > floor));
+        }
+        Ok(ranges.peek().map_or(floor, |top| top.bound))
+    }
+
     fn halves(&self, range: &Bounded<Range>) -> Result<[Bounded<Range>; 2], Error> {
         let (first, last) = range.part.entries;
         let middle = middle(&self.counts.alphas, first, last);
@@ -84,16 +92,18 @@ impl Search<'_> {
 
     /// Bound scores over entries: none has more small p-values than at the last, nor a smaller threshold than the first.
     fn range(&self, entries: (usize, usize), limits: Option<Arc<Limits>>) -> Result<Bounded<Range>, Error> {
-        let Search { problem, counts, score } = *self;
+        let Search { problem, counts, score, with_threes } = *self;
         problem.interrupt.check()?;
-        let limits = limits.unwrap_or_else(|| Arc::new(Limits::new(problem, counts, entries.1)));
+        let limits = limits.unwrap_or_else(|| Arc::new(Limits::new(problem, counts, entries.1, with_threes)));
         let alpha = counts.alphas[entries.0];
         let sizes = [counts.short, 1 - counts.short].map(|side| problem.sizes[side]);
         let phi = |n_alpha: u64, n: u64| problem.statistic.phi(alpha, n_alpha, n.max(n_alpha));
-        let [n_images, n_nodes] = problem.elements.shape;
-        let highest = limits.highest(sizes, score, phi);
-        let bound = problem.statistic.bound(highest, n_images * n_nodes);
-        Ok(Bounded { bound, part: Range { entries, limits } })
+        Ok(Bounded { bound: self.bound(limits.highest(sizes, score, phi)), part: Range { entries, limits } })
+    }
+
+    fn bound(&self, score: f64) -> f64 {
+        let [n_images, n_nodes] = self.problem.elements.shape;
+        self.problem.statistic.bound(score, n_images * n_nodes)
     }
 }
 
@@ -105,14 +115,14 @@ struct Limits {
 }
 
 impl Limits {
-    fn new(problem: &Problem<'_>, counts: &CountTable, entry: usize) -> Self {
+    fn new(problem: &Problem<'_>, counts: &CountTable, entry: usize, with_threes: bool) -> Self {
         let pairs = problem.elements.pairs(0, counts.ends[entry]).iter();
         let pairs = pairs.map(|pair| (pair[counts.short], pair[1 - counts.short]));
         let n_others = problem.elements.shape[1 - counts.short];
         Limits {
             lines: Capped::new(counts.lines.row(entry).iter()),
             others: Capped::new(counts.at_least.row(entry).iter()),
-            moments: Moments::new(&Bits::new(counts.lines.ncols(), n_others, pairs)),
+            moments: Moments::new(&Bits::new(counts.lines.ncols(), n_others, pairs), with_threes),
         }
     }
 
@@ -177,7 +187,7 @@ mod tests {
 
     use super::super::super::elements::Elements;
     use super::super::super::pair_index::PairIndex;
-    use super::super::optimum;
+    use super::super::best_block;
     use super::*;
     use crate::interrupt::Interrupt;
     use crate::name::Named;
@@ -187,7 +197,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
-        /// The optimum itself is held against every block there is where the group scan is.
+        /// `tests/group.rs` compares the best block with every block there is.
         #[test]
         fn no_block_exceeds_the_bounds(
             (n, j) in (1_usize..9, 1_usize..80),
@@ -212,15 +222,15 @@ mod tests {
                     let sizes = elements.shape.map(|n| SideLimits { min: min.min(n), max: max.min(n) });
                     let problem = Problem { elements, index, statistic, sizes, interrupt };
                     let counts = &CountTable::new(&problem).expect("a table");
-                    let best = optimum(&problem, 0.0).expect("no error").expect("few images or nodes");
-                    let bound = upper_bound(&problem, 0.0).expect("no error");
-                    prop_assert!(bound >= best * (1.0 - 1e-12), "{bound} {best}");
-                    let Some(last) = counts.alphas.len().checked_sub(1) else { continue };
-                    // A bound that stops at once, and the score as a floor.
-                    let search = Search { problem: &problem, counts, score: 0.0 };
-                    prop_assert!(search.range((0, last), None).expect("no error").bound >= bound);
-                    let above = upper_bound(&problem, best).expect("no error");
-                    prop_assert!(above >= best && above <= bound.max(best) * (1.0 + 2.0 * TOLERANCE));
+                    let best = best_block(&problem, 0.0).expect("no error").score;
+                    for with_threes in [false, true] {
+                        let search = |score| Search { problem: &problem, counts, score, with_threes };
+                        let bound = |score, left| search(score).upper_bound(left).expect("no error");
+                        let (free, above) = (bound(0.0, LEVELS), bound(best, LEVELS));
+                        prop_assert!(free >= best, "{free} {best}");
+                        prop_assert!(above >= best && above <= free.max(best) * (1.0 + 2.0 * TOLERANCE));
+                        prop_assert!(bound(0.0, 0) >= free);
+                    }
                 }
             }
         }

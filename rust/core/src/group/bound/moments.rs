@@ -14,7 +14,7 @@ use std::f64::consts::SQRT_2;
 use super::quadratic::{Spectrum, decreasing, dot, largest, sums_with};
 
 /// What m is, as shares of the lines times the share of small p-values among all.
-const CENTRES: [f64; 5] = [0.5, 0.65, 0.8, 0.9, 1.0];
+const CENTRES: [f64; 3] = [0.65, 0.8, 1.0];
 /// What rounding may take from a sum over pairs or threes of lines, as a share of the largest that it could be.
 const ROUNDING: f64 = 1e-12;
 /// Newton's steps; each ends above the root.
@@ -38,23 +38,31 @@ impl Bits {
         Bits { n_lines, n_others, words }
     }
 
-    /// How many members have a small p-value in three lines: (lines, lines, lines).
+    fn lines(&self) -> impl Iterator<Item = &[u64]> {
+        self.words.chunks(self.n_others.div_ceil(64))
+    }
+
+    /// How many members have a small p-value in two lines: (lines, lines).
     fn shared(&self) -> Vec<f64> {
         let n = self.n_lines;
-        let lines: Vec<&[u64]> = self.words.chunks(self.n_others.div_ceil(64)).collect();
-        let mut shared = vec![0.0; n * n * n];
-        for i in 0..n {
-            for k in i..n {
-                let both: Vec<u64> = lines[i].iter().zip(lines[k]).map(|(i, k)| i & k).collect();
-                for (l, line) in lines.iter().enumerate().skip(k) {
-                    let count: u32 = both.iter().zip(*line).map(|(both, l)| (both & l).count_ones()).sum();
-                    for [i, k, l] in [[i, k, l], [i, l, k], [k, i, l], [k, l, i], [l, i, k], [l, k, i]] {
-                        shared[(i * n + k) * n + l] = f64::from(count);
-                    }
-                }
+        let mut shared = vec![0.0; n * n];
+        for (i, a) in self.lines().enumerate() {
+            for (k, b) in self.lines().enumerate().take(i + 1) {
+                let count: u32 = a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum();
+                shared[i * n + k] = f64::from(count);
+                shared[k * n + i] = f64::from(count);
             }
         }
         shared
+    }
+
+    /// The same among the members that have a small p-value in a further line, for each: (lines, lines, lines).
+    fn shared_by_line(&self) -> Vec<f64> {
+        let shared = self.lines().flat_map(|line| {
+            let words = self.lines().flat_map(|other| line.iter().zip(other).map(|(a, b)| a & b)).collect();
+            Bits { words, ..*self }.shared()
+        });
+        shared.collect()
     }
 }
 
@@ -74,11 +82,32 @@ struct Centre {
 pub(super) struct Moments(Vec<Centre>);
 
 impl Moments {
-    pub fn new(bits: &Bits) -> Self {
-        let n = bits.n_lines;
-        let shared = bits.shared();
-        let mean = (0..n).map(|i| shared[(i * n + i) * n + i]).sum::<f64>() / (n * bits.n_others) as f64;
-        Moments(CENTRES.iter().map(|part| Centre::new(&shared, n, bits.n_others as f64, part * mean)).collect())
+    /// From pairs of lines, and from threes as well if that is asked for.
+    pub fn new(bits: &Bits, with_threes: bool) -> Self {
+        let (n, n_others) = (bits.n_lines, bits.n_others as f64);
+        let pairs = bits.shared();
+        let threes = with_threes.then(|| bits.shared_by_line());
+        let counts: Vec<f64> = pairs.iter().step_by(n + 1).copied().collect();
+        let mean = counts.iter().sum::<f64>() / (n as f64 * n_others);
+        let centre = |part| {
+            let share = part * mean;
+            let sums = Spectrum::new(centred(&pairs, n, n_others, share), n).sums();
+            let rounding = |r: usize| ROUNDING * (r * r) as f64 * n_others;
+            Centre {
+                share,
+                pairs: (1..=n).zip(sums).map(|(r, sum)| sum.max(0.0) + rounding(r)).collect(),
+                threes: threes.as_ref().map_or(vec![f64::INFINITY; n], |threes| {
+                    let matrices = threes.chunks(n * n).zip(&counts);
+                    let sums = sums_of_threes(
+                        matrices.flat_map(|(a, count)| centred(a, n, *count, share)).collect(),
+                        n,
+                        &counts,
+                    );
+                    (1..=n).zip(sums).map(|(r, sum)| sum.max(0.0) + r as f64 * rounding(r)).collect()
+                }),
+            }
+        };
+        Moments(CENTRES.into_iter().map(centre).collect())
     }
 
     /// A number that the small p-values of a block of `lines` lines and `others` members do not exceed, nor `most`.
@@ -105,37 +134,21 @@ impl Moments {
     }
 }
 
-impl Centre {
-    fn new(shared: &[f64], n: usize, n_others: f64, share: f64) -> Self {
-        // Sums of (x_k - share) (x_l - share) over members where line i has a small p-value, for each i.
-        let count = |i: usize, k: usize| shared[(i * n + i) * n + k];
-        let mut threes = vec![0.0; n * n * n];
-        for (i, matrix) in threes.chunks_mut(n * n).enumerate() {
-            for k in 0..n {
-                for l in 0..n {
-                    let all = shared[(i * n + k) * n + l];
-                    matrix[k * n + l] = all - share * (count(i, k) + count(i, l)) + share * share * count(i, i);
-                }
-            }
-        }
-        let mut pairs = Vec::with_capacity(n * n);
-        for k in 0..n {
-            for l in 0..n {
-                pairs.push(count(k, l) - share * (count(k, k) + count(l, l)) + share * share * n_others);
-            }
-        }
-        let counts: Vec<f64> = (0..n).map(|i| count(i, i)).collect();
-        let by_line = of_each_line(&threes, n);
-        let by_mean = around_their_mean(&mut threes, n, &counts);
-        let sizes = (1..=n).map(|size| size as f64);
-        let threes = by_line.into_iter().zip(by_mean).zip(sizes.clone());
-        let pairs = Spectrum::new(pairs, n).sums().into_iter().zip(sizes);
-        Centre {
-            share,
-            pairs: pairs.map(|(sum, r)| sum.max(0.0) + ROUNDING * r * r * n_others).collect(),
-            threes: threes.map(|((a, b), r)| a.min(b).max(0.0) + ROUNDING * r * r * r * n_others).collect(),
-        }
+/// Sums of (`x_k` - share) (`x_l` - share) over some members, x being 1 for a small p-value in that line and else 0.
+fn centred(shared: &[f64], n: usize, n_members: f64, share: f64) -> Vec<f64> {
+    let mut sums = Vec::with_capacity(n * n);
+    for (k, row) in shared.chunks(n).enumerate() {
+        let both = |l: usize| row[k] + shared[l * n + l];
+        sums.extend(row.iter().enumerate().map(|(l, all)| all - share * both(l) + share * share * n_members));
     }
+    sums
+}
+
+/// Bound sums over threes in two ways.
+fn sums_of_threes(mut threes: Vec<f64>, n: usize, counts: &[f64]) -> Vec<f64> {
+    let by_line = of_each_line(&threes, n);
+    let by_mean = around_their_mean(&mut threes, n, counts);
+    by_line.into_iter().zip(by_mean).map(|(a, b)| a.min(b)).collect()
 }
 
 /// Bound sums over threes: each line's matrix on its own, and then the lines with the largest.
@@ -187,4 +200,45 @@ fn around_their_mean(threes: &mut [f64], n: usize, counts: &[f64]) -> Vec<f64> {
             weight * sum.max(0.0) + (r * (1.0 - r / n as f64)).sqrt() * r * spread
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // small cases
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// The lines come in the order in which blocks take them, the first of them with more small p-values at some members.
+        #[test]
+        fn no_block_exceeds_the_bounds(
+            (n, n_others) in (1_usize..70, 1_usize..300),
+            (lines, others) in (0_usize..70, 0_usize..300),
+            (density, planted) in (0.0..1.0, 0.0..=1.0),
+            chances in prop::collection::vec(0.0..1.0, 70 * 300),
+        ) {
+            let is_small = |i: usize, j: usize| {
+                chances[i * 300 + j] < if i < lines && j < others { planted } else { density }
+            };
+            let of_line = |i| (0..n_others).filter(move |j| is_small(i, *j)).map(move |j| (i as u32, j as u32));
+            let bits = Bits::new(n, n_others, (0..n).flat_map(of_line));
+            for moments in [false, true].map(|with_threes| Moments::new(&bits, with_threes)) {
+                let mut counts = vec![0; n_others];
+                for r in 1..=n {
+                    of_line(r - 1).for_each(|(_, j)| counts[j as usize] += 1);
+                    let mut sorted = counts.clone();
+                    sorted.sort_unstable_by(|a, b| b.cmp(a));
+                    let mut n_alpha = 0;
+                    for (c, count) in (1..).zip(sorted) {
+                        n_alpha += count;
+                        let bound = moments.n_alpha(r, c, c * r as u64);
+                        prop_assert!(n_alpha <= bound, "{r} x {c}: {n_alpha} {bound}");
+                    }
+                }
+            }
+        }
+    }
 }
