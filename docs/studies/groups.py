@@ -258,7 +258,8 @@ below the optimum; "tight" is how often the upper bound is the optimum.
 {small_blocks}
 The bound only knows how many small p-values each
 image and each node has, not how they meet: in large groups, where chance alone gives many, it is far above what
-there is (last column of the third table). It proves the result optimal only for small groups and strong blocks.
+there is (last column of the third table). It proves the result optimal only for small groups and strong blocks;
+`bound="close"` finds the best block of small groups, and bounds larger ones more closely.
 
 ## Exact steps and a coarse grid
 

@@ -101,7 +101,7 @@ def scan_group(
         Limits such as ``{"images": (2, 50), "nodes": (None, 100)}``: the smallest and the largest number of images and
         nodes in a block, None for no limit. Classes with too few images are left out.
     bound : {"quick", "close"}
-        How to compute `upper_bound`, see below; the block does not depend on it.
+        How to compute `upper_bound`, see below.
 
     Returns
     -------
@@ -109,11 +109,11 @@ def scan_group(
         An empty block with score 0 where no block scores more.
 
         The quick bound is the highest score that any numbers of images and nodes could have, given how many small
-        p-values each image and each node has: in large groups many times the score. The close bound also knows how
-        they meet, and takes seconds. With about 10 images, or 10 nodes, it is the highest score that there is: the
-        block is the best one where both are equal. With up to 128 images, or nodes, it follows from which small
-        p-values the images, or nodes, share in pairs and in threes; with more it is the quick one. For large groups
-        the search for either ends early, and what it returns is still a bound but may lie higher.
+        p-values each image and each node has: in large groups many times the score. The close bound takes seconds.
+        Up to about 15 images, or 15 nodes, every subset of them is tried: the block is the best one of all, and the
+        bound is its score. Up to about 75 the bound follows from which small p-values the images, or nodes, share in
+        pairs and in threes, and up to about 290 in pairs; beyond that it is the quick one. For large groups the
+        search for either ends early, and what it returns is still a bound but may lie higher.
 
     Raises
     ------

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::name::Named;
 
 /// Groups are searched through if no more than so many p-values have to be looked at.
-const SEARCH: usize = 1 << 30;
+const SEARCH: usize = 1 << 31;
 
 /// How to bound what blocks score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

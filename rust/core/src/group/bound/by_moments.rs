@@ -16,11 +16,11 @@ use crate::error::Error;
 
 /// How many ranges are looked into at once, whatever the number of threads: the bound must not depend on it.
 const AT_ONCE: usize = 4;
-/// How many levels' moments may be computed: at most, and by the nanoseconds that they take together, about.
-const LEVELS: usize = 160;
+/// How many nanoseconds the moments of all levels may take together, about.
 const WORK: usize = 4_000_000_000;
-/// Fewer levels than that, and pairs alone bound more closely, as there can be more.
-const FEW_LEVELS: usize = 48;
+/// Of so many levels there must be time for threes, else pairs alone bound more closely; and for those of so many.
+const LEVELS_OF_THREES: usize = 48;
+const LEVELS_OF_PAIRS: usize = 16;
 /// By which share a bound may exceed the lowest that the search would find.
 const TOLERANCE: f64 = 1e-3;
 
@@ -28,14 +28,14 @@ const TOLERANCE: f64 = 1e-3;
 pub(super) fn upper_bound(problem: &Problem<'_>, score: f64) -> Result<f64, Error> {
     let counts = &CountTable::new(problem)?;
     let (n_lines, n_others) = (counts.lines.ncols(), problem.elements.shape[1 - counts.short]);
-    let levels = |by_line: usize| WORK / by_line.saturating_mul(n_lines.saturating_pow(2));
-    let of_threes = levels(n_lines.saturating_mul(140 + n_others / 160));
-    let with_threes = of_threes >= FEW_LEVELS;
-    let left = if with_threes { of_threes.min(LEVELS) } else { levels(10 * n_lines + n_others / 160).min(LEVELS) };
-    if left < 4 * AT_ONCE {
-        return Ok(f64::INFINITY);
+    let square = n_lines.saturating_pow(2);
+    let of_threes = WORK / square.saturating_mul(n_lines).saturating_mul(140 + n_others / 160);
+    let of_pairs = WORK / square.saturating_mul(10 * n_lines + n_others / 160);
+    match (of_threes, of_pairs) {
+        (LEVELS_OF_THREES.., _) => Search { problem, counts, score, with_threes: true }.upper_bound(of_threes),
+        (_, LEVELS_OF_PAIRS..) => Search { problem, counts, score, with_threes: false }.upper_bound(of_pairs),
+        _ => Ok(f64::INFINITY),
     }
-    Search { problem, counts, score, with_threes }.upper_bound(left)
 }
 
 /// A range of entries, both ends included.
@@ -226,7 +226,7 @@ mod tests {
                     for with_threes in [false, true] {
                         let search = |score| Search { problem: &problem, counts, score, with_threes };
                         let bound = |score, left| search(score).upper_bound(left).expect("no error");
-                        let (free, above) = (bound(0.0, LEVELS), bound(best, LEVELS));
+                        let (free, above) = (bound(0.0, 200), bound(best, 200));
                         prop_assert!(free >= best, "{free} {best}");
                         prop_assert!(above >= best && above <= free.max(best) * (1.0 + 2.0 * TOLERANCE));
                         prop_assert!(bound(0.0, 0) >= free);
