@@ -32,7 +32,7 @@ REGISTRIES = {
     "scope": _core.SCOPES,
     "ties": _core.TIES,
     "summary": _core.SUMMARIES,
-    "bound": _core.BOUNDS,
+    "bound": (*_core.BOUNDS, None),
     "calibration": CALIBRATIONS,
     "combine": COMBINATIONS,
     "conditional": CONDITIONALS,

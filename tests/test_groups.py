@@ -182,6 +182,7 @@ def test_the_close_bound_is_near_the_score(statistic, rng):
         for group in (p_values, p_values.T):
             quick, close = (scan_group(group, statistic, random_state=0, bound=bound) for bound in _core.BOUNDS)
             assert quick.score <= close.score <= close.upper_bound
+            assert scan_group(group, statistic, random_state=0, bound=None).upper_bound == np.inf
             assert close.upper_bound <= min(quick.upper_bound, limit * close.score)
 
 

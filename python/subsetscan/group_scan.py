@@ -38,7 +38,8 @@ class GroupScanResult:
     nodes : ndarray of shape (c,), int64
         The block's nodes, increasing.
     upper_bound : float
-        No block of the group scores more, so that at most ``upper_bound - score`` was missed.
+        No block of the group scores more, so that at most ``upper_bound - score`` was missed; inf if it was not asked
+        for.
     """
 
     score: float
@@ -66,7 +67,7 @@ def scan_group(
     *,
     constraint: Any = None,
     sizes: Mapping[str, Limits] | None = None,
-    bound: str = "quick",
+    bound: str | None = "quick",
 ) -> GroupScanResult:
     """Find the block of images and nodes whose p-values jointly score highest, by alternating ascent.
 
@@ -100,8 +101,8 @@ def scan_group(
     sizes : mapping, optional
         Limits such as ``{"images": (2, 50), "nodes": (None, 100)}``: the smallest and the largest number of images and
         nodes in a block, None for no limit. Classes with too few images are left out.
-    bound : {"quick", "close"}
-        How to compute `upper_bound`, see below.
+    bound : {"quick", "close", None}
+        How to compute `upper_bound`, see below; None not to compute it.
 
     Returns
     -------

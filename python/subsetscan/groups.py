@@ -91,7 +91,7 @@ class GroupScanner:
         """
         return AutomaticGroupScanner(**options).fit(clean)
 
-    def scan(self, X: Any, constraint: Any = None, bound: str = "quick") -> GroupScanResult:
+    def scan(self, X: Any, constraint: Any = None, bound: str | None = "quick") -> GroupScanResult:
         """Find the block of images and nodes that scores highest, as `scan_group` does from their p-values.
 
         Parameters
@@ -100,7 +100,7 @@ class GroupScanner:
             Node values of a group of at least 2 images that are not in the background.
         constraint : array-like of shape (N,), optional
             Labels: only blocks whose images all have the same one count.
-        bound : {"quick", "close"}
+        bound : {"quick", "close", None}
             How to compute `upper_bound`, as in `scan_group`.
 
         Returns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -268,10 +269,8 @@ class AutomaticGroupScanner:
 
     def _scan(self, group: _LookedAt) -> tuple[np.ndarray, list[GroupScanResult]]:
         """Return the four scores of a group, and both blocks."""
-        blocks = [
-            scan_group(p_values, alpha_max=group.alpha_max, restarts=self.restarts, random_state=self.random_state)
-            for p_values in group.p_values
-        ]
+        scan = partial(scan_group, restarts=self.restarts, random_state=self.random_state, bound=None)
+        blocks = [scan(p_values, alpha_max=group.alpha_max) for p_values in group.p_values]
         return np.array([*(block.score for block in blocks), *group.surprise.sum(axis=0)]), blocks
 
     def _judged(

@@ -316,7 +316,7 @@ class SequenceScanner(Persistent, BaseEstimator):
             alpha_max = min(max(alpha_max, _STEPS / (self.background_.n_samples + 1)), 1.0)
             if len(p) > 1:
                 how = {"restarts": self.scan_options_["restarts"], "random_state": self.seed_}
-                block = scan_group(p, statistic, alpha_max, **how)
+                block = scan_group(p, statistic, alpha_max, bound=None, **how)
                 score, alpha, rows, nodes = block.score, block.alpha, block.images, block.nodes
             else:
                 alone = scan(p, statistic, alpha_max, return_nodes=True)

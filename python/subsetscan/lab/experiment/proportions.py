@@ -100,7 +100,7 @@ def scan_proportions(
                 p_clean[rng.choice(len(p_clean), size - n_anomalous, replace=False)],
             ]
         )
-        return scan_group(group, random_state=rng, **options)
+        return scan_group(group, random_state=rng, bound=None, **options)
 
     null_scores = np.array([scan(0).score for _ in range(n_groups)])
     rows = []
