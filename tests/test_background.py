@@ -143,7 +143,8 @@ def test_nothing_extreme_scores_nothing():
 def test_attributes():
     background = Background(VALUES.astype(np.float32))
     assert (background.n_samples, background.n_nodes, background.dtype) == (4, 3, np.float32)
-    assert (background.nbytes, background.tail, background.alpha_max) == (3 * (64 + 80), None, None)  # a line of keys, and the table
+    # A line of keys, and the table.
+    assert (background.nbytes, background.tail, background.alpha_max) == (3 * (64 + 80), None, None)
     with pytest.raises(AttributeError):
         background.n_samples = 5
 
