@@ -127,11 +127,13 @@ impl GridRange {
         (less, no_larger): (usize, usize),
         membership: Membership,
     ) -> GridRange {
-        // Never fewer, unless the column is not sorted, in a file of somebody's making: then no count can be relied on.
-        let larger = n_samples.saturating_sub(no_larger);
-        let smaller = less.min(n_samples - larger);
         let (own, n_ranked) = (membership.own_values(), membership.n_ranked(n_samples));
-        GridRange::new(tail, larger, smaller, n_samples - own, n_ranked + 1)
+        let n_others = n_samples.saturating_sub(own);
+        // Never more, unless an image is not in the background, or a column not sorted, in a file of somebody's making:
+        // then no count can be relied on.
+        let larger = n_samples.saturating_sub(no_larger).min(n_others);
+        let smaller = less.min(n_others - larger);
+        GridRange::new(tail, larger, smaller, n_others, n_ranked + 1)
     }
 
     /// The place of its middle in the grid of [`thresholds`], counted from 0.
