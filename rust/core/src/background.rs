@@ -1,6 +1,5 @@
 //! The values that clean images gave each node, validated and sorted once.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Ix2};
@@ -8,13 +7,13 @@ use rayon::prelude::*;
 
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::{Asked, Extremes, NODE_BLOCK, NodeBlock, Shape, Table};
+use crate::index::{Extremes, NODE_BLOCK, NodeBlock, Shape, Table};
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::map::Seal;
 use crate::memory::{AlignedVec, First, Lines, Reused, zeros};
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, check_n_samples, n_thresholds};
+use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, check_n_samples, n_thresholds};
 use crate::simd::set::{self, InstructionSet};
 use crate::simd::sort::{SortEnds, sort_ends};
 use crate::value::{Value, Values, not_a_number};
@@ -70,7 +69,6 @@ pub struct Background<V: Value> {
     table: Lines<u32>,
     /// Of a mapped file.
     seal: Option<Seal>,
-    extremes: First<Extremes>,
     pub(crate) first_bins: First<Bins>,
 }
 
@@ -170,8 +168,8 @@ impl<V: Value> Background<V> {
         seal: Option<Seal>,
     ) -> Result<Self, Error> {
         let (low, high) = keep.extent(n_samples)?;
-        let (extremes, first_bins) = (First::default(), First::default());
-        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, table, seal, extremes, first_bins })
+        let first_bins = First::default();
+        Ok(Background { n_samples, n_nodes, keep, low, high, columns, shape, table, seal, first_bins })
     }
 
     /// Entries of the table for each node.
@@ -231,53 +229,49 @@ impl<V: Value> Background<V> {
         size_of_val(&*self.columns) + size_of_val(&*self.table)
     }
 
-    /// The keys that values have to pass to fall in one of the first `n_bins` bins, or to be looked at if all are; None
-    /// where vector instructions do not search such values. Those that are asked for first are kept.
-    pub(crate) fn extremes(&self, bins: &Bins, n_bins: usize) -> Option<Cow<'_, Extremes>> {
+    /// The keys that values have to pass to fall in one of these bins, or to be looked at if all are; None where vector
+    /// instructions do not search such values.
+    pub(crate) fn extremes(&self, bins: &Bins) -> Option<Extremes> {
         let columns = V::lanes(&self.columns)?;
-        let Bins { ranking, membership, .. } = *bins;
-        let Ranking { tail, ties, .. } = ranking;
-        let everyone = bins.last_is_open() && n_bins == bins.n_bins();
-        let asked = Asked { tail, ties, membership, n_bins, everyone };
+        let (Bins { ranking, membership, .. }, n_bins) = (bins, bins.n_bins());
+        let Ranking { tail, ties, .. } = *ranking;
         let depth = match ties {
-            Ties::Upper => n_bins + membership.own_values(),
-            _ if membership != Membership::Outside => usize::MAX, // each is looked for
+            Ties::Upper => bins.depth(),
+            _ if *membership != Membership::Outside => usize::MAX, // each is looked for
             _ => ranking.depth_of_ranges(n_bins),
         };
-        // The least extreme key of those that may count, which may be tied and then counts only if its range does.
-        let may_count = |column: &[u32], key: u32| {
-            let counts =
-                || (column.partition_point(|other| *other < key), column.partition_point(|other| *other <= key));
-            let range = || GridRange::of_counts(tail, self.n_samples, counts(), membership);
-            ties != Ties::Upper && (ties != Ties::Midrank || range().midrank() < n_bins)
-        };
-        let find = || {
-            let n = self.n_nodes.next_multiple_of(NODE_BLOCK);
-            let mut extremes = Extremes { asked, above: vec![u32::MAX; n], below: vec![0; n] };
-            let columns = columns.chunks_exact(self.shape.stride).map(|column| &column[..self.shape.width]);
-            for ((column, above), below) in columns.zip(&mut extremes.above).zip(&mut extremes.below) {
-                if tail.looks_up() && depth > 0 {
-                    let all = everyone || self.high < depth;
-                    let key = || column[column.len() - depth];
-                    *above = if all { 0 } else { key().saturating_sub(may_count(column, key()).into()) };
-                }
-                if tail.looks_down() && depth > 0 {
-                    let all = everyone || self.low < depth;
-                    let key = || column[depth - 1];
-                    *below = if all { u32::MAX } else { key().saturating_add(may_count(column, key()).into()) };
-                }
+        // The least extreme key of those that may count is often tied, and then counts only if its range does.
+        let may_count = |column: &[u32], key: u32| match ties {
+            Ties::Upper => false,
+            Ties::Midrank => {
+                let counts =
+                    (column.partition_point(|other| *other < key), column.partition_point(|other| *other <= key));
+                membership.range(tail, self.n_samples, counts).midrank() < n_bins
             }
-            extremes
+            Ties::Random | Ties::Range => true,
         };
-        let kept = self.extremes.get_or_make(find);
-        Some(if kept.asked == asked { Cow::Borrowed(kept) } else { Cow::Owned(find()) })
+        let n = self.n_nodes.next_multiple_of(NODE_BLOCK);
+        let mut extremes = Extremes { tail, above: vec![u32::MAX; n], below: vec![0; n] };
+        let all = [self.high, self.low].map(|kept| bins.last_is_open() || kept < depth);
+        let columns = columns.chunks_exact(self.shape.stride).map(|column| &column[..self.shape.width]);
+        for ((column, above), below) in columns.zip(&mut extremes.above).zip(&mut extremes.below) {
+            if tail.looks_up() && depth > 0 {
+                let key = if all[0] { 0 } else { column[column.len() - depth] };
+                *above = key.saturating_sub((!all[0] && may_count(column, key)).into());
+            }
+            if tail.looks_down() && depth > 0 {
+                let key = if all[1] { u32::MAX } else { column[depth - 1] };
+                *below = key.saturating_add((!all[1] && may_count(column, key)).into());
+            }
+        }
+        Some(extremes)
     }
 
     /// A block of nodes for the vector instructions, where these search such values.
     pub(crate) fn lanes<'a>(&'a self, nodes: &Range<usize>, extremes: &'a Extremes) -> Option<NodeBlock<'a>> {
         let stride = self.shape.stride;
         Some(NodeBlock {
-            tail: extremes.asked.tail,
+            tail: extremes.tail,
             shape: self.shape,
             columns: &V::lanes(&self.columns)?[nodes.start * stride..nodes.end * stride],
             table: Table::of(self.shape, &self.table, self.n_nodes)?.nodes(nodes),

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use ndarray::ArrayView2;
+
 use crate::error::Error;
+use crate::index::Extremes;
 use crate::interrupt::Interrupt;
 use crate::name::Named;
-use crate::pvalue::{AlphaMax, Ranking, Tail, Ties, thresholds};
+use crate::pvalue::{AlphaMax, GridRange, Ranking, Tail, Ties, thresholds};
 use crate::ties::TieBreaker;
 use crate::value::Values;
 
@@ -39,7 +42,20 @@ impl Membership {
     pub(crate) fn n_ranked(self, n_samples: usize) -> usize {
         if self == Membership::Inside { n_samples - 1 } else { n_samples }
     }
+
+    /// The range of a value that `less` of `n_samples` background values fall below and `no_larger` do not exceed.
+    pub(crate) fn range(self, tail: Tail, n_samples: usize, (less, no_larger): (usize, usize)) -> GridRange {
+        let n_others = n_samples.saturating_sub(self.own_values());
+        // Never more, unless an image is not in the background, or a column not sorted, in a file of somebody's making:
+        // then no count can be relied on.
+        let larger = n_samples.saturating_sub(no_larger).min(n_others);
+        let smaller = less.min(n_others - larger);
+        GridRange::new(tail, larger, smaller, n_others, self.n_ranked(n_samples) + 1)
+    }
 }
+
+/// Values of some images, and the keys that they have to pass.
+pub(crate) type Lanes<'a> = (ArrayView2<'a, f32>, &'a Extremes);
 
 /// The bins of a rank histogram: one for each threshold up to `alpha_max`.
 #[derive(Debug, Clone)]
@@ -50,13 +66,20 @@ pub(crate) struct Bins {
     thresholds: Arc<[f64]>,
     /// Of the images to be ranked, for ties that need one.
     breaker: Option<TieBreaker>,
+    /// Of the background, where vector instructions search it.
+    extremes: Option<Arc<Extremes>>,
 }
 
 impl Bins {
     /// The bins for ranks among `n_samples` background images, or among all but one of them.
     pub fn new(ranking: Ranking, alpha_max: AlphaMax, n_samples: usize, membership: Membership) -> Self {
         let thresholds = thresholds(ranking, membership.n_ranked(n_samples), alpha_max).into();
-        Bins { ranking, membership, alpha_max, thresholds, breaker: None }
+        Bins { ranking, membership, alpha_max, thresholds, breaker: None, extremes: None }
+    }
+
+    /// The same bins, with what has to be passed to fall in one.
+    pub fn with_extremes(self, extremes: Option<Extremes>) -> Self {
+        Bins { extremes: extremes.map(Arc::new), ..self }
     }
 
     /// Whether these are the bins for such ranks, whatever seed draws among ties.
@@ -76,6 +99,14 @@ impl Bins {
     /// What decides between tied values, where ties do not simply take the upper end.
     pub fn breaker(&self) -> Option<&TieBreaker> {
         self.breaker.as_ref()
+    }
+
+    /// What vector instructions search, and which values they search for; None where they do not.
+    pub fn lanes<'a>(&'a self, images: &'a Values<'_>) -> Option<Lanes<'a>> {
+        match (images, &self.extremes) {
+            (Values::F32(view), Some(extremes)) => Some((view.view(), extremes)),
+            _ => None,
+        }
     }
 
     /// The p-value of each bin, increasing.

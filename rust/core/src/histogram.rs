@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::background::Background;
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
-use crate::index::{Extremes, NODE_BLOCK};
+use crate::index::NODE_BLOCK;
 use crate::interrupt::Interrupt;
 use crate::memory::{Reused, zeros};
 use crate::pvalue::{AlphaMax, Ranking};
@@ -86,11 +86,10 @@ impl<V: Value> Background<V> {
         interrupt: &Interrupt,
         map: impl Fn(usize, &[u32]) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
-        let extremes = self.extremes(bins, bins.n_bins());
         let used = Reused::<TileRanks<K>>::default();
         let rank = |rows: &Range<usize>, nodes: Range<usize>| {
             let mut ranks = used.take().unwrap_or_default();
-            self.count_ranks(images, rows, nodes, bins, extremes.as_deref(), &mut ranks, interrupt)?;
+            self.count_ranks(images, rows, nodes, bins, &mut ranks, interrupt)?;
             Ok(ranks)
         };
         let count = |histogram: &mut Vec<u32>, shares: &[TileRanks<K>], rows: &Range<usize>, image: usize| {
@@ -130,28 +129,26 @@ impl<V: Value> Background<V> {
     }
 
     /// Note the bin of each value, but of those beyond the last bin.
-    #[allow(clippy::too_many_arguments)]
     fn count_ranks<K: RankInt>(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        extremes: Option<&Extremes>,
         ranks: &mut TileRanks<K>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         ranks.clear(rows.len(), self.largest_rank(bins));
-        let (Values::F32(_), Some(some)) = (images, extremes) else {
+        let Some(lanes) = bins.lanes(images) else {
             return self.count_plainly(images, rows, nodes, bins, ranks, interrupt);
         };
         let own = bins.membership.own_values();
         let all_there = if let Some(breaker) = bins.breaker() {
             let mut placed = Placed::new(rows, bins, breaker, ranks);
-            self.search_rows(images, rows, &nodes, some, &mut placed, interrupt)?;
+            self.search_rows(&lanes, rows, &nodes, &mut placed, interrupt)?;
             !placed.is_one_missing
         } else {
-            self.search_rows(images, rows, &nodes, some, ranks, interrupt)?;
+            self.search_rows(&lanes, rows, &nodes, ranks, interrupt)?;
             own == 0 && !bins.last_is_open() || ranks.shift(own, bins.n_bins().saturating_sub(1))
         };
         if !all_there {
@@ -175,7 +172,7 @@ impl<V: Value> Background<V> {
             let block = start..nodes.end.min(start + NODE_BLOCK);
             ranks.reserve(rows.len() * block.len())?;
             let push = |image: usize, _: usize, bin: usize| ranks.push(image, K::of(bin));
-            self.for_each_bin(images, rows, block, bins, None, interrupt, push)?;
+            self.for_each_bin(images, rows, block, bins, interrupt, push)?;
             ranks.end_block();
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! A background whose index lies in a mapped file: nothing is read before it is looked at, and processes share it.
 //!
-//! Behind a head, which is not read here, lie the columns and the table that finds their lines, as they are in memory. That they are those
-//! which were written is checked before the first look. What passes for them may be of anybody's making: searches take
-//! any keys in any order, and then find some ranks, but never leave their arrays.
+//! Behind a head, which is not read here, lie the columns and the table that finds their lines, as they are in memory.
+//! That they are those which were written is checked before the first look. What passes for them may be of anybody's
+//! making: searches take any keys in any order, and then find some ranks, but never leave their arrays.
 
 use rayon::prelude::*;
 use twox_hash::{XxHash3_64, XxHash3_128};

@@ -5,7 +5,6 @@
 //! of both, at most 1. Where background values equal x the p-value has a range, from (number larger) / (M + 1) up to
 //! that value (McFowland et al. 2013), and [`Ties`] says which part of it counts.
 
-use crate::bins::Membership;
 use crate::error::Error;
 use crate::name::Named;
 
@@ -118,22 +117,6 @@ impl GridRange {
             Tail::TwoSided => (2 * upper.0.min(lower.0), (2 * upper.1.min(lower.1)).min(n_steps)),
         };
         GridRange { low, high }
-    }
-
-    /// The same of a value that `less` of `n_samples` background values fall below and `no_larger` do not exceed.
-    pub fn of_counts(
-        tail: Tail,
-        n_samples: usize,
-        (less, no_larger): (usize, usize),
-        membership: Membership,
-    ) -> GridRange {
-        let (own, n_ranked) = (membership.own_values(), membership.n_ranked(n_samples));
-        let n_others = n_samples.saturating_sub(own);
-        // Never more, unless an image is not in the background, or a column not sorted, in a file of somebody's making:
-        // then no count can be relied on.
-        let larger = n_samples.saturating_sub(no_larger).min(n_others);
-        let smaller = less.min(n_others - larger);
-        GridRange::new(tail, larger, smaller, n_others, n_ranked + 1)
     }
 
     /// The place of its middle in the grid of [`thresholds`], counted from 0.

@@ -210,10 +210,8 @@ pub(crate) fn scan_images<V: Value>(
     let n_nodes = background.n_nodes();
     let n_steps = bins.membership.n_ranked(background.n_samples()) + 1;
     let grid = bins.thresholds();
-    let extremes = background.extremes(bins, grid.len());
     let for_each_range = |visit: &mut dyn FnMut(usize, usize, GridRange)| {
-        let extremes = extremes.as_deref();
-        background.for_each_range(images, rows, 0..n_nodes, bins, grid.len(), extremes, interrupt, visit)
+        background.for_each_range(images, rows, 0..n_nodes, bins, interrupt, visit)
     };
     let mut ranges: Vec<_> = rows.clone().map(|_| Ranges::new(grid, options, n_nodes, n_steps)).collect();
     for_each_range(&mut |image, _, range| ranges[image].add(range))?;

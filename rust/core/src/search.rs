@@ -14,9 +14,9 @@ use ndarray::{Array2, Array3, Axis, Ix3, s};
 use rayon::prelude::*;
 
 use crate::background::Background;
-use crate::bins::{Bins, Membership};
+use crate::bins::{Bins, Lanes, Membership};
 use crate::error::Error;
-use crate::index::{Extremes, NODE_BLOCK};
+use crate::index::NODE_BLOCK;
 use crate::interrupt::Interrupt;
 use crate::keys::KeyBlock;
 use crate::memory::zeros;
@@ -25,7 +25,7 @@ use crate::search::rows::{Extracted, SearchRows, nodes_at_once};
 use crate::search::sinks::Sink;
 use crate::simd::set::{self, InstructionSet};
 use crate::ties::TieBreaker;
-use crate::value::{Value, Values};
+use crate::value::{Value, Values, not_a_number};
 
 /// Images whose p-values are computed together.
 const P_VALUE_IMAGES: usize = 256;
@@ -65,14 +65,17 @@ impl<V: Value> Background<V> {
         membership: Membership,
         interrupt: &Interrupt,
     ) -> Result<Bins, Error> {
-        let make = || Bins::new(ranking, alpha_max, self.n_samples(), membership);
+        let make = || {
+            let bins = Bins::new(ranking, alpha_max, self.n_samples(), membership);
+            let extremes = self.extremes(&bins);
+            bins.with_extremes(extremes)
+        };
         let kept = self.first_bins.get_or_make(make);
         let bins = if kept.are_for(ranking, alpha_max, membership) { kept.clone() } else { make() };
         bins.for_images(ranking, images, interrupt)
     }
 
     /// Visit every value that falls in a bin: which of the images, which node, which bin.
-    #[allow(clippy::too_many_arguments)]
     #[inline]
     pub(crate) fn for_each_bin(
         &self,
@@ -80,7 +83,6 @@ impl<V: Value> Background<V> {
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
         mut visit: impl FnMut(usize, usize, usize),
     ) -> Result<(), Error> {
@@ -93,7 +95,7 @@ impl<V: Value> Background<V> {
                     visit(image, node, bin);
                 }
             };
-            return self.for_each_range(images, rows, nodes, bins, n_bins, extremes, interrupt, place);
+            return self.for_each_range(images, rows, nodes, bins, interrupt, place);
         }
         let last_bin = if bins.last_is_open() { n_bins - 1 } else { usize::MAX };
         for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
@@ -116,17 +118,13 @@ impl<V: Value> Background<V> {
         })
     }
 
-    /// Visit the range of every value, at the least if it may take one of the first `n_bins` bins. Only whole backgrounds
-    /// know them.
-    #[allow(clippy::too_many_arguments)]
+    /// Visit the range of every value, at the least if it may fall in a bin. Only whole backgrounds know them.
     pub(crate) fn for_each_range(
         &self,
         images: &Values<'_>,
         rows: &Range<usize>,
         nodes: Range<usize>,
         bins: &Bins,
-        n_bins: usize,
-        extremes: Option<&Extremes>,
         interrupt: &Interrupt,
         mut visit: impl FnMut(usize, usize, GridRange),
     ) -> Result<(), Error> {
@@ -137,13 +135,13 @@ impl<V: Value> Background<V> {
             if is_member && less >= no_larger {
                 missing.get_or_insert(Error::NotInBackground { image: rows.start + image, node });
             }
-            visit(image, node, GridRange::of_counts(tail, self.n_samples(), (less, no_larger), membership));
+            visit(image, node, membership.range(tail, self.n_samples(), (less, no_larger)));
         };
-        if let (Values::F32(_), Some(extremes)) = (images, extremes) {
-            self.search_rows(images, rows, &nodes, extremes, &mut see, interrupt)?;
+        if let Some(lanes) = bins.lanes(images) {
+            self.search_rows(&lanes, rows, &nodes, &mut see, interrupt)?;
         } else {
             // So many background values that are more extreme put the beginning of a range beyond reach.
-            let depth = bins.ranking.depth_of_ranges(n_bins);
+            let depth = bins.ranking.depth_of_ranges(bins.n_bins());
             let skips = !is_member && depth <= self.n_samples();
             for_each_node::<V>(images, rows, nodes, interrupt, |node, block, n| {
                 let column = self.all(node);
@@ -166,10 +164,9 @@ impl<V: Value> Background<V> {
     /// Search with vector instructions for the values of some images that are extreme.
     pub(crate) fn search_rows(
         &self,
-        images: &Values<'_>,
+        (values, extremes): &Lanes<'_>,
         rows: &Range<usize>,
         nodes: &Range<usize>,
-        extremes: &Extremes,
         sink: &mut impl Sink,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
@@ -179,11 +176,11 @@ impl<V: Value> Background<V> {
         for first in nodes.clone().step_by(size) {
             interrupt.check()?;
             let in_block = first..nodes.end.min(first + size);
-            let (Values::F32(view), Some(block)) = (images, self.lanes(&in_block, extremes)) else { break };
-            let values = &view.slice(s![rows.clone(), in_block]);
-            sink.reserve(values.len())?;
-            if !set::run(set, SearchRows { block: &block, first, values, extracted: &mut extracted, sink }) {
-                return Err(images.not_a_number());
+            let block = &self.lanes(&in_block, extremes).ok_or_else(|| Error::Columns("no table of them".into()))?;
+            let own = &values.slice(s![rows.clone(), in_block]);
+            sink.reserve(own.len())?;
+            if !set::run(set, SearchRows { block, first, values: own, extracted: &mut extracted, sink }) {
+                return Err(not_a_number(values));
             }
         }
         Ok(())
@@ -212,15 +209,13 @@ impl<V: Value> Background<V> {
         let mut found = vec![Vec::new(); rows.len()];
         let tail = bins.ranking.tail;
         if let Some(breaker) = bins.breaker() {
-            let n_bins = last.iter().flatten().max().map_or(0, |last| last + 1);
-            let (nodes, extremes) = (0..self.n_nodes(), self.extremes(bins, n_bins));
             let place = |image: usize, node: usize, range: GridRange| {
                 if last[image].is_some_and(|last| breaker.position(range, rows.start + image, node) <= last) {
                     #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // no image has 2^31 nodes
                     found[image].push(node as i32);
                 }
             };
-            self.for_each_range(images, rows, nodes, bins, n_bins, extremes.as_deref(), interrupt, place)?;
+            self.for_each_range(images, rows, 0..self.n_nodes(), bins, interrupt, place)?;
             return Ok(found);
         }
         // No search: a value's rank is at most r where it exceeds the (r + 1)-th most extreme background value.
@@ -270,8 +265,7 @@ impl<V: Value> Background<V> {
             [if ranking.ties == Ties::Upper {
                 ranking.tail.p_value(rank(ranking.tail, column, column, at_least, at_most), m)
             } else {
-                let range =
-                    GridRange::of_counts(ranking.tail, m, counts(column, at_least, at_most), Membership::Outside);
+                let range = Membership::Outside.range(ranking.tail, m, counts(column, at_least, at_most));
                 grid[breaker.position(range, image, node)]
             }]
         })?;
@@ -289,8 +283,7 @@ impl<V: Value> Background<V> {
         let m = self.n_samples();
         let n_steps = (m + 1) as f64;
         self.for_each_value(images, interrupt, |_, _, column, at_least, at_most| {
-            let GridRange { low, high } =
-                GridRange::of_counts(tail, m, counts(column, at_least, at_most), Membership::Outside);
+            let GridRange { low, high } = Membership::Outside.range(tail, m, counts(column, at_least, at_most));
             [low as f64 / n_steps, high as f64 / n_steps]
         })
     }

@@ -19,10 +19,9 @@ use crate::name::Named;
 const SEARCH: usize = 1 << 31;
 
 /// How to bound what blocks score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupBound {
     /// By how many small p-values each image and each node has.
-    #[default]
     Quick,
     /// Also by how they meet: for few images, or few nodes, every subset of them is tried, so that the best block of
     /// all is found; else by which small p-values the images, or the nodes, share in pairs and in threes.

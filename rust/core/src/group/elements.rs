@@ -124,25 +124,15 @@ impl Elements {
     ) -> Result<Self, Error> {
         let (n_images, n_nodes) = images.dim();
         let share = n_nodes.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(NODE_BLOCK);
-        let extremes = background.extremes(bins, bins.n_bins());
-        let extremes = extremes.as_deref();
         let parts = (0..n_nodes.div_ceil(share))
             .into_par_iter()
             .map(|n| {
                 let mut found = Vec::new();
                 let nodes = n * share..n_nodes.min((n + 1) * share);
-                background.for_each_bin(
-                    images,
-                    &(0..n_images),
-                    nodes,
-                    bins,
-                    extremes,
-                    interrupt,
-                    |image, node, bin| {
-                        #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
-                        found.push((bin as u32, pair(image, node)));
-                    },
-                )?;
+                background.for_each_bin(images, &(0..n_images), nodes, bins, interrupt, |image, node, bin| {
+                    #[allow(clippy::cast_possible_truncation)] // no background has 2^32 images
+                    found.push((bin as u32, pair(image, node)));
+                })?;
                 Ok(found)
             })
             .collect::<Result<Vec<_>, Error>>()?;

@@ -57,6 +57,12 @@ pub(super) struct Problem<'a> {
 }
 
 impl Problem<'_> {
+    /// A little more than a score, as [`Statistic::bound`]: no block's exceeds it by rounding.
+    pub fn bound(&self, score: f64) -> f64 {
+        let [n_images, n_nodes] = self.elements.shape;
+        self.statistic.bound(score, n_images * n_nodes)
+    }
+
     /// The first member of side `free` of those with the most small p-values on the fixed side; None if all have none.
     pub fn most_small(&self, free: usize, fixed: &[u32]) -> Option<u32> {
         let mut counts = vec![0_u32; self.elements.shape[free]];

@@ -7,7 +7,6 @@ use super::tile_ranks::{RankInt, TileRanks};
 use crate::bins::{Bins, Membership};
 use crate::error::Error;
 use crate::index::NodeBlock;
-use crate::pvalue::GridRange;
 use crate::ties::TieBreaker;
 
 /// What was found of the extreme values of some images at a group of nodes, image after image.
@@ -125,7 +124,7 @@ impl<R: RankInt> Sink for Placed<'_, R> {
             // First all bins, which needs no branches, and then those that count.
             for ((node, (less, no_larger)), bin) in found.both(values.clone()).zip(&mut self.found[values.clone()]) {
                 self.is_one_missing |= is_member && less >= no_larger;
-                let range = GridRange::of_counts(tail, block.shape.width, (less, no_larger), membership);
+                let range = membership.range(tail, block.shape.width, (less, no_larger));
                 #[allow(clippy::cast_possible_truncation)] // no background has 2^31 images
                 let narrow = self.breaker.position(range, self.start + image, node) as u32;
                 *bin = narrow;

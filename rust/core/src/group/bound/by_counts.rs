@@ -196,8 +196,7 @@ impl CountTable {
             }
             from = to;
         }
-        let [n_images, n_nodes] = problem.elements.shape;
-        if is_exact { best } else { problem.statistic.bound(best, n_images * n_nodes) }
+        if is_exact { best } else { problem.bound(best) }
     }
 }
 

@@ -63,7 +63,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Bound scores over all entries, of which about so many may be looked at.
     fn upper_bound(&self, mut left: usize) -> Result<f64, Error> {
-        let floor = self.bound(self.score);
+        let floor = self.problem.bound(self.score);
         let Some(last) = self.counts.alphas.len().checked_sub(1) else { return Ok(floor) };
         let mut ranges = BinaryHeap::from([self.range((0, last), None)?]);
         while let Some(top) = ranges.peek() {
@@ -100,12 +100,7 @@ impl Search<'_> {
         let alpha = counts.alphas[entries.0];
         let sizes = [counts.short, 1 - counts.short].map(|side| problem.sizes[side]);
         let phi = |n_alpha: u64, n: u64| problem.statistic.phi(alpha, n_alpha, n.max(n_alpha));
-        Ok(Bounded { bound: self.bound(limits.highest(sizes, score, phi)), part: Range { entries, limits } })
-    }
-
-    fn bound(&self, score: f64) -> f64 {
-        let [n_images, n_nodes] = self.problem.elements.shape;
-        self.problem.statistic.bound(score, n_images * n_nodes)
+        Ok(Bounded { bound: problem.bound(limits.highest(sizes, score, phi)), part: Range { entries, limits } })
     }
 }
 
