@@ -130,11 +130,11 @@ impl<'a> NodeBlock<'a> {
     #[inline(always)]
     pub fn count_near<C: CountLess>(&self, place: u32, key: u32) -> Option<u32> {
         if self.shape.stride == LINE {
-            let line = self.columns.as_chunks().0.get((place >> self.shape.log_buckets) as usize);
-            return Some(line.map_or(0, |line| C::count_less(line, key)) as u32);
+            let line = self.columns.as_chunks().0.get((place >> self.shape.log_buckets) as usize)?;
+            return Some(C::count_less(line, key) as u32);
         }
         let (line, lines) = self.lines_at(place);
-        let n = lines.map_or(2 * LINE, |lines| C::count_less_of_two(lines, key));
+        let n = C::count_less_of_two(lines?, key); // in a closure it would not be compiled for the loop's instructions
         (n < 2 * LINE).then_some((line * LINE + n) as u32)
     }
 

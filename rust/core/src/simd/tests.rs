@@ -30,8 +30,17 @@ pub(crate) fn value() -> impl Strategy<Value = f32> {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn every_feature_that_is_enabled_is_asked_for() {
-    let source = include_str!("x86.rs");
-    assert_eq!(source.matches("#[target_feature").count(), 1, "features are enabled where they are listed, only");
+    let sources = [
+        include_str!("x86.rs"),
+        include_str!("x86/avx2.rs"),
+        include_str!("x86/avx512.rs"),
+        include_str!("x86/vector.rs"),
+    ];
+    assert_eq!(
+        sources.concat().matches("target_feature").count(),
+        1,
+        "features are enabled where they are listed, only"
+    );
     let names = |features: &mut dyn Iterator<Item = (&'static str, bool)>| features.map(|(name, _)| name).collect();
     let avx2: Vec<_> = names(&mut x86::avx2_features());
     let avx512: Vec<_> = names(&mut x86::avx512_features());
