@@ -101,6 +101,8 @@ def processor() -> dict[str, Any]:
     flags = set(fields.get("flags", "").split())
     return {
         "model": fields.get("model name", platform.processor()),
+        "family": fields.get("cpu family"),
+        "number": fields.get("model"),
         "cores": os.cpu_count(),
         "caches": caches,
         "instruction_sets": [name for name, needed in SETS.items() if needed <= flags],

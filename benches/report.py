@@ -62,8 +62,13 @@ def write(out: Path) -> None:
 
 
 def label(results: dict[str, Any]) -> str:
-    """Name a machine by the model of its processor, without signs of trade marks."""
-    return " ".join(re.sub(r"\((R|TM)\)", " ", results["machine"]["model"], flags=re.IGNORECASE).split()) or "unknown"
+    """Name a machine by its processor, without signs of trade marks: makers give one name to several generations."""
+    machine = results["machine"]
+    name = " ".join(re.sub(r"\((R|TM)\)", " ", machine["model"], flags=re.IGNORECASE).split()) or "unknown"
+    generation = [
+        f"{what} {machine[key]}" for what, key in (("family", "family"), ("model", "number")) if machine.get(key)
+    ]
+    return f"{name} ({', '.join(generation)})" if generation else name
 
 
 def slug(name: str) -> str:
