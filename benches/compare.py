@@ -24,9 +24,10 @@ import typer
 from rivals import MISSING, RIVALS
 
 HERE = Path(__file__).parent
-PARTS = ("a", "a-independent", "b", "c", "d", "e", "g", "ties", "memory", "growth")
 FULL = ("a", "a-independent", "b", "c", "d")  # the parts that are cases of their own
 MORE = {"a": ("e", "g", "ties", "memory", "growth"), "b": ("e", "g", "memory")}  # what else needs a case
+ABOUT = "a to d of the page; e: one image of a and b, g: groups, ties, memory, growth"
+PARTS = (*FULL, *MORE["a"])
 WEIGHED = ("subsetscan", "ART", "numpy")  # whose memory is measured
 SETS = {"avx512": {"avx512f", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "plain": set[str]()}
 AGREEMENT = 1e-9  # how far the scores of two ways to compute the same may differ, relatively
@@ -167,14 +168,16 @@ def grown(run: Runner) -> dict[str, Any]:
 
 @app.command()
 def main(
-    cases: Annotated[str, typer.Option(help="Which of them, comma-separated.")] = ",".join(PARTS),
-    scale: Annotated[float, typer.Option(min=0, max=1, help="Shrink all sizes, for a quick try.")] = 1.0,
+    cases: Annotated[
+        str, typer.Option(help=f"Which of them, comma-separated: {ABOUT}.", show_default="all")
+    ] = ",".join(PARTS),
+    scale: Annotated[float, typer.Option(min=0.001, max=1, help="Shrink all sizes, for a quick try.")] = 1.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians count.")] = 5,
     threads: Annotated[str, typer.Option(help="Numbers of threads; those beyond the cores are left out.")] = "1,2",
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds for one fit and one scoring; who takes longer is left out of a case.")
     ] = 120,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for this machine's JSON and picture; the page lies beside it: FOLDER.md.")
     ] = Path("docs/performance"),
@@ -183,10 +186,10 @@ def main(
     parts = set(cases.split(","))
     if unknown := parts - set(PARTS):
         raise typer.BadParameter(f"unknown cases {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
-    out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="subsetscan-bench-") as folder:
         run = Runner(folder, scale=scale, repeats=repeats, seed=seed)
-        counts = [n for n in map(int, threads.split(",")) if n <= len(run.cores)]
+        counts = threads_of(threads, len(run.cores))
+        out.mkdir(parents=True, exist_ok=True)
         command = " ".join(["python", "benches/compare.py", *map(shlex.quote, sys.argv[1:])])
         results: dict[str, Any] = {"command": command, **run.common, "patience": patience}
         results |= {"machine": processor(), "versions": versions(), "missing": MISSING}
@@ -207,6 +210,17 @@ def main(
             report.save(results, out)
     report.write(out)
     say(f"wrote {out.with_name(f'{out.name}.md')}")
+
+
+def threads_of(text: str, n_cores: int) -> list[int]:
+    """Read numbers of threads; those beyond the cores are left out."""
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+        raise typer.BadParameter(f"threads must be whole numbers, comma-separated, got {text!r}")
+    counts = [n for n in map(int, numbers) if n <= n_cores]
+    if not counts:
+        raise typer.BadParameter(f"there are {n_cores} cores, and no number of threads up to that in {text!r}")
+    return counts
 
 
 def measure_more(

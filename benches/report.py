@@ -37,8 +37,14 @@ def save(results: dict[str, Any], out: Path) -> None:
 def write(out: Path) -> None:
     """Write the page of all machines whose JSON is in the folder `out` beside it, and their pictures into it."""
     machines = []
-    for file in sorted(out.glob("*.json")):
-        results = json.loads(file.read_text(encoding="utf-8"))
+    files = sorted(out.glob("*.json"))
+    if not files:
+        raise typer.BadParameter(f"there is no JSON file of a machine in {out}")
+    for file in files:
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise typer.BadParameter(f"{file} is no JSON: {error}") from None
         if results["growth"]:
             plot.save(picture(results["growth"]), file.with_suffix(".png"))
         machines.append({"ties": {}} | results | shown(results) | {"file": file.stem})

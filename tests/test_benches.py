@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 pytest.importorskip("numba", reason='a rival of the benchmark: pip install ".[bench]"')
 pytest.importorskip("pyod", reason='a rival of the benchmark: pip install ".[bench]"')
@@ -80,13 +82,13 @@ def test_picture_and_page_are_written(out, machine):
 
 
 def test_the_page_shows_each_machine_whose_file_is_there(report, machine, tmp_path):
-    """Another one's, measured before a rival was there and before anyone was left out, and by another maker."""
+    """Another one's, measured before a rival was there, anyone was left out, and generations were told apart."""
     out = tmp_path / "performance"
     out.mkdir()
     shutil.copy(machine, out)
     other = json.loads(machine.read_text())
     other["machine"]["model"] = "Another(R) Maker(TM) 9"
-    del other["missing"], other["ties"]
+    del other["missing"], other["ties"], other["machine"]["family"], other["machine"]["number"]
     case = other["cases"]["b"]
     case["left_out"] = {"ECOD": "takes more than 1 s"}
     for what in ("fit", "score"):
@@ -107,6 +109,45 @@ def test_the_page_shows_each_machine_whose_file_is_there(report, machine, tmp_pa
     assert "ECOD (all cases): takes more than 1 s" in page
     assert "kNN (all cases): not yet compared" in page
     assert (out / "another-maker-9.png").exists()
+
+
+def test_generations_of_one_name_have_files_of_their_own(report):
+    """A maker's name alone may be all that a virtual machine says."""
+    machine = {"model": "AMD EPYC", "family": "25", "number": "17"}
+    assert report.label({"machine": machine}) == "AMD EPYC (family 25, model 17)"
+    assert report.slug(report.label({"machine": machine})) == "amd-epyc-family-25-model-17"
+    assert report.label({"machine": machine | {"family": None, "number": None}}) == "AMD EPYC"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "there is no JSON file of a machine in"), ("{", "a.json is no JSON: Expecting")]
+)
+def test_there_is_no_page_without_results(report, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(typer.BadParameter, match=message):
+        report.write(tmp_path)
+    assert not tmp_path.with_name(f"{tmp_path.name}.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--threads", "99999"], "no number of threads up to that in '99999'"),
+        (["--threads", "x"], "threads must be whole numbers, comma-separated, got 'x'"),
+        (["--threads", "0"], "got '0'"),
+        (["--cases", "z"], "unknown cases z; known are a, a-independent, b, c, d, e, g, ties, memory, growth"),
+        (["--scale", "0"], "--scale"),
+        (["--seed", "-1"], "--seed"),
+    ],
+)
+def test_options_that_are_wrong_are_refused_first(options, message, tmp_path):
+    command = [sys.executable, str(BENCHES / "compare.py"), *options, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_goal_that_is_missed_is_bold(report, monkeypatch, machine):

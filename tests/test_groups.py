@@ -186,6 +186,16 @@ def test_the_close_bound_is_near_the_score(statistic, rng):
             assert close.upper_bound <= min(quick.upper_bound, limit * close.score)
 
 
+@pytest.mark.parametrize(("n_small", "score"), [(0, 0.0), (1, np.log(1000)), (2, 2 * np.log(1000))])
+def test_a_close_bound_of_hardly_anything_is_found_soon(n_small, score):
+    """Every subset of 31 images would take minutes, although none holds anything."""
+    p_values = np.ones((31, 40))
+    p_values[5, :n_small] = 0.001
+    found = scan_group(p_values, random_state=0, bound="close")
+    assert found.score == pytest.approx(score)
+    assert found.upper_bound == pytest.approx(score)
+
+
 @given(groups(), options, st.integers(0, 100), st.data())
 def test_a_constraint_is_a_scan_of_each_class(p_values, options, seed, data):
     """The ascent within a class goes on until nothing improves there, as in a group of that class alone."""
@@ -312,18 +322,20 @@ def test_random_states(rng):
         ({"p_values": np.full((1, 3), 0.1)}, "a group needs at least 2 images, got 1; for single images use scan"),
         ({"p_values": np.empty((0, 3))}, "a group needs at least 2 images, got 0"),
         ({"p_values": np.empty((3, 0))}, "at least 1 node is needed, got 0"),
-        ({"p_values": np.full(3, 0.1)}, "must have 2 dimensions"),
+        ({"p_values": np.full(3, 0.1)}, r"must have 2 dimensions \(inputs, nodes\), got shape \(3,\)$"),
         ({"p_values": [[0.1, 0.2], [0.0, 0.3]]}, r"must be in \(0, 1\], got 0 at input 1, node 0"),
         ({"p_values": [[0.1, np.nan], [0.1, 0.3]]}, r"must be in \(0, 1\], got NaN at input 0, node 1"),
         ({"constraint": [0, 1]}, r"one label for each of the 4 images, got shape \(2,\)"),
         ({"constraint": [[0], [0], [1], [1]]}, r"one label for each of the 4 images, got shape \(4, 1\)"),
-        ({"constraint": ["a"] * 4}, "a constraint needs labels of at least 2 classes, all 4 are .*a"),
+        ({"constraint": ["a"] * 4}, "a constraint needs labels of at least 2 classes, all 4 are 'a'"),
+        ({"constraint": np.ones(4, int)}, "all 4 are 1$"),
         ({"restarts": 0}, "restarts must be at least 1, got 0"),
         ({"statistic": "x"}, 'unknown statistic "x"; known are berk-jones'),
         ({"bound": "x"}, 'unknown bound "x"; known are quick, close'),
         ({"alpha_max": 0}, r"alpha_max must be in \(0, 1\], got 0"),
         ({"sizes": {"rows": (1, 2)}}, r"unknown sizes \['rows'\]; known are images, nodes"),
         ({"sizes": {"images": 3}}, r"limits of images must be a pair \(smallest, largest\), got 3"),
+        ({"sizes": {"images": "23"}}, r"limits of images must be a pair \(smallest, largest\), got '23'"),
         ({"sizes": {"images": (0, 3)}}, "the limits of images must be positive, got 0"),
         ({"sizes": {"nodes": (3, 2)}}, "number of nodes in a block must be limited to .*, got 3 to 2"),
         ({"sizes": {"images": (5, None)}}, "a block must have at least 5 images, but the group has 4"),
@@ -339,13 +351,32 @@ def test_what_is_wrong_is_said(arguments, message):
         scan_group(**{"p_values": np.full((4, 3), 0.1)} | arguments)
 
 
-@pytest.mark.parametrize("arguments", [{"restarts": 1.5}, {"sizes": {"images": (1.5, 2)}}, {"p_values": [["a"]] * 2}])
-def test_types_that_are_wrong(arguments):
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"p_values": [["a"]] * 2}, "p-values must be float16, float32, float64 or integers, got dtype"),
+        ({"restarts": 1.5}, "restarts must be an integer, got 1.5"),
+        ({"sizes": {"images": (1.5, 2)}}, "the limits of images must be an integer, got 1.5"),
+        ({"sizes": [(1, 2)]}, r"sizes must be a mapping such as \{.*\}, got \[\(1, 2\)\]"),
+        ({"bound": True}, "bound must be one of quick, close, got True"),
+        ({"statistic": None}, "statistic must be one of berk-jones, .*, got None"),
+        ({"alpha_max": "a"}, "alpha_max must be a number, got 'a'"),
+        ({"constraint": np.array(["a", 1, 2, 3], object)}, "constraint must be labels of one kind, got int, str"),
+    ],
+)
+def test_types_that_are_wrong(arguments, message):
+    with pytest.raises(TypeError, match=message):
         scan_group(**{"p_values": np.full((4, 3), 0.1)} | arguments)
 
 
+def test_limits_may_be_an_array():
+    p_values = np.full((4, 3), 0.1)
+    assert len(scan_group(p_values, sizes={"images": np.array([1, 2])}, random_state=0).images) == 2
+
+
 def test_a_scanner_says_what_is_wrong():
+    with pytest.raises(TypeError, match=r"background must be a Background, got ndarray: use Background\(activations\)"):
+        GroupScanner(np.zeros((5, 3)))
     scanner = GroupScanner(Background(np.zeros((5, 3))))
     with pytest.raises(ValueError, match="a group needs at least 2 images, got 1; for single images use scan"):
         scanner.scan(np.zeros((1, 3)))

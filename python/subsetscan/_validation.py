@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ __all__ = [
     "InvalidTypeError",
     "check_columns",
     "column_names",
+    "integer",
     "node_values",
     "probabilities",
     "refuse_masked",
@@ -26,7 +28,7 @@ class InvalidTypeError(TypeError):
     """A TypeError about what a caller handed in, not about a fault of ours."""
 
 
-def node_values(values: Any, what: str = "node values") -> np.ndarray:
+def node_values(values: Any, what: str = "node values", one_is_enough: bool = True) -> np.ndarray:
     """Take node values as a two-dimensional array of floats, without a copy where that is possible.
 
     Parameters
@@ -35,6 +37,8 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
         float16, float32 and float64 are kept; booleans and integers become float64.
     what : str
         What to call them in messages.
+    one_is_enough : bool
+        Whether one input is, for messages too.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def node_values(values: Any, what: str = "node values") -> np.ndarray:
     if array.dtype.newbyteorder("=") not in _BORROWED:
         raise InvalidTypeError(f"{what} must be float16, float32, float64 or integers, got dtype {array.dtype}")
     if array.ndim != 2:
-        hint = "; for one input use x.reshape(1, -1)" if array.ndim == 1 else ""
+        hint = "; for one input use x.reshape(1, -1)" if array.ndim == 1 and one_is_enough else ""
         raise ValueError(f"{what} must have 2 dimensions (inputs, nodes), got shape {array.shape}{hint}")
     if not (array.dtype.isnative and array.flags.aligned):
         array = array.astype(array.dtype.newbyteorder("="))
@@ -88,6 +92,14 @@ def refuse_no_numbers(array: np.ndarray, what: str) -> None:
     raise InvalidTypeError(f"{what} must be real numbers, got dtype {array.dtype}: {hint}")
 
 
+def integer(value: Any, what: str) -> int:
+    """Take an integer of any kind. Raises TypeError."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise InvalidTypeError(f"{what} must be an integer, got {value!r:.60}") from None
+
+
 def column_names(values: Any) -> tuple[str, ...] | None:
     """Return the names of a data frame's columns; None where there are none, or not all are text."""
     names = getattr(values, "column_names", None) or getattr(values, "columns", None)  # pyarrow's; all others'
@@ -109,9 +121,9 @@ def check_columns(names: tuple[str, ...] | None, expected: tuple[str, ...] | Non
     raise ValueError(f"the columns must be those of {whose}, in the same order, but {what}")
 
 
-def probabilities(values: Any) -> np.ndarray:
+def probabilities(values: Any, one_is_enough: bool = True) -> np.ndarray:
     """Take p-values as a two-dimensional array of float64."""
-    return node_values(values, "p-values").astype(np.float64, copy=False)
+    return node_values(values, "p-values", one_is_enough).astype(np.float64, copy=False)
 
 
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 from . import _core
-from ._validation import InvalidTypeError, check_columns, column_names, node_values
+from ._validation import InvalidTypeError, check_columns, column_names, integer, node_values
 from .background import Background, _kept
 
 __all__ = ["BackgroundBuilder"]
@@ -61,7 +60,7 @@ class BackgroundBuilder:
     """
 
     def __init__(self, n_samples: int, tail: str | None = None, alpha_max: float | None = None) -> None:
-        if operator.index(n_samples) < 1:
+        if integer(n_samples, "n_samples") < 1:
             raise ValueError(f"a background needs at least 1 input, got n_samples={n_samples}")
         self._n_samples = n_samples
         self._kept = _kept(tail, alpha_max)

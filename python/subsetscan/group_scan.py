@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from . import _core
 from ._random import RandomState, as_generator
 from ._tables import html_table, some_of
-from ._validation import probabilities, refuse_masked
+from ._validation import InvalidTypeError, integer, probabilities, refuse_masked
 
 __all__ = ["Found", "GroupScanResult", "Limits", "limits_of", "scan_classes", "scan_group"]
 
@@ -110,11 +109,12 @@ def scan_group(
         An empty block with score 0 where no block scores more.
 
         The quick bound is the highest score that any numbers of images and nodes could have, given how many small
-        p-values each image and each node has: in large groups many times the score. The close bound takes seconds.
-        Up to about 15 images, or 15 nodes, every subset of them is tried: the block is the best one of all, and the
-        bound is its score. Up to about 75 the bound follows from which small p-values the images, or nodes, share in
-        pairs and in threes, and up to about 290 in pairs; beyond that it is the quick one. For large groups the
-        search for either ends early, and what it returns is still a bound but may lie higher.
+        p-values each image and each node has: in large groups many times the score. The close bound takes up to tens of
+        seconds. Up to about 15 images, or 15 nodes, and some more where few p-values are small, every subset of them is
+        tried: the block is the best one of all, and the bound is its score. Up to about 75 the bound follows from which
+        small p-values the images, or nodes, share in pairs and in threes, and up to about 290 in pairs; beyond that it
+        is the quick one. For large groups the search for either ends early, and what it returns is still a bound but
+        may lie higher.
 
     Raises
     ------
@@ -122,7 +122,8 @@ def scan_group(
         If a p-value is NaN or outside (0, 1], there are not two dimensions, fewer than 2 images or no node; a name,
         `alpha_max`, `restarts` or a limit is invalid; the labels are not one for each image or all the same.
     TypeError
-        If the array does not hold numbers, or `restarts` or a limit is not an integer.
+        If the array does not hold numbers, `restarts` or a limit is not an integer, an option is of another type, or
+        labels are of several types that have no order.
 
     References
     ----------
@@ -138,7 +139,7 @@ def scan_group(
     >>> round(found.score, 3), round(found.upper_bound, 3)  # 4 log(1 / 0.04): nothing scores higher
     (12.876, 12.876)
     """
-    p_values = probabilities(p_values)
+    p_values = probabilities(p_values, one_is_enough=False)
     limits = limits_of(sizes)
 
     def scan(rows: np.ndarray | None, starts: np.ndarray, from_all_nodes: bool) -> Found:
@@ -157,7 +158,7 @@ def scan_classes(
     image_limits: Limits,
 ) -> GroupScanResult:
     """Scan each class of images on its own, or all images as one, and take the best."""
-    if operator.index(restarts) < 1:
+    if integer(restarts, "restarts") < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     if n_images < 2:
         raise ValueError(f"a group needs at least 2 images, got {n_images}; for single images use scan")
@@ -181,9 +182,14 @@ def _classes(constraint: Any, n_images: int, smallest: int) -> list[np.ndarray |
         raise ValueError("constraint must be one label for each image, got None or NaN among them")
     if labels.shape != (n_images,):
         raise ValueError(f"constraint must be one label for each of the {n_images} images, got shape {labels.shape}")
-    distinct, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    try:
+        distinct, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in labels.tolist()})
+        raise InvalidTypeError(f"constraint must be labels of one kind, got {', '.join(kinds)}") from None
     if len(distinct) == 1:
-        raise ValueError(f"a constraint needs labels of at least 2 classes, all {n_images} are {distinct[0]!r}")
+        label = distinct.tolist()[0]
+        raise ValueError(f"a constraint needs labels of at least 2 classes, all {n_images} are {label!r}")
     if counts.max() < smallest:
         raise ValueError(f"a block must have at least {smallest} images, but the largest class has {counts.max()}")
     return [np.flatnonzero(codes == n) for n in range(len(distinct)) if counts[n] >= smallest]
@@ -201,13 +207,16 @@ def _starts(n_images: int, n_subsets: int, rng: np.random.Generator) -> np.ndarr
 
 def limits_of(sizes: Mapping[str, Limits] | None) -> tuple[Limits, Limits]:
     """Take limits apart; that they are in order is for the core to see."""
-    sizes = {} if sizes is None else dict(sizes)
+    if not isinstance(sizes, Mapping | None):
+        raise InvalidTypeError(f'sizes must be a mapping such as {{"images": (2, 50)}}, got {sizes!r:.60}')
+    sizes = dict(sizes or {})
     limits: list[Limits] = []
     for side in ("images", "nodes"):
-        pair = sizes.pop(side, (None, None))
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(f"the limits of {side} must be a pair (smallest, largest), got {pair!r}")
-        smallest, largest = (None if limit is None else operator.index(limit) for limit in pair)
+        what, given = f"the limits of {side}", sizes.pop(side, (None, None))
+        pair = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
+        if len(pair) != 2:
+            raise ValueError(f"{what} must be a pair (smallest, largest), got {given!r:.60}")
+        smallest, largest = (None if limit is None else integer(limit, what) for limit in pair)
         for limit in (smallest, largest):
             if limit is not None and limit < 1:
                 raise ValueError(f"the limits of {side} must be positive, got {limit}")

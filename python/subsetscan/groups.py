@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ._random import RandomState, as_generator
-from ._validation import node_values
+from ._validation import InvalidTypeError, integer, node_values
 from .background import Background
 from .calibration import conformal_p_values
 from .group_scan import Found, GroupScanResult, Limits, limits_of, scan_classes
@@ -33,6 +32,11 @@ class GroupScanner:
         As for `Background.p_values`; random ones are drawn with seed 0.
     random_state : int, RandomState, Generator or None
         Draws the starts, and the clean groups. With an int every call draws the same.
+
+    Raises
+    ------
+    TypeError
+        If the background is something else.
 
     Examples
     --------
@@ -61,6 +65,9 @@ class GroupScanner:
         sizes: Mapping[str, Limits] | None = None,
         random_state: RandomState = None,
     ) -> None:
+        if not isinstance(background, Background):
+            kind = type(background).__name__
+            raise InvalidTypeError(f"background must be a Background, got {kind}: use Background(activations)")
         self.background = background
         self.statistic = statistic
         self.tail = tail
@@ -143,7 +150,7 @@ class GroupScanner:
             raise ValueError(
                 f"the images have {clean.shape[1]} nodes, but the background has {self.background.n_nodes}"
             )
-        if operator.index(n_groups) < 1:
+        if integer(n_groups, "n_groups") < 1:
             raise ValueError(f"n_groups must be at least 1, got {n_groups}")
         self._clean, self._n_groups, self._null_scores = clean.copy(), n_groups, {}
         return self

@@ -316,6 +316,8 @@ def scan_histograms(
     >>> result.scores.round(3), shares
     (array([1.386]), array([[1, 0]]))
     """
+    if not len(histograms):
+        raise ValueError("at least 1 histogram is needed, got none")
     if len(histograms) != len(tails):
         raise ValueError(f"{len(histograms)} histograms but {len(tails)} tails")
     counts = [_counts(histogram, f"histogram {n}") for n, histogram in enumerate(histograms)]

@@ -143,7 +143,9 @@ fn scan_elements(
     let mut best = found?.into_iter().flatten().flatten().fold(Block::default(), Block::or_better);
     // Rounding may not let the bound fall below a score that was reached.
     let mut upper_bound = quick?.map(|quick| quick.max(best.score));
-    if let (Some(quick), Some(GroupBound::Close)) = (upper_bound, options.bound) {
+    if let (Some(quick), Some(GroupBound::Close)) = (upper_bound, options.bound)
+        && quick > best.score
+    {
         let close;
         (best, close) = bound::close(&problem, best)?;
         upper_bound = Some(close.min(quick.max(best.score)));

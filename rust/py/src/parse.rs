@@ -1,6 +1,6 @@
 //! Arguments that are not arrays: names, thresholds, whole numbers and limits, checked as they come in.
 
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use subsetscan_core::{AlphaMax, Keep, Named, Ranking, SideLimits, Tail, Ties};
 
@@ -13,7 +13,11 @@ impl<T: Named> FromPyObject<'_, '_> for ByName<T> {
     type Error = PyErr;
 
     fn extract(name: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        T::by_name(name.extract()?).map(ByName).map_err(to_py)
+        let Ok(text) = name.extract::<&str>() else {
+            let known = names::<T>().collect::<Vec<_>>().join(", ");
+            return Err(wrong_type(&format!("{} must be one of {known}", T::WHAT), &name));
+        };
+        T::by_name(text).map(ByName).map_err(to_py)
     }
 }
 
@@ -29,8 +33,17 @@ impl FromPyObject<'_, '_> for PyAlphaMax {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        AlphaMax::try_from(value.extract::<f64>()?).map(PyAlphaMax).map_err(to_py)
+        let number: f64 = value.extract().map_err(|_| wrong_type("alpha_max must be a number", &value))?;
+        AlphaMax::try_from(number).map(PyAlphaMax).map_err(to_py)
     }
+}
+
+/// What was received is no such thing at all.
+fn wrong_type(should_be: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(match value.repr() {
+        Ok(received) => format!("{should_be}, got {:.60}", received.to_string()),
+        Err(_) => should_be.to_owned(),
+    })
 }
 
 /// A number of things, where an integer may be anything.
@@ -39,7 +52,7 @@ fn number(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
         if error.is_instance_of::<PyOverflowError>(value.py()) {
             return PyValueError::new_err(format!("{what} must be from 0 to 2^64 - 1, got {value}"));
         }
-        error
+        wrong_type(&format!("{what} must be an integer"), value)
     })
 }
 

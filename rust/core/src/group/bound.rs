@@ -15,8 +15,11 @@ use super::step::Step;
 use crate::error::Error;
 use crate::name::Named;
 
-/// Groups are searched through if no more than so many p-values have to be looked at.
-const SEARCH: usize = 1 << 31;
+/// Groups are searched through if no more than so many p-values have to be looked at: seconds.
+const SEARCH: usize = 1 << 30;
+/// What a subset of lines takes however few p-values it has, as a number of these; and what each block of levels takes.
+const SUBSET: usize = 512;
+const BLOCK: usize = 16;
 
 /// How to bound what blocks score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +52,8 @@ pub(super) fn close(problem: &Problem<'_>, block: Block) -> Result<(Block, f64),
 /// Whether every subset of the short side can be tried.
 fn is_small(problem: &Problem<'_>) -> bool {
     let Problem { elements, index, .. } = problem;
-    // About half of the pairs are in a subset, and each block of levels takes some time as well.
-    let work = elements.pairs(0, elements.n_levels()).len() / 2 + 16 * index.ends.len();
+    // About half of the pairs are in a subset.
+    let work = elements.pairs(0, elements.n_levels()).len() / 2 + BLOCK * index.ends.len() + SUBSET;
     let n_lines = elements.shape[index.short];
     n_lines < 32 && work <= SEARCH >> n_lines
 }
@@ -58,8 +61,9 @@ fn is_small(problem: &Problem<'_>) -> bool {
 /// The block that scores highest of all, from the best members of the other side for every subset of the short one; the
 /// empty one if none scores more than `floor`.
 fn best_block(problem: &Problem<'_>, floor: f64) -> Result<Block, Error> {
-    let Problem { elements, index, sizes, .. } = problem;
+    let Problem { elements, index, sizes, interrupt, .. } = problem;
     let blocks = (1_u32..1 << elements.shape[index.short]).into_par_iter().map(|subset| {
+        interrupt.check()?;
         if !sizes[index.short].allow(subset.count_ones() as usize) {
             return Ok(Block::default());
         }
@@ -73,4 +77,33 @@ fn best_block(problem: &Problem<'_>, floor: f64) -> Result<Block, Error> {
         Ok(block)
     });
     blocks.try_reduce(Block::default, |a, b| Ok(a.or_better(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::super::elements::Elements;
+    use super::super::pair_index::PairIndex;
+    use super::super::problem::SideLimits;
+    use super::*;
+    use crate::interrupt::Interrupt;
+    use crate::pvalue::AlphaMax;
+    use crate::statistic::Statistic;
+
+    #[test]
+    fn subsets_take_time_that_hold_nothing() {
+        for (n_images, n_small, is_expected) in [(20, 0, true), (20, 20, true), (22, 1, false), (31, 0, false)] {
+            let mut p = Array2::ones((n_images, 40));
+            p.diag_mut().iter_mut().take(n_small).for_each(|p| *p = 0.1);
+            let (alpha_max, interrupt) = (AlphaMax::default(), &Interrupt::default());
+            let elements = &Elements::from_p_values(&p.view(), alpha_max, interrupt).expect("p-values");
+            let index = &PairIndex::new(elements, elements.block_ends(), interrupt).expect("an index");
+            let sizes = [SideLimits::default(); 2];
+            let problem = Problem { elements, index, statistic: Statistic::BerkJones, sizes, interrupt };
+            assert_eq!(is_small(&problem), is_expected, "{n_images} {n_small}");
+            interrupt.set();
+            assert_eq!(best_block(&problem, 0.0).expect_err("it was stopped"), Error::Interrupted);
+        }
+    }
 }
