@@ -1,6 +1,6 @@
 """What do ties mean in a ReLU layer? How much of an image each treatment counts, and what that does to detection.
 
-    python docs/studies/ties.py               # on what the package carries; three minutes
+    python docs/studies/ties.py               # on what the package carries; half a minute
 
 writes ties.md and ties.png.
 """
@@ -39,7 +39,7 @@ of one scan of 400 images on two threads:
 
 **For you:** keep `"{best}"`{default}: it has the highest mean AUROC over both tails and statistics, {best_mean:.3f}.
 
-**Make it again.** `python docs/studies/ties.py` takes three minutes, on what the package carries. Other terms are in the [glossary](../glossary.md).
+**Make it again.** `python docs/studies/ties.py` takes half a minute, on what the package carries. Other terms are in the [glossary](../glossary.md).
 
 ## The four treatments
 
