@@ -134,7 +134,7 @@ def test_numbers_of_nodes_are_held_against_the_arrays(name, n_features, load):
         ("scan", within("scan_options", statistic="best"), 'unknown statistic "best"'),
         ("scan", within("scan_options", tail="lower"), "it serves upper scans"),
         ("scan", within("scan_options", alpha_max=1.0), "it serves upper scans with alpha_max up to 0.5"),
-        ("compact", within("scan_options", alpha_max="high"), "must be real number"),
+        ("compact", within("scan_options", alpha_max="high"), "alpha_max must be a number, got 'high'"),
         ("scan", within("parameters", tail="sideways"), "tail must be one of 'upper', .*, got 'sideways'"),
         ("scan", lacks("parameters", "tail"), "something is missing or unknown"),
         ("scan", has(colour="red"), "something is missing or unknown"),
