@@ -228,13 +228,15 @@ def test_batches_make_no_difference(method):
     space = FeatureResponse(model, method)
     at_once = space.transform(images)["response"]
     assert at_once.shape == (130, 144)
-    assert np.array_equal(at_once, space.transform(images[::-1])["response"][::-1])
+    # On some processors a sum is rounded by where its row stands in the batch.
+    rounding = {"rtol": 1e-4, "atol": 1e-4}
+    assert np.allclose(at_once, space.transform(images[::-1])["response"][::-1], **rounding)
     some = [*range(5), *range(60, 70), 129]
     one_by_one = [space.transform(images[n : n + 1])["response"] for n in some]
-    assert np.array_equal(at_once[some], np.concatenate(one_by_one))
+    assert np.allclose(at_once[some], np.concatenate(one_by_one), **rounding)
     assert space.transform(images[:0])["response"].shape == (0, 144)
     space.forward_batch = 9
-    assert np.allclose(space.transform(images)["response"], at_once, rtol=1e-4, atol=1e-4)
+    assert np.allclose(space.transform(images)["response"], at_once, **rounding)
 
 
 def random_states():
