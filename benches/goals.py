@@ -68,9 +68,8 @@ def ties_over_upper(ties: str) -> Callable[[Results], float]:
 def group_over_art(restarts: str) -> Callable[[Results], float]:
     def measure(results: Results) -> float:
         taken = results["groups"]["a"]["1"][restarts]["time"]
-        ours = taken.get(
-            "without bound", taken["subsetscan"]
-        )  # ART computes none; earlier results have ours with it only
+        # ART computes no bound; earlier results have our time with one only.
+        ours = taken.get("without bound", taken["subsetscan"])
         return taken["ART"]["median"] / ours["median"]
 
     return measure

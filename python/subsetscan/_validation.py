@@ -38,7 +38,7 @@ def node_values(values: Any, what: str = "node values", one_is_enough: bool = Tr
     what : str
         What to call them in messages.
     one_is_enough : bool
-        Whether one input is, for messages too.
+        Whether a single input will do: a message then tells how to make a row of it.
 
     Raises
     ------
