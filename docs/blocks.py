@@ -22,8 +22,6 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 _FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INCLUDED = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
-_NUMBER = re.compile(r"-?\d+\.\d+")
-_ROUNDING = 0.003  # networks round differently on other processors, which may move a p-value by a rank
 _SAME = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS  # as for the examples of docstrings
 
 
@@ -73,12 +71,7 @@ def run(page: Path) -> Iterator[tuple[Block, str]]:
 
 
 def is_as_told(block: Block, printed: str) -> bool:
-    """Compare what a block prints with what the page says, numbers with a decimal point but for rounding."""
-    told, found = (_NUMBER.findall(text) for text in (block.expected, printed))
-    if len(told) == len(found):
-        numbers = zip(told, found, strict=True)
-        near = iter([a if abs(float(a) - float(b)) <= _ROUNDING else b for a, b in numbers])
-        printed = _NUMBER.sub(lambda _: next(near), printed)
+    """Compare what a block prints with what the page says."""
     return doctest.OutputChecker().check_output(block.expected, printed, _SAME)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Without AVX-512 TensorFlow leaves them off, and then has no convolutions of channels first.
+# Without AVX-512 TensorFlow leaves oneDNN off, and then has no convolutions of channels first.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that runs the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

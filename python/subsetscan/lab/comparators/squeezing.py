@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from ..._extras import import_extra
+from ..._validation import integer
 from ...input_checks import check_inputs
 from ...networks import KerasNetwork, Network, as_network
 from ...networks.logits import check_classes
@@ -192,7 +192,7 @@ def _images_alone(preprocessor: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _integers(name: str, values: Sequence[int], highest: int | None = None) -> list[int]:
-    result = [operator.index(value) for value in values]
+    result = [integer(value, name) for value in values]
     if any(value < 1 or (highest is not None and value > highest) for value in result):
         raise ValueError(f"{name} must be at least 1{f', at most {highest}' if highest else ''}, got {values}")
     return result

@@ -151,7 +151,7 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn count_less([first, second]: [Self; 2], key: Self) -> u32 {
+    fn count_less_of_two([first, second]: [Self; 2], key: Self) -> u32 {
         // SAFETY: as above.
         unsafe {
             let (first, second) = (both!(at_least, first.0, key.0), both!(at_least, second.0, key.0));

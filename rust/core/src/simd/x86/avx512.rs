@@ -48,7 +48,7 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn count_less(vectors: [Self; 2], key: Self) -> u32 {
+    fn count_less_of_two(vectors: [Self; 2], key: Self) -> u32 {
         // SAFETY: as above.
         unsafe {
             let first = _mm512_cmplt_epu32_mask(vectors[0].0, key.0);

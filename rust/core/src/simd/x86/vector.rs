@@ -20,7 +20,7 @@ pub(super) trait Vector: Copy {
     fn less(self, other: Self) -> u32;
 
     /// In how many lanes of two vectors the key is larger.
-    fn count_less(vectors: [Self; 2], key: Self) -> u32;
+    fn count_less_of_two(vectors: [Self; 2], key: Self) -> u32;
 
     /// In each lane what is in the lane so far apart, a power of two.
     fn exchanged<const APART: usize>(self) -> Self;
@@ -50,7 +50,7 @@ impl<V: Vector> CountLess for V {
 
     #[inline(always)]
     fn count_less_of_two(lines: &[[u32; LINE]; 2], key: u32) -> usize {
-        <V as Vector>::count_less([V::load(&lines[0]), V::load(&lines[1])], V::splat(key)) as usize
+        <V as Vector>::count_less_of_two([V::load(&lines[0]), V::load(&lines[1])], V::splat(key)) as usize
     }
 }
 
