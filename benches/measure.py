@@ -172,6 +172,32 @@ def groups(folder: str, name: str, repeats: int, seed: int) -> dict[str, Any]:
     return results
 
 
+def repeat(folder: str, name: str, work: str, seed: int) -> None:
+    """Do our own work over and over, until somebody ends this process; "ready" is printed when it begins."""
+    case = load(folder, name)
+    background = Background(case.background) if work in ("group, one start", *TIES) else fit_ours(case.background)
+    few = case.images[:100]
+    p_values = background.p_values(few) if work == "group, one start" else None
+    next_image = count()
+
+    def one() -> None:
+        n = next(next_image) % len(case.images)
+        background.scan(case.images[n : n + 1])
+
+    calls: dict[str, Callable[[], Any]] = {
+        "fit": lambda: fit_ours(case.background),
+        "scan": lambda: background.scan(case.images),
+        "one image": one,
+        "group, one start": lambda: scan_group(p_values, restarts=1, random_state=seed, bound=None),
+    }
+    call = calls.get(work) or (lambda: background.scan(few, ties=work))
+    call()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while True:
+        call()
+
+
 def memory(folder: str, name: str, rival: str) -> dict[str, int]:
     """Measure how much memory a fit and a scan need beyond the arrays that go in."""
     case = load(folder, name)
@@ -213,7 +239,7 @@ def growth(folder: str, axis: str, sizes: list[int], others: dict[str, int], **c
 
 
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (draw, trial, compare, exact, one_image, groups, ties, memory, growth)
+    task.__name__: task for task in (draw, trial, compare, exact, one_image, groups, ties, repeat, memory, growth)
 }
 
 if __name__ == "__main__":

@@ -150,6 +150,46 @@ def test_options_that_are_wrong_are_refused_first(options, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def hotspots(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHES)
+    return importlib.import_module("hotspots")
+
+
+def test_hotspots_are_of_a_measured_machine(hotspots, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == "perf" else tool)
+    with pytest.raises(typer.BadParameter, match="needs perf, addr2line, cargo; not found: perf"):
+        hotspots.main(out=tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda tool: tool)
+    with pytest.raises(typer.BadParameter, match="was not measured, .*json does not exist: run compare.py first"):
+        hotspots.main(out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("subsetscan_core::index::NodeBlock::count_near", "index::NodeBlock::count_near"),
+        ("subsetscan_core::search::tile_ranks::TileRanks<R>::add_to", "search::tile_ranks::TileRanks::add_to"),
+        ("<subsetscan_core::a::B<C<D>> as subsetscan_core::e::F<G>>::run::{{closure}}", "a::B::run"),
+        ("subsetscan_core::search::<impl subsetscan_core::background::Background<V>>::bins", "search::bins"),
+    ],
+)
+def test_functions_are_named_briefly(hotspots, name, short):
+    assert hotspots.shortened(name) == short
+
+
+def test_the_page_shows_where_time_goes(report, machine, tmp_path):
+    results = json.loads(machine.read_text())
+    shares = {"index::search": 0.6, "rows::take": 0.31, "else": 0.01}
+    results["hotspots"] = {"command": "python benches/hotspots.py", "cases": {"a": {"scan": shares}}}
+    out = tmp_path / "performance"
+    out.mkdir()
+    report.save(results, out)
+    report.write(out)
+    page = out.with_name("performance.md").read_text()
+    assert "| a | scan | `index::search` 60%, `rows::take` 31% |" in page
+
+
 def test_a_goal_that_is_missed_is_bold(report, monkeypatch, machine):
     results = json.loads(machine.read_text())
     goal = report.GOALS[2]

@@ -10,6 +10,7 @@ import pytest
 
 from subsetscan.detectors import AutomaticDetector, load_detector
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
 from subsetscan.adapters import dask_automatic  # noqa: E402
@@ -149,7 +150,11 @@ def test_what_is_wrong_is_said():
 @pytest.fixture(scope="module")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    # For good it would close, 15 s after a worker was killed, one of the same name that was killed just then.
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+    ):
         yield cluster
 
 

@@ -49,14 +49,22 @@ pub(crate) struct Extracted {
 struct Ties {
     /// Than each query of a group.
     no_larger: Vec<u32>,
-    /// Than the last value of each node of which there are many: the key after it, and the number.
-    of_nodes: Vec<(u32, u32)>,
+    /// Than the last two values of each node that many are equal to, as zero and what a bias alone leads to.
+    of_nodes: Vec<[Tie; 2]>,
+}
+
+/// A value that many are equal to: the key after it, and how many are less and how many no larger.
+#[derive(Clone, Copy, Default)]
+struct Tie {
+    next: u32,
+    less: u32,
+    no_larger: u32,
 }
 
 impl Ties {
     fn clear(&mut self, n_nodes: usize, n_queries: usize) {
         self.of_nodes.clear();
-        self.of_nodes.resize(n_nodes, (0, 0));
+        self.of_nodes.resize(n_nodes, <[Tie; 2]>::default());
         self.no_larger.resize(n_queries, 0);
     }
 }
@@ -197,13 +205,19 @@ fn count_both<L: Lanes>(group: &NodeBlock<'_>, places: &[u32], keys: &mut [u32],
     let no_larger = &mut ties.no_larger[first..][..keys.len()];
     for ((key, place), no_larger) in keys.iter_mut().zip(places).zip(no_larger) {
         let next = *key + 1;
-        let near = group.count_near::<L>(*place, next);
-        let (tied, n_tied) = &mut ties.of_nodes[(*place >> log_buckets) as usize];
-        if near.is_none() && *tied != next {
-            (*tied, *n_tied) = (next, group.count_beyond(*place, next));
+        let known = &mut ties.of_nodes[(*place >> log_buckets) as usize];
+        let last = known[usize::from(known[0].next != next)];
+        if last.next == next {
+            (*key, *no_larger) = (last.less, last.no_larger);
+            continue;
         }
-        *no_larger = near.unwrap_or(*n_tied);
-        *key = group.count_less::<L>(*place, *key);
+        let less = group.count_less::<L>(*place, *key);
+        *no_larger = group.count_near::<L>(*place, next).unwrap_or_else(|| {
+            let tie = Tie { next, less, no_larger: group.count_beyond(*place, next) };
+            *known = [tie, known[0]];
+            tie.no_larger
+        });
+        *key = less;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, s};
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::rows::{Extracted, SearchRows};
 use super::tile_ranks::{RankInt, TileRanks};
@@ -54,7 +55,8 @@ proptest! {
         n_images in 1_usize..80,
         seed in prop::collection::vec(value(), 64),
         values in prop::collection::vec(value(), 97),
-        (is_dense, tail, depth) in (any::<bool>(), tail(), 1_usize..600),
+        // Few values, so that many of a column are equal, and images have them too, in turn.
+        (is_dense, n_values, tail, depth) in (any::<bool>(), select(vec![4_usize, 64]), tail(), 1_usize..600),
     ) {
         let shape = Shape::new(width);
         let depth = depth.min(width);
@@ -63,7 +65,7 @@ proptest! {
         let (mut above, mut below) = (vec![u32::MAX; padded], vec![0; padded]);
         for (n, column) in columns.chunks_mut(shape.stride).enumerate() {
             for (i, key) in column[..width].iter_mut().enumerate() {
-                let value = seed[(n + i * i + i / 7) % 64];
+                let value = seed[(n + i * i + i / 7) % n_values];
                 *key = if is_dense { value + (i * i % 997) as f32 * 1e-3 } else { value }.key();
             }
             column[..width].sort_unstable();
@@ -75,7 +77,7 @@ proptest! {
         let table = Table::of(shape, &table, n_nodes).unwrap();
         let block = NodeBlock { tail, shape, columns: &columns, table, above: &above, below: &below };
         let images = Array2::from_shape_fn((n_images, n_nodes), |(image, node)| {
-            let value = values[(image * 31 + node) % 97];
+            let value = if n_values < 64 { seed[(image * 31 + node) % 5] } else { values[(image * 31 + node) % 97] };
             if is_dense { value + ((image + node) % 89) as f32 * 1e-2 } else { value }
         });
         let mut expected = Array2::zeros((n_images, width + 1));
