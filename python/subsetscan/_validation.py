@@ -128,5 +128,7 @@ def probabilities(values: Any, one_is_enough: bool = True) -> np.ndarray:
 
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Round floats to a coarser type, which keeps their order: what is beyond its range becomes infinite."""
+    if values.dtype == dtype:
+        return values
     with np.errstate(over="ignore", under="ignore"), _core.StandardFloats():
-        return values.astype(dtype, copy=False)
+        return values.astype(dtype)
