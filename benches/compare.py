@@ -30,6 +30,7 @@ ABOUT = "a to d of the page; e: one image of a and b, g: groups, ties, memory, g
 PARTS = (*FULL, *MORE["a"])
 WEIGHED = ("subsetscan", "ART", "numpy")  # whose memory is measured
 SETS = {"avx512": {"avx512f", "avx512bw", "avx512vl"}, "avx2": {"avx2"}, "plain": set[str]()}
+BESIDE = ("subsetscan", "ART")  # who is timed with each set of instructions
 AGREEMENT = 1e-9  # how far the scores of two ways to compute the same may differ, relatively
 GROWTH = {
     "n_images": ((1, 3, 10, 30, 100, 300, 1000, 3000), {"n_background": 7000, "n_nodes": 12544}),
@@ -56,32 +57,35 @@ class Runner:
         """Run a task of `measure.py` and return what it found; raise TimeoutExpired after so many seconds."""
         words = [task, *(str(value) for value in options.values() if isinstance(value, str)), simd or ""]
         say(f"{' '.join(filter(None, words))}, {n_threads} thread{'s' * (n_threads > 1)} ... ", end="")
-        names = (f"{name}_NUM_THREADS" for name in ("RAYON", "NUMBA", "OMP", "OPENBLAS", "MKL"))
-        environment = os.environ | dict.fromkeys(names, str(n_threads))
-        environment["OMP_WAIT_POLICY"] = "passive"  # no rival's threads wait busily where the next one is measured
-        environment.pop("SUBSETSCAN_SIMD", None)
-        if simd:
-            environment["SUBSETSCAN_SIMD"] = simd
         command = [sys.executable, "-W", "ignore", str(HERE / "measure.py"), task]
         started = time.monotonic()
-        self._pin(self.cores[-n_threads:])
+        self.pin(n_threads)
         try:
             done = subprocess.run(  # noqa: S603
                 [*command, json.dumps({"folder": self.folder, **options})],
-                env=environment,
+                env=self.environment(n_threads, simd),
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
                 timeout=patience,
             )
         finally:
-            self._pin(self.cores)
+            self.pin()
             say(f"{time.monotonic() - started:.0f} s")
         return json.loads(done.stdout)
 
-    def _pin(self, cores: list[int]) -> None:
+    def environment(self, n_threads: int, simd: str | None = None) -> dict[str, str]:
+        """Return that of a process with so many threads."""
+        names = (f"{name}_NUM_THREADS" for name in ("RAYON", "NUMBA", "OMP", "OPENBLAS", "MKL"))
+        environment = os.environ | dict.fromkeys(names, str(n_threads))
+        environment["OMP_WAIT_POLICY"] = "passive"  # no rival's threads wait busily where the next one is measured
+        environment.pop("SUBSETSCAN_SIMD", None)
+        return environment | ({"SUBSETSCAN_SIMD": simd} if simd else {})
+
+    def pin(self, n: int = 0) -> None:
+        """Let what is started run on so many of the cores, or on all."""
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores)
+            os.sched_setaffinity(0, self.cores[-n:])
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -117,11 +121,19 @@ def versions() -> dict[str, str]:
     names = ["subsetscan", "numpy", "numba", "adversarial-robustness-toolbox", "pyod", "scikit-learn"]
     names += ["torch"] * ("torch" in RIVALS)
     found = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    return found | {
+        name: printed.split()[-1 if name == "commit" else 1]
+        for name, command in {"rustc": "rustc --version", "commit": "git describe --always --dirty"}.items()
+        if (printed := output(command))
+    }
+
+
+def output(command: str) -> str:
+    """Return what a command prints; nothing where it fails."""
     try:
-        rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True)  # noqa: S607
+        return subprocess.run(command.split(), cwd=HERE, capture_output=True, text=True, check=True).stdout  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
-        return found
-    return found | {"rustc": rustc.stdout.split()[1]}
+        return ""
 
 
 def left_out(run: Runner, name: str, patience: float) -> dict[str, str]:
@@ -147,9 +159,9 @@ def run_case(run: Runner, name: str, rivals: list[str], sets: list[str], threads
     if max(differences, default=0) > AGREEMENT or not found["exact"]["identical"]:
         raise RuntimeError(f"scores of case {name} differ: {differences}; as the reference: {found['exact']}")
     found["sets"] = {
-        simd: {what: one[what]["subsetscan"] for what in ("fit", "score")}
+        simd: {what: one[what] for what in ("fit", "score")}
         for simd in sets
-        for one in [run("compare", simd=simd, rivals=["subsetscan"], **common)]
+        for one in [run("compare", simd=simd, rivals=[one for one in BESIDE if one in rivals], **common)]
     }
     return found
 

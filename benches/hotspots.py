@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import report
 import typer
-from compare import Runner, processor, say
+from compare import Runner, processor, say, versions
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -29,6 +29,7 @@ EXTENSION = "_core.abi3.so"
 COMMON = ("fit", "scan", "one image")
 WORK = {"a": (*COMMON, "midrank", "random", "range", "group, one start"), "b": COMMON}
 TOOLS = ("perf", "addr2line", "cargo")
+RECORD = ("perf", "record", "--quiet", "--event", "cpu-clock")
 SOURCES = "rust/core/src/"
 INSTRUCTIONS = ("simd/x86", "simd/lanes.rs")
 
@@ -37,6 +38,7 @@ def build(folder: str) -> Path:
     """Make a package whose extension has debug information; return the extension's path."""
     say("building ... ", end="")
     environment = os.environ | {"CARGO_PROFILE_RELEASE_DEBUG": "1", "CARGO_TARGET_DIR": str(TARGET)}
+    environment.pop("CARGO_BUILD_TARGET", None)
     command = ["cargo", "build", "--release", "--locked", "--quiet", "--package", "subsetscan-py"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603
     package = Path(folder) / "subsetscan"
@@ -47,30 +49,33 @@ def build(folder: str) -> Path:
     return extension
 
 
-def sample(extension: Path, folder: str, name: str, work: str, seconds: float, seed: int) -> dict[str, float]:
+def sample(run: Runner, extension: Path, name: str, work: str, seconds: float, seed: int) -> dict[str, float]:
     """Do some work over and over on one thread, and find in which functions its time goes."""
     say(f"{work}, {name} ... ", end="")
-    environment = os.environ | {"PYTHONPATH": str(extension.parent.parent), "RAYON_NUM_THREADS": "1"}
-    options = json.dumps({"folder": folder, "name": name, "work": work, "seed": seed})
+    run.pin(1)
+    environment = run.environment(1) | {"PYTHONPATH": str(extension.parent.parent)}
+    options = json.dumps({"folder": run.folder, "name": name, "work": work, "seed": seed})
     command = [sys.executable, "-W", "ignore", str(HERE / "measure.py"), "repeat", options]
-    data = Path(folder) / "perf.data"
+    data = Path(run.folder) / "perf.data"
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as worker:  # noqa: S603
         try:
             if worker.stdout is None or worker.stdout.readline() != "ready\n":
                 raise RuntimeError(f"{work} of case {name} did not begin")
-            record = ["perf", "record", "--quiet", "--pid", str(worker.pid), "--output", str(data)]
-            subprocess.run([*record, "--", "sleep", str(seconds)], check=True)  # noqa: S603
+            record = [*RECORD, "--pid", str(worker.pid), "--output", str(data), "--", "sleep", str(seconds)]
+            subprocess.run(record, check=True)  # noqa: S603
             maps = Path(f"/proc/{worker.pid}/maps").read_text(encoding="utf-8")
         finally:
-            worker.send_signal(signal.SIGKILL)
+            worker.kill()
+            run.pin()
     begin = min(int(line.split("-")[0], 16) for line in maps.splitlines() if line.endswith(str(extension)))
     listed = ["perf", "script", "--input", str(data), "--fields", "ip,sym,dso"]
     found = subprocess.run(listed, capture_output=True, text=True, check=True).stdout  # noqa: S603
-    samples = [line.split() for line in found.splitlines() if line.strip()]
-    inside = [hex(int(words[0], 16) - begin) for words in samples if words[-1] == f"({extension})"]
+    # An address, a symbol that may have blanks, and in parentheses the file.
+    samples = [tuple(line.strip(" )").rsplit(" (", 1)) for line in found.splitlines() if line.strip()]
+    inside = [hex(int(what.split()[0], 16) - begin) for what, file in samples if file == str(extension)]
     names = functions(extension, set(inside))
     counts = Counter(names[address] for address in inside)
-    counts.update(elsewhere(words) for words in samples if words[-1] != f"({extension})")
+    counts.update(elsewhere(what.split()[1], file) for what, file in samples if file != str(extension))
     say(f"{len(samples)} samples")
     return {name: count / len(samples) for name, count in counts.most_common()}
 
@@ -102,17 +107,32 @@ def shortened(name: str) -> str:
     return name.removeprefix("subsetscan_core::").removeprefix("_core::")
 
 
-def elsewhere(words: list[str]) -> str:
+def elsewhere(symbol: str, file: str) -> str:
     """Name what is not the extension's: of the C library the function, of others the library."""
-    if words[-1].startswith("([kernel"):
+    if file.startswith("[kernel"):
         return "the kernel"
-    library = Path(words[-1].strip("()")).name.partition(".so")[0]
-    return f"{library}: {words[1].strip('_').partition('_avx')[0]}" if library in ("libc", "libm") else library
+    library = re.split(r"[-.]\d|\.so", Path(file).name)[0]
+    return (
+        f"{library}: {re.split('_(avx|evex|sse|fma)', symbol.strip('_'))[0]}"
+        if library in ("libc", "libm")
+        else library
+    )
+
+
+def try_to_record() -> None:
+    """Refuse where perf may not see this user's processes and the kernel's work for them."""
+    setting = Path("/proc/sys/kernel/perf_event_paranoid")
+    level = int(setting.read_text()) if setting.exists() else -1
+    if level > 1 and os.geteuid() != 0:
+        raise typer.BadParameter(f"perf may not watch the kernel: {setting} is {level}; set it to 1, or be root")
+    command = [*RECORD, "--output", "/dev/null", "--", "true"]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if tried.returncode:
+        raise typer.BadParameter(f"perf cannot record here: {tried.stderr.strip() or tried.returncode}")
 
 
 def main(
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each work is sampled.")] = 5.0,
-    scale: Annotated[float, typer.Option(min=0.001, max=1, help="Shrink all sizes, for a quick try.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of this machine's JSON.")] = Path("docs/performance"),
 ) -> None:
@@ -124,14 +144,15 @@ def main(
         raise typer.BadParameter(f"this machine was not measured, {file} does not exist: run compare.py first")
     results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     found: dict[str, dict[str, dict[str, float]]] = {}
+    try_to_record()
     with TemporaryDirectory(prefix="subsetscan-hotspots-") as folder:
-        extension = build(folder)
-        run = Runner(folder)
+        run = Runner(str(Path(folder).resolve()))
+        extension = build(run.folder)
         for name, works in WORK.items():
-            run("draw", name=name, scale=scale, seed=seed)
-            found[name] = {work: sample(extension, folder, name, work, seconds, seed) for work in works}
-    command = " ".join(["python", "benches/hotspots.py", *sys.argv[1:]])
-    report.save(results | {"hotspots": {"command": command, "cases": found}}, out)
+            run("draw", name=name, scale=results["scale"], seed=seed)
+            found[name] = {work: sample(run, extension, name, work, seconds, seed) for work in works}
+    command = shlex.join(["python", "benches/hotspots.py", *sys.argv[1:]])
+    report.save(results | {"hotspots": {"command": command, "commit": versions().get("commit"), "cases": found}}, out)
     report.write(out)
 
 

@@ -1,6 +1,6 @@
 """One measurement in a process of its own, whose threads and cores `compare.py` has set: `measure.py TASK OPTIONS`.
 
-Prints what it found as JSON.
+Prints what it found as JSON; `repeat` is watched from outside.
 """
 
 from __future__ import annotations
@@ -173,10 +173,11 @@ def groups(folder: str, name: str, repeats: int, seed: int) -> dict[str, Any]:
 
 
 def repeat(folder: str, name: str, work: str, seed: int) -> None:
-    """Do our own work over and over, until somebody ends this process; "ready" is printed when it begins."""
+    """Do our own work over and over, as long as who started this process is there; print "ready" when that begins."""
+    started_by = os.getppid()
     case = load(folder, name)
     background = Background(case.background) if work in ("group, one start", *TIES) else fit_ours(case.background)
-    few = case.images[:100]
+    few, some = case.images[:100], case.images[:1000]
     p_values = background.p_values(few) if work == "group, one start" else None
     next_image = count()
 
@@ -190,11 +191,11 @@ def repeat(folder: str, name: str, work: str, seed: int) -> None:
         "one image": one,
         "group, one start": lambda: scan_group(p_values, restarts=1, random_state=seed, bound=None),
     }
-    call = calls.get(work) or (lambda: background.scan(few, ties=work))
+    call = calls.get(work) or (lambda: background.scan(few if work == "range" else some, ties=work))
     call()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    while True:
+    while os.getppid() == started_by:
         call()
 
 

@@ -47,7 +47,7 @@ def write(out: Path) -> None:
             raise typer.BadParameter(f"{file} is no JSON: {error}") from None
         if results["growth"]:
             plot.save(picture(results["growth"]), file.with_suffix(".png"))
-        machines.append({"ties": {}} | results | shown(results) | {"file": file.stem})
+        machines.append({"ties": {}, "state": ""} | results | shown(results) | {"file": file.stem})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,  # noqa: S701 (Markdown)
@@ -91,12 +91,13 @@ def shown(results: dict[str, Any]) -> dict[str, Any]:
         "lead": lead(results),
         "close": close(results),
         "busy": busy(results),
+        "spread": spread(results),
         "absent": absent(results),
         "goals": goals(results),
     }
 
 
-def goals(results: dict[str, Any]) -> list[dict[str, str]]:
+def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Write what was aimed at beside what was measured; what misses its goal is in bold."""
     rows = []
     for goal in GOALS:
@@ -107,7 +108,8 @@ def goals(results: dict[str, Any]) -> list[dict[str, str]]:
         rows.append({
             "what": goal.what,
             "goal": " and ".join(f"{word} {write_value(bound)}" for word, bound in bounds.items() if bound) or "-",
-            "measured": f"**{shown}**" if value is not None and goal.missed(value) else shown,
+            "measured": f"**{shown}**" if (missed := value is not None and goal.missed(value)) else shown,
+            "missed": missed,
         })  # fmt: skip
     return rows
 
@@ -153,12 +155,12 @@ def lead(results: dict[str, Any]) -> dict[str, Any] | None:
         return None
     name, case = next(iter(timed.items()))
     n_threads, first = next(iter(case["threads"].items()))
-    scores = [of["score"] for one in timed.values() for of in one["threads"].values()]
+    scores = [one["threads"][n_threads]["score"] for one in timed.values() if n_threads in one["threads"]]
     spans = {}
     for rival in RIVALS:
         if found := [of[rival]["median"] / of["subsetscan"]["median"] for of in scores if rival in of]:
-            spans[rival] = f"{times(min(found))} to {times(max(found))}"
-    one_image = results["one_image"].get(name, {}).get(n_threads, {}).get("warm")
+            spans[rival] = " to ".join(dict.fromkeys(times(quotient) for quotient in (min(found), max(found))))
+    one_image = results["one_image"].get(name, {}).get(n_threads)
     memory = results["memory"].get(name)
     return {
         "case": case,
@@ -218,6 +220,13 @@ def busy(results: dict[str, Any]) -> float | None:
     found = [case["threads"]["1"] for case in results["cases"].values() if "1" in case.get("threads", {})]
     shares = [taken["cores"] for one in found for what in ("fit", "score") for taken in one[what].values()]
     return min(shares, default=None)
+
+
+def spread(results: dict[str, Any]) -> float:
+    """Find how far apart the quartiles of our own times on one thread are at most, as a share of the median."""
+    found = [case["threads"]["1"] for case in results["cases"].values() if "1" in case.get("threads", {})]
+    taken = [one[what]["subsetscan"] for one in found for what in ("fit", "score")]
+    return max(((one["quartiles"][1] - one["quartiles"][0]) / one["median"] for one in taken), default=0.0)
 
 
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:

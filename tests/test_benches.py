@@ -59,7 +59,8 @@ def test_every_rival_is_measured_and_agrees(machine):
     assert list(found["difference"]) == SAME
     assert max(found["difference"].values()) <= 1e-9
     assert case["exact"]["identical"]
-    assert "plain" in case["sets"]
+    assert list(case["sets"]) == results["machine"]["instruction_sets"]
+    assert all(list(of["fit"]) == list(of["score"]) == ["subsetscan", "ART"] for of in case["sets"].values())
     assert found["read_limit"] > 0
     for name in ("a", "b"):
         assert list(results["one_image"][name]["1"]["cold"]) == ["subsetscan", *RIVALS]
@@ -163,6 +164,29 @@ def test_hotspots_are_of_a_measured_machine(hotspots, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda tool: tool)
     with pytest.raises(typer.BadParameter, match="was not measured, .*json does not exist: run compare.py first"):
         hotspots.main(out=tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("addr2line") is None, reason="needs binutils")
+def test_addresses_are_of_functions(hotspots):
+    """Of our own extension, which has no names: whatever is asked comes back, once each."""
+    from subsetscan import _core
+
+    found = hotspots.functions(Path(_core.__file__), {"0x1000", "0x2000"})
+    assert list(found) == ["0x1000", "0x2000"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "file", "name"),
+    [
+        ("__memmove_avx_unaligned_erms", "/usr/lib/x86_64-linux-gnu/libc.so.6", "libc: memmove"),
+        ("__memset_evex_unaligned", "/lib/libc-2.31.so", "libc: memset"),
+        ("__ieee754_log_fma", "/usr/lib/libm.so.6", "libm: ieee754_log"),
+        ("_PyEval_EvalFrameDefault", "/opt/lib/libpython3.11.so.1.0", "libpython3"),
+        ("clear_page_erms", "[kernel.kallsyms]", "the kernel"),
+    ],
+)
+def test_what_is_not_ours_is_named(hotspots, symbol, file, name):
+    assert hotspots.elsewhere(symbol, file) == name
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_what_is_wrong_is_said():
 @pytest.fixture(scope="module")
 def cluster():
     distributed = pytest.importorskip("distributed")
-    # For good it would close, 15 s after a worker was killed, one of the same name that was killed just then.
+    # 15 s after a worker was lost a cluster closes the one of that name, if it is lost again just then.
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,

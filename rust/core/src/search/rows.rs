@@ -49,7 +49,7 @@ pub(crate) struct Extracted {
 struct Ties {
     /// Than each query of a group.
     no_larger: Vec<u32>,
-    /// Than the last two values of each node that many are equal to, as zero and what a bias alone leads to.
+    /// For each node two values that many are equal to, as zero and what a bias alone leads to: those found last.
     of_nodes: Vec<[Tie; 2]>,
 }
 
