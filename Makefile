@@ -8,9 +8,6 @@ RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.tom
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-files test test-torch wheel check sanitize fuzz nightly format bench docs clean
 
-# For processes beside each other. Within an operation threads stay, as results are rounded by how they share it.
-FEW_THREADS := TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
-
 # Of `make fuzz`, for each target: how long, how many cases at most, what they are drawn by, and which targets.
 SECONDS ?= 60
 CASES ?= 1000000000
@@ -28,7 +25,7 @@ demo-files: $(BUILT)  ## Tell attacked files of this machine from clean ones, in
 
 test: $(BUILT)  ## Run every test: cargo, pytest with all examples of the docs, the demo in small
 	cargo test --workspace --locked --quiet
-	$(FEW_THREADS) $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-torch: $(BUILT)  ## Run the tests of PyTorch modules, of Keras on PyTorch, of ART's classifiers; installs PyTorch, 3 GB, in .venv-torch
 	test -x .venv-torch/bin/python || $(PYTHON) -m venv .venv-torch

@@ -205,7 +205,7 @@ def test_functions_are_named_briefly(hotspots, name, short):
 def test_the_page_shows_where_time_goes(report, machine, tmp_path):
     results = json.loads(machine.read_text())
     shares = {"index::search": 0.6, "rows::take": 0.31, "else": 0.01}
-    results["hotspots"] = {"command": "python benches/hotspots.py", "cases": {"a": {"scan": shares}}}
+    results["hotspots"] = {"command": "python benches/hotspots.py", "commit": None, "cases": {"a": {"scan": shares}}}
     out = tmp_path / "performance"
     out.mkdir()
     report.save(results, out)
