@@ -121,11 +121,13 @@ def versions() -> dict[str, str]:
     names = ["subsetscan", "numpy", "numba", "adversarial-robustness-toolbox", "pyod", "scikit-learn"]
     names += ["torch"] * ("torch" in RIVALS)
     found = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
-    return found | {
-        name: printed.split()[-1 if name == "commit" else 1]
-        for name, command in {"rustc": "rustc --version", "commit": "git describe --always --dirty"}.items()
-        if (printed := output(command))
-    }
+    told = {"rustc": output("rustc --version").removeprefix("rustc ").partition(" ")[0], "commit": commit()}
+    return found | {name: version for name, version in told.items() if version}
+
+
+def commit() -> str:
+    """Tell which state is measured; nothing outside a clone."""
+    return output("git describe --always --dirty").strip()
 
 
 def output(command: str) -> str:
@@ -158,10 +160,11 @@ def run_case(run: Runner, name: str, rivals: list[str], sets: list[str], threads
     differences = [value for one in found["threads"].values() for value in one["difference"].values()]
     if max(differences, default=0) > AGREEMENT or not found["exact"]["identical"]:
         raise RuntimeError(f"scores of case {name} differ: {differences}; as the reference: {found['exact']}")
+    beside = [rival for rival in BESIDE if rival in rivals]
     found["sets"] = {
         simd: {what: one[what] for what in ("fit", "score")}
         for simd in sets
-        for one in [run("compare", simd=simd, rivals=[one for one in BESIDE if one in rivals], **common)]
+        for one in [run("compare", simd=simd, rivals=beside, **common)]
     }
     return found
 

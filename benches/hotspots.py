@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import report
 import typer
-from compare import Runner, processor, say, versions
+from compare import Runner, commit, processor, say
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -152,7 +152,7 @@ def main(
             run("draw", name=name, scale=results["scale"], seed=seed)
             found[name] = {work: sample(run, extension, name, work, seconds, seed) for work in works}
     command = shlex.join(["python", "benches/hotspots.py", *sys.argv[1:]])
-    report.save(results | {"hotspots": {"command": command, "commit": versions().get("commit"), "cases": found}}, out)
+    report.save(results | {"hotspots": {"command": command, "commit": commit(), "cases": found}}, out)
     report.write(out)
 
 

@@ -105,10 +105,11 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         bounds = {"at least": goal.least, "at most": goal.most}
         value = goal.measured(results)
         shown = "-" if value is None else write_value(value)
+        missed = value is not None and goal.missed(value)
         rows.append({
             "what": goal.what,
             "goal": " and ".join(f"{word} {write_value(bound)}" for word, bound in bounds.items() if bound) or "-",
-            "measured": f"**{shown}**" if (missed := value is not None and goal.missed(value)) else shown,
+            "measured": f"**{shown}**" if missed else shown,
             "missed": missed,
         })  # fmt: skip
     return rows

@@ -17,7 +17,8 @@ KEPT = {axis: axis for axis in range(-12, 0)}
 class ChannelAxes:
     """Which axis of an array becomes which of another, and which ones operations have as channels.
 
-    What makes an array tells; where it does not, what takes the array does. Two that disagree tell nothing.
+    The operation that makes an array tells. Where it does not, the operations that take the array do; where two of
+    these disagree, nothing is known.
 
     Parameters
     ----------
