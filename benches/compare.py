@@ -126,8 +126,9 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Tell which state is measured; nothing outside a clone."""
-    return output("git describe --always --dirty").strip()
+    """Tell which state is measured, and whether its code was changed since; nothing outside a clone."""
+    name = output("git describe --always").strip()
+    return f"{name}-dirty" if output("git status --porcelain . ../rust ../python ../Cargo.lock") else name
 
 
 def output(command: str) -> str:
