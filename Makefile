@@ -6,7 +6,7 @@ BUILT := $(VENV)/built
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.toml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-files test test-torch wheel check sanitize fuzz nightly format bench docs clean
+.PHONY: help demo demo-files test test-torch test-arm wheel check sanitize fuzz nightly format bench docs clean
 
 # Of `make fuzz`, for each target: how long, how many cases at most, what they are drawn by, and which targets.
 SECONDS ?= 60
@@ -59,6 +59,13 @@ check: $(BUILT)  ## Check format, lint, types, and the stub of the extension
 sanitize:  ## Run the tests of the unsafe code, and of what it writes to, under AddressSanitizer
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked --quiet -p subsetscan-core --lib \
 		--target $$(rustc -vV | sed -n 's/host: //p') --target-dir target/sanitized -- simd search memory map
+
+# An emulator tells what is computed, not how fast; the bounds of groups, ordinary arithmetic, would take it too long.
+test-arm:  ## Run the core's tests as 64-bit ARM, emulated; needs rustup, qemu-user, gcc-aarch64-linux-gnu
+	rustup target add aarch64-unknown-linux-gnu
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
+		PROPTEST_CASES=32 cargo test --locked --quiet -p subsetscan-core --target aarch64-unknown-linux-gnu -- --skip group::bound
 
 fuzz: $(BUILT)  ## Give all loaders and numeric entries what is wrong, SECONDS=60 or CASES=... each; SEED=, TARGETS="npz scan"
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS) --cases $(CASES) --seed $(SEED) $(TARGETS)
