@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import jinja2
@@ -177,26 +179,36 @@ def lead(results: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def close(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """List where a rival takes less than `CLOSE` times our time, the closest first; of other scores, not the fits."""
-    compared = []
+def timings(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Go through what was timed beside others: what, on how many threads, by whom; fits for the same scores only."""
     for name, case in results["cases"].items():
         for n_threads, found in case.get("threads", {}).items():
             same = {rival: found["fit"][rival] for rival in ("subsetscan", *found["difference"])}
-            compared += [(f"case {name}, score", n_threads, found["score"]), (f"case {name}, fit", n_threads, same)]
+            yield from ((f"case {name}, score", n_threads, found["score"]), (f"case {name}, fit", n_threads, same))
+        for instructions, found in case.get("sets", {}).items():
+            yield from ((f"case {name}, {what}, {instructions}", "1", found[what]) for what in ("score", "fit"))
     for name, by_threads in results["one_image"].items():
         for n_threads, found in by_threads.items():
-            compared += [(f"one image of case {name}, {kind} caches", n_threads, found[kind]) for kind in found]
+            yield from ((f"one image of case {name}, {kind} caches", n_threads, found[kind]) for kind in found)
     for name, by_threads in results["groups"].items():
         for n_threads, found in by_threads.items():
-            compared += [(f"group of case {name}, restarts {n}", n_threads, one["time"]) for n, one in found.items()]
-    named = [
-        {"where": where, "threads": n_threads, "rival": rival, "ratio": taken[rival]["median"] / ours}
-        for where, n_threads, taken in compared
-        for ours in [taken["subsetscan"]["median"]]
-        for rival in RIVALS
-        if rival in taken and taken[rival]["median"] < CLOSE * ours
-    ]
+            yield from ((f"group of case {name}, restarts {n}", n_threads, one["time"]) for n, one in found.items())
+
+
+def close(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """List where a rival takes less than `CLOSE` times our time, the closest first; of other scores, not the fits."""
+    named = []
+    for where, n_threads, taken in timings(results):
+        ours = taken["subsetscan"]
+        for rival in RIVALS:
+            if rival in taken and taken[rival]["median"] < CLOSE * ours["median"]:
+                (low, high), (least, most) = ours["quartiles"], taken[rival]["quartiles"]
+                told = "; the quartiles overlap" if least <= high and low <= most else ""
+                quotient = taken[rival]["median"] / ours["median"]
+                faster = ", it is faster" if quotient < 1 else ""
+                named.append({
+                    "where": where, "threads": n_threads, "rival": rival, "ratio": quotient, "told": told or faster,
+                })  # fmt: skip
     return sorted(named, key=lambda row: row["ratio"])
 
 
@@ -223,11 +235,12 @@ def busy(results: dict[str, Any]) -> float | None:
     return min(shares, default=None)
 
 
-def spread(results: dict[str, Any]) -> float:
-    """Find how far apart the quartiles of our own times on one thread are at most, as a share of the median."""
-    found = [case["threads"]["1"] for case in results["cases"].values() if "1" in case.get("threads", {})]
-    taken = [one[what]["subsetscan"] for one in found for what in ("fit", "score")]
-    return max(((one["quartiles"][1] - one["quartiles"][0]) / one["median"] for one in taken), default=0.0)
+def spread(results: dict[str, Any]) -> dict[str, float]:
+    """Find how far apart the quartiles of our times on one thread are, as a share of the median: usually, at most."""
+    taken = [found["subsetscan"] for _, n_threads, found in timings(results) if n_threads == "1"]
+    taken += [one for found in results.get("ties", {}).values() for one in found["time"].values()]
+    shares = [(one["quartiles"][1] - one["quartiles"][0]) / one["median"] for one in taken]
+    return {"usual": median(shares), "most": max(shares)} if shares else {"usual": 0.0, "most": 0.0}
 
 
 def picture(growth: dict[str, list[dict[str, Any]]]) -> Figure:

@@ -112,6 +112,38 @@ def test_the_page_shows_each_machine_whose_file_is_there(report, machine, tmp_pa
     assert (out / "another-maker-9.png").exists()
 
 
+def test_what_is_close_and_how_times_vary(report):
+    """Everything counts that was timed on one thread, and nobody is faster where quartiles overlap."""
+
+    def took(median, low, high):
+        return {"median": median, "quartiles": [low, high]}
+
+    pair = {"subsetscan": took(2.0, 1.9, 2.1), "ART": took(1.0, 0.9, 1.1)}
+    alone = {"subsetscan": took(2.0, 1.0, 3.0), "numpy": took(1.8, 1.7, 1.9), "numba": took(5.0, 1.0, 9.0)}
+    results = {
+        "cases": {
+            "b": {
+                "threads": {"1": {"fit": pair, "score": pair, "difference": {"ART": 0.0}}},
+                "sets": {
+                    "plain": {"fit": {"subsetscan": took(1.0, 0.9, 1.1), "ART": took(9.0, 8.0, 10.0)}, "score": pair}
+                },
+            }
+        },
+        "one_image": {"b": {"1": {"warm": alone}, "2": {"warm": {"subsetscan": took(1.0, 0.1, 9.0)}}}},
+        "groups": {},
+        "ties": {"b": {"time": {"range": took(1.0, 1.0, 1.2)}}},
+    }
+    found = {(row["where"], row["rival"]): row["told"] for row in report.close(results)}
+    assert found == {
+        ("case b, score", "ART"): ", it is faster",
+        ("case b, fit", "ART"): ", it is faster",
+        ("case b, score, plain", "ART"): ", it is faster",
+        ("one image of case b, warm caches", "numpy"): "; the quartiles overlap",
+    }
+    assert report.spread(results) == pytest.approx({"usual": 0.15, "most": 1.0})
+    assert report.spread({"cases": {}, "one_image": {}, "groups": {}}) == {"usual": 0.0, "most": 0.0}
+
+
 def test_generations_of_one_name_have_files_of_their_own(report):
     """A maker's name alone may be all that a virtual machine says."""
     machine = {"model": "AMD EPYC", "family": "25", "number": "17"}
