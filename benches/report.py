@@ -197,19 +197,27 @@ def timings(results: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 
 def close(results: dict[str, Any]) -> list[dict[str, Any]]:
     """List where a rival takes less than `CLOSE` times our time, the closest first; of other scores, not the fits."""
-    named = []
-    for where, n_threads, taken in timings(results):
-        ours = taken["subsetscan"]
-        for rival in RIVALS:
-            if rival in taken and taken[rival]["median"] < CLOSE * ours["median"]:
-                (low, high), (least, most) = ours["quartiles"], taken[rival]["quartiles"]
-                told = "; the quartiles overlap" if least <= high and low <= most else ""
-                quotient = taken[rival]["median"] / ours["median"]
-                faster = ", it is faster" if quotient < 1 else ""
-                named.append({
-                    "where": where, "threads": n_threads, "rival": rival, "ratio": quotient, "told": told or faster,
-                })  # fmt: skip
+    named = [
+        {
+            "where": where,
+            "threads": n_threads,
+            "rival": rival,
+            "ratio": taken[rival]["median"] / taken["subsetscan"]["median"],
+            "verdict": verdict(taken["subsetscan"], taken[rival]),
+        }
+        for where, n_threads, taken in timings(results)
+        for rival in RIVALS
+        if rival in taken and taken[rival]["median"] < CLOSE * taken["subsetscan"]["median"]
+    ]
     return sorted(named, key=lambda row: row["ratio"])
+
+
+def verdict(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Say that a rival is faster, as far as the quartiles tell."""
+    (low, high), (least, most) = ours["quartiles"], theirs["quartiles"]
+    if least <= high and low <= most:
+        return "; the quartiles overlap"
+    return ", it is faster" if theirs["median"] < ours["median"] else ""
 
 
 def absent(results: dict[str, Any]) -> dict[str, list[str]]:

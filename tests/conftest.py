@@ -14,7 +14,9 @@ from rounding import ROUNDS_ALIKE
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Without AVX-512 TensorFlow leaves oneDNN off, and then has no convolutions of channels first.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-if not ROUNDS_ALIKE:  # tests share the cores as it is; where rows are to be rounded alike, nothing is changed
+# Tests already run in as many processes as there are cores. How an operation is parted among threads may decide how its
+# results are rounded, so this stays as it is where tests ask for equal bits.
+if not ROUNDS_ALIKE:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that runs the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

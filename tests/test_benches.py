@@ -133,7 +133,7 @@ def test_what_is_close_and_how_times_vary(report):
         "groups": {},
         "ties": {"b": {"time": {"range": took(1.0, 1.0, 1.2)}}},
     }
-    found = {(row["where"], row["rival"]): row["told"] for row in report.close(results)}
+    found = {(row["where"], row["rival"]): row["verdict"] for row in report.close(results)}
     assert found == {
         ("case b, score", "ART"): ", it is faster",
         ("case b, fit", "ART"): ", it is faster",
